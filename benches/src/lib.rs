@@ -1,0 +1,2 @@
+//! Benchmarks, and the comparison against Apache Kafka.
+#![forbid(unsafe_code)]

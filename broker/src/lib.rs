@@ -1,0 +1,2 @@
+//! The varve broker and command line.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The words that varve's client and broker share: Kafka's wire codec and record batches.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Partitioned segment logs on memory-mapped files.
+#![deny(unsafe_code)]

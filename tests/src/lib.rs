@@ -1,0 +1,2 @@
+//! Tests that cross crates: real processes, simulated disks, other people's clients.
+#![forbid(unsafe_code)]
