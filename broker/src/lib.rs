@@ -1,2 +1,5 @@
 //! The varve broker and command line.
 #![forbid(unsafe_code)]
+
+pub mod config;
+pub mod metrics;

@@ -1,0 +1,392 @@
+//! Every key of the file, with its type, its default and its documentation.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::value::{ByteSize, ConfigValue, DurationMs, Raw};
+
+/// One key as the reference and the error messages know it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyInfo {
+    /// The dotted name: `listeners.kafka.bind`.
+    pub name: String,
+    /// The default, as it would stand in the file.
+    pub default: String,
+    /// What it means, one or more sentences.
+    pub doc: String,
+    /// What a value looks like.
+    pub expected: &'static str,
+}
+
+/// Why a value was not taken.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum SetError {
+    /// No key has this name.
+    Unknown,
+    /// The name is that of a section.
+    IsSection,
+    /// The value has the wrong type or form.
+    Expected(&'static str),
+}
+
+/// A table of the file.
+pub(super) trait Section: Default {
+    /// Appends every key below `prefix`.
+    fn describe(prefix: &str, out: &mut Vec<KeyInfo>);
+    /// Sets the key at `path`.
+    fn set(&mut self, path: &[&str], raw: &Raw) -> Result<(), SetError>;
+    /// Appends every key below `prefix` with its value as TOML.
+    fn show(&self, prefix: &str, out: &mut Vec<(String, String)>);
+}
+
+macro_rules! settings {
+    ($(
+        $(#[doc = $section_doc:literal])+
+        $section:ident {
+            $( $(#[doc = $doc:literal])+ $key:ident : $kind:ty = $default:expr; )*
+            $( sections { $( $(#[doc = $sub_doc:literal])+ $sub:ident: $sub_kind:ident; )* } )?
+        }
+    )+) => {$(
+        $(#[doc = $section_doc])+
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $section {
+            $( $(#[doc = $doc])+ pub $key: $kind, )*
+            $($( $(#[doc = $sub_doc])+ pub $sub: $sub_kind, )*)?
+        }
+
+        impl Default for $section {
+            fn default() -> Self {
+                Self { $( $key: $default, )* $($( $sub: $sub_kind::default(), )*)? }
+            }
+        }
+
+        impl Section for $section {
+            fn describe(prefix: &str, out: &mut Vec<KeyInfo>) {
+                let _ = (prefix, &out);
+                $( out.push(KeyInfo {
+                    name: format!("{prefix}{}", stringify!($key)),
+                    default: { let value: $kind = $default; value.show() },
+                    doc: [$($doc.trim()),+].join(" "),
+                    expected: <$kind as ConfigValue>::EXPECTED,
+                }); )*
+                $($( $sub_kind::describe(&format!("{prefix}{}.", stringify!($sub)), out); )*)?
+            }
+
+            fn set(&mut self, path: &[&str], raw: &Raw) -> Result<(), SetError> {
+                let (first, rest) = path.split_first().ok_or(SetError::IsSection)?;
+                $( if *first == stringify!($key) && rest.is_empty() {
+                    self.$key = <$kind as ConfigValue>::read(raw)
+                        .ok_or(SetError::Expected(<$kind as ConfigValue>::EXPECTED))?;
+                    return Ok(());
+                } )*
+                $($( if *first == stringify!($sub) { return self.$sub.set(rest, raw); } )*)?
+                Err(SetError::Unknown)
+            }
+
+            fn show(&self, prefix: &str, out: &mut Vec<(String, String)>) {
+                $( out.push((format!("{prefix}{}", stringify!($key)), self.$key.show())); )*
+                $($( self.$sub.show(&format!("{prefix}{}.", stringify!($sub)), out); )*)?
+            }
+        }
+    )+};
+}
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+settings! {
+    /// What one broker is told at start.
+    BrokerConfig {
+        /// The failure domain in which this broker stands, such as a rack or a zone.
+        rack: Option<String> = None;
+        /// Where the logs lie. One process at a time may open it.
+        data_dir: PathBuf = PathBuf::from("varve-data");
+        /// Log shards: threads that own partitions. 0 chooses by the number of processors.
+        shards: u16 = 0;
+        /// Threads of the network runtime. 0 chooses by the number of processors.
+        workers: u16 = 0;
+        /// Whether a client that asks for an unknown topic gets it created, as Kafka does.
+        auto_create_topics: bool = true;
+        /// Partitions of a topic that is created without saying how many.
+        num_partitions: i32 = 1;
+        sections {
+        /// Who this node is.
+        node: NodeConfig;
+        /// Where clients connect.
+        listeners: ListenersConfig;
+        /// The port for health, metrics and administration.
+        http: HttpConfig;
+        /// What may be reached without authentication.
+        security: SecurityConfig;
+        /// How much memory may be taken, and for what.
+        memory: MemoryConfig;
+        /// Bounds of what a client may ask.
+        limits: LimitsConfig;
+        /// How the logs lie on the disk.
+        storage: StorageConfig;
+        /// Consumer groups.
+        groups: GroupsConfig;
+        /// What a topic is configured to where it does not say otherwise.
+        topic_defaults: TopicDefaults;
+        /// What the broker says about itself on standard error.
+        log: LogOutputConfig;
+        }
+    }
+
+    /// Who this node is.
+    NodeConfig {
+        /// The broker's number in its cluster; it must never change for one data directory.
+        id: i32 = 1;
+    }
+
+    /// Where clients connect.
+    ListenersConfig {
+        sections {
+            /// The listener that speaks Kafka's protocol.
+            kafka: KafkaListenerConfig;
+        }
+    }
+
+    /// The listener that speaks Kafka's protocol.
+    KafkaListenerConfig {
+        /// The address to listen on. Anything but loopback needs `security.allow_insecure`.
+        bind: SocketAddr = loopback(9092);
+        /// The `host:port` that clients are told to connect to; the bound address where it is unset.
+        advertised: Option<String> = None;
+    }
+
+    /// The port for health, metrics and administration.
+    HttpConfig {
+        /// The address to listen on, or "off".
+        bind: Option<SocketAddr> = Some(loopback(9644));
+    }
+
+    /// What may be reached without authentication.
+    SecurityConfig {
+        /// Allows listening beyond loopback although nobody is authenticated there.
+        allow_insecure: bool = false;
+    }
+
+    /// How much memory may be taken, and for what.
+    MemoryConfig {
+        /// All request frames that are being received or handled, together.
+        request_bytes_max: ByteSize = ByteSize::mib(128);
+        /// The request frames of one connection; at least one request is always let through.
+        connection_bytes_max: ByteSize = ByteSize::mib(16);
+        /// Records that wait to be written, a log shard.
+        shard_queue_bytes_max: ByteSize = ByteSize::mib(64);
+    }
+
+    /// Bounds of what a client may ask.
+    LimitsConfig {
+        /// The largest request that is read; a larger one closes the connection.
+        request_bytes_max: ByteSize = ByteSize::mib(100);
+        /// The most record bytes that one fetch answers, whatever it asks for.
+        fetch_bytes_max: ByteSize = ByteSize::mib(55);
+        /// Connections at one time.
+        connections_max: u32 = 10_000;
+        /// Requests of one connection that are handled at one time.
+        connection_requests_max: u32 = 64;
+        /// A connection that asks nothing for so long is closed.
+        connection_idle_ms: DurationMs = DurationMs::seconds(600);
+        /// A request that has begun must have arrived after so long, and an answer be taken.
+        request_transfer_ms: DurationMs = DurationMs::seconds(30);
+        /// Partitions on this broker.
+        partitions_max: u32 = 100_000;
+        /// Incremental fetch sessions at one time.
+        fetch_sessions_max: u32 = 1_000;
+        /// How long an idempotent producer that is silent is remembered.
+        producer_id_expiration_ms: DurationMs = DurationMs::days(1);
+        /// How long a shutdown waits for requests under way.
+        shutdown_ms: DurationMs = DurationMs::seconds(10);
+    }
+
+    /// How the logs lie on the disk.
+    StorageConfig {
+        /// The size of a shard's commit journal.
+        journal_bytes: ByteSize = ByteSize::mib(64);
+        /// An append of at most so many bytes is made durable through the journal, a larger one by
+        /// syncing its segment.
+        journal_append_bytes_max: ByteSize = ByteSize::kib(64);
+        /// Below so much free space produce requests are refused with a retriable error.
+        free_bytes_min: ByteSize = ByteSize::mib(64);
+        /// How often retention and compaction are looked after.
+        maintenance_ms: DurationMs = DurationMs::seconds(30);
+    }
+
+    /// Consumer groups.
+    GroupsConfig {
+        /// How long the first rebalance of an empty group waits for more members.
+        initial_rebalance_delay_ms: DurationMs = DurationMs::seconds(3);
+        /// The shortest session timeout that a member may ask for.
+        session_timeout_min_ms: DurationMs = DurationMs::seconds(6);
+        /// The longest session timeout that a member may ask for.
+        session_timeout_max_ms: DurationMs = DurationMs::seconds(1_800);
+        /// Members of one group.
+        members_max: u32 = 10_000;
+        /// Groups on this broker.
+        groups_max: u32 = 100_000;
+        /// How long committed offsets of a group without members are kept.
+        offsets_retention_ms: DurationMs = DurationMs::days(7);
+        /// Partitions of the internal topic that holds committed offsets; fixed at its creation.
+        offsets_partitions: i32 = 50;
+        /// The largest metadata text of a committed offset.
+        offset_metadata_bytes_max: ByteSize = ByteSize::kib(4);
+    }
+
+    /// What a topic is configured to where it does not say otherwise. Names are Kafka's with `_`
+    /// for `.`; a topic's own configuration is changed by `varve topic alter-config`.
+    TopicDefaults {
+        /// The least number of in-sync replicas that an `acks=all` record needs.
+        min_insync_replicas: i32 = 1;
+        /// How long records are kept.
+        retention_ms: Option<DurationMs> = Some(DurationMs::days(7));
+        /// How many bytes a partition keeps.
+        retention_bytes: Option<ByteSize> = None;
+        /// The size at which a segment is closed.
+        segment_bytes: ByteSize = ByteSize::mib(1024);
+        /// The age at which a segment is closed.
+        segment_ms: DurationMs = DurationMs::days(7);
+        /// The largest record batch.
+        max_message_bytes: ByteSize = ByteSize(1_048_588);
+        /// Acknowledges from the page cache, before records are on stable storage.
+        write_caching: bool = false;
+    }
+
+    /// What the broker says about itself on standard error.
+    LogOutputConfig {
+        /// Which events are told, in the syntax of `RUST_LOG`.
+        filter: String = "info".to_owned();
+        /// "text", "json", or "auto": text on a terminal and JSON elsewhere.
+        format: String = "auto".to_owned();
+    }
+}
+
+impl BrokerConfig {
+    /// Every key in the order of the reference.
+    #[must_use]
+    pub fn keys() -> Vec<KeyInfo> {
+        let mut out = Vec::new();
+        Self::describe("", &mut out);
+        out
+    }
+
+    /// Every key with its value as TOML.
+    #[must_use]
+    pub fn values(&self) -> Vec<(String, String)> {
+        let mut out = Vec::new();
+        self.show("", &mut out);
+        out
+    }
+
+    /// What cannot be seen from one value alone: the keys concerned, and what is wrong with them.
+    #[must_use]
+    pub fn contradictions(&self) -> Vec<(&'static str, String)> {
+        let mut out = Vec::new();
+        let mut refuse = |key, wrong: bool, message: String| {
+            if wrong {
+                out.push((key, message));
+            }
+        };
+        for (key, bind) in [
+            ("listeners.kafka.bind", Some(self.listeners.kafka.bind)),
+            ("http.bind", self.http.bind),
+        ] {
+            let open = bind.is_some_and(|bind| !bind.ip().is_loopback());
+            refuse(
+                key,
+                open && !self.security.allow_insecure,
+                "listens beyond this machine while nobody is authenticated; bind a loopback \
+                 address, or say security.allow_insecure = true where the network is closed"
+                    .to_owned(),
+            );
+        }
+        refuse(
+            "listeners.kafka.advertised",
+            self.listeners.kafka.advertised.as_deref().is_some_and(|text| !is_host_port(text)),
+            "is not of the form host:port".to_owned(),
+        );
+        refuse(
+            "listeners.kafka.advertised",
+            self.listeners.kafka.bind.ip().is_unspecified()
+                && self.listeners.kafka.advertised.is_none(),
+            "is needed, since clients cannot connect to the wildcard address of \
+             listeners.kafka.bind: set it to the host:port by which they reach this broker"
+                .to_owned(),
+        );
+        refuse("node.id", self.node.id < 0, "must not be negative".to_owned());
+        refuse("shards", self.shards > 256, "must be at most 256".to_owned());
+        refuse("workers", self.workers > 1024, "must be at most 1024".to_owned());
+        refuse(
+            "num_partitions",
+            !(1..=100_000).contains(&self.num_partitions),
+            "must be from 1 to 100000".to_owned(),
+        );
+        refuse(
+            "groups.offsets_partitions",
+            !(1..=1_000).contains(&self.groups.offsets_partitions),
+            "must be from 1 to 1000".to_owned(),
+        );
+        refuse(
+            "topic_defaults.min_insync_replicas",
+            self.topic_defaults.min_insync_replicas < 1,
+            "must be at least 1".to_owned(),
+        );
+        refuse(
+            "limits.request_bytes_max",
+            !(1_024..=1 << 30).contains(&self.limits.request_bytes_max.0),
+            "must be from 1KiB to 1GiB".to_owned(),
+        );
+        refuse(
+            "memory.request_bytes_max",
+            self.memory.request_bytes_max < self.limits.request_bytes_max,
+            format!(
+                "is less than one request of limits.request_bytes_max ({})",
+                self.limits.request_bytes_max
+            ),
+        );
+        refuse(
+            "limits.connections_max",
+            self.limits.connections_max == 0,
+            "must be at least 1".to_owned(),
+        );
+        refuse(
+            "limits.connection_requests_max",
+            self.limits.connection_requests_max == 0,
+            "must be at least 1".to_owned(),
+        );
+        refuse(
+            "storage.journal_bytes",
+            self.storage.journal_bytes.0 < 1 << 20,
+            "must be at least 1MiB".to_owned(),
+        );
+        refuse(
+            "storage.journal_append_bytes_max",
+            self.storage.journal_append_bytes_max.0 > self.storage.journal_bytes.0 / 4,
+            "must be at most a quarter of storage.journal_bytes".to_owned(),
+        );
+        refuse(
+            "topic_defaults.segment_bytes",
+            !(14..=i32::MAX as u64).contains(&self.topic_defaults.segment_bytes.0),
+            "must be from 14 to 2147483647 bytes".to_owned(),
+        );
+        refuse(
+            "groups.session_timeout_min_ms",
+            self.groups.session_timeout_min_ms > self.groups.session_timeout_max_ms,
+            "is more than groups.session_timeout_max_ms".to_owned(),
+        );
+        refuse(
+            "log.format",
+            !["auto", "text", "json"].contains(&self.log.format.as_str()),
+            "must be \"auto\", \"text\" or \"json\"".to_owned(),
+        );
+        out
+    }
+}
+
+fn is_host_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
+    })
+}

@@ -1,0 +1,146 @@
+use super::*;
+
+#[track_caller]
+fn refused(text: &str) -> String {
+    let sources = Sources::builder().text("varve.toml", text).build();
+    sources.load().expect_err("must be refused").to_string()
+}
+
+#[track_caller]
+fn accepted(text: &str) -> BrokerConfig {
+    let sources = Sources::builder().text("varve.toml", text).build();
+    match sources.load() {
+        Ok(loaded) => loaded.config,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn nothing_said_is_the_default() {
+    assert_eq!(accepted(""), BrokerConfig::default());
+}
+
+#[test]
+fn sizes_and_durations_take_units_and_plain_numbers() {
+    let config = accepted(
+        r#"
+        data_dir = "/srv/varve"
+        [limits]
+        request_bytes_max = "64MiB"
+        connection_idle_ms = "1.5h"
+        shutdown_ms = 250
+        [topic_defaults]
+        retention_ms = -1
+        retention_bytes = "1GB"
+        "#,
+    );
+    assert_eq!(config.limits.request_bytes_max, ByteSize::mib(64));
+    assert_eq!(config.limits.connection_idle_ms, DurationMs(5_400_000));
+    assert_eq!(config.limits.shutdown_ms, DurationMs(250));
+    assert_eq!(config.topic_defaults.retention_ms, None);
+    assert_eq!(config.topic_defaults.retention_bytes, Some(ByteSize(1_000_000_000)));
+}
+
+#[test]
+fn all_problems_are_told_at_once_with_their_lines() {
+    let told = refused(
+        "data_dir = 7\n\
+         retentoin_ms = \"7d\"\n\
+         [listeners.kafka]\n\
+         bnid = \"127.0.0.1:9092\"\n\
+         [limits]\n\
+         connections_max = \"many\"\n",
+    );
+    let expected = r#"error[VV0103]: `data_dir` wants a path in quotes, and found 7
+ --> varve.toml:1:12
+1 | data_dir = 7
+  |            ^
+
+error[VV0102]: unknown key `retentoin_ms`
+ --> varve.toml:2:1
+2 | retentoin_ms = "7d"
+  | ^^^^^^^^^^^^
+  = did you mean `retention.ms`? it is a setting of a topic: varve topic alter-config TOPIC --set retention.ms=7d
+
+error[VV0102]: unknown key `listeners.kafka.bnid`
+ --> varve.toml:4:1
+4 | bnid = "127.0.0.1:9092"
+  | ^^^^
+  = did you mean `listeners.kafka.bind`?
+
+error[VV0103]: `limits.connections_max` wants an integer from 0 to 4294967295, and found "many"
+ --> varve.toml:6:19
+6 | connections_max = "many"
+  |                   ^^^^^^
+
+The configuration has 4 problems; nothing was started."#;
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn topic_and_kafka_keys_name_the_command_or_the_right_key() {
+    let told = refused("\"retention.ms\" = 5\n\"log.dirs\" = \"/x\"\n");
+    assert!(told.contains("varve topic alter-config TOPIC --set retention.ms=5"), "{told}");
+    assert!(told.contains("Kafka's `log.dirs` is `data_dir` here"), "{told}");
+}
+
+#[test]
+fn syntax_errors_are_told_beside_others() {
+    let told = refused("data_dir = = 3\nrack = 4\n");
+    assert!(told.contains("error[VV0101]"), "{told}");
+    assert!(told.contains("varve.toml:2:8"), "{told}");
+}
+
+#[test]
+fn listening_beyond_loopback_must_be_allowed() {
+    let text = "[listeners.kafka]\nbind = \"0.0.0.0:9092\"\nadvertised = \"broker:9092\"\n";
+    let told = refused(text);
+    assert!(told.contains("security.allow_insecure = true"), "{told}");
+    assert!(told.contains("varve.toml:2:8"), "{told}");
+    accepted(&format!("{text}[security]\nallow_insecure = true\n"));
+}
+
+#[test]
+fn later_layers_win() {
+    let sources = Sources::builder()
+        .text("varve.toml", "rack = \"file\"\nshards = 1\nworkers = 1\nnum_partitions = 2\n")
+        .env([
+            ("VARVE_RACK".to_owned(), "env".to_owned()),
+            ("VARVE_SHARDS".to_owned(), "2".to_owned()),
+            ("VARVE_WORKERS".to_owned(), "2".to_owned()),
+            ("VARVE_LISTENERS__KAFKA__BIND".to_owned(), "127.0.0.1:1".to_owned()),
+            ("VARVE_BROKERS".to_owned(), "elsewhere:9092".to_owned()),
+            ("HOME".to_owned(), "/root".to_owned()),
+        ])
+        .sets(["shards=3".to_owned(), "workers=3".to_owned()])
+        .flag("--port", "workers", 4)
+        .build();
+    let loaded = sources.load().expect("all layers are right");
+    assert_eq!(loaded.config.num_partitions, 2);
+    assert_eq!(loaded.config.rack.as_deref(), Some("env"));
+    assert_eq!(loaded.config.shards, 3);
+    assert_eq!(loaded.config.workers, 4);
+    assert_eq!(loaded.config.listeners.kafka.bind.port(), 1);
+    let dump = loaded.dump(true);
+    assert!(dump.contains("num_partitions = 2  # varve.toml:4"), "{dump}");
+    assert!(dump.contains("rack = \"env\"  # environment VARVE_RACK"), "{dump}");
+    assert!(dump.contains("node.id = 1  # default"), "{dump}");
+}
+
+#[test]
+fn unknown_variables_are_refused() {
+    let sources = Sources::builder().env([("VARVE_DATADIR".to_owned(), "/x".to_owned())]).build();
+    let told = sources.load().expect_err("no such key").to_string();
+    assert!(told.contains("environment variable VARVE_DATADIR"), "{told}");
+    assert!(told.contains("did you mean `data_dir`?"), "{told}");
+}
+
+#[test]
+fn what_is_dumped_loads_to_the_same() {
+    let mut config = BrokerConfig::default();
+    config.rack = Some("a \"quoted\" rack".to_owned());
+    config.topic_defaults.retention_ms = None;
+    config.http.bind = None;
+    let loaded = Loaded { config: config.clone(), origins: Default::default() };
+    assert_eq!(accepted(&loaded.dump(true)), config);
+}

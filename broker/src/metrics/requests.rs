@@ -1,0 +1,142 @@
+//! Requests by API: how many, with which errors, how long, how large.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::{Counter, Exposition, Histogram, Kind};
+
+/// API keys that are counted one by one; Kafka's highest is below.
+const APIS_MAX: usize = 128;
+/// Error codes that are counted one by one: -1 (unknown) to 158.
+const ERRORS_MAX: usize = 160;
+
+/// Series of one API; made when the first request of that API comes.
+#[derive(Debug)]
+struct ApiSeries {
+    errors: Box<[Counter]>,
+    duration: Histogram,
+    size_bytes: Counter,
+    throttled: Counter,
+}
+
+impl Default for ApiSeries {
+    fn default() -> Self {
+        Self {
+            errors: (0..=ERRORS_MAX).map(|_| Counter::default()).collect(),
+            duration: Histogram::default(),
+            size_bytes: Counter::default(),
+            throttled: Counter::default(),
+        }
+    }
+}
+
+/// Requests by API.
+#[derive(Debug)]
+pub struct RequestMetrics {
+    apis: Box<[OnceLock<ApiSeries>]>,
+}
+
+impl Default for RequestMetrics {
+    fn default() -> Self {
+        Self { apis: (0..APIS_MAX).map(|_| OnceLock::new()).collect() }
+    }
+}
+
+impl RequestMetrics {
+    /// Counts one answered request: its API key, the answer's first error code, and the time from
+    /// the frame's last byte to the answer's first.
+    pub fn observe(&self, api: i16, error: i16, duration: Duration) {
+        let Some(series) = self.series(api) else { return };
+        let slot = usize::try_from(i32::from(error) + 1).unwrap_or(0).min(ERRORS_MAX);
+        series.errors[slot].increment();
+        series.duration.observe(duration);
+    }
+
+    /// Counts the bytes of a request's frame.
+    pub fn observe_size(&self, api: i16, bytes: usize) {
+        if let Some(series) = self.series(api) {
+            series.size_bytes.add(bytes as u64);
+        }
+    }
+
+    /// Counts an answer that was held back to slow its client.
+    pub fn throttled(&self, api: i16) {
+        if let Some(series) = self.series(api) {
+            series.throttled.increment();
+        }
+    }
+
+    fn series(&self, api: i16) -> Option<&ApiSeries> {
+        let slot = self.apis.get(usize::try_from(api).ok()?)?;
+        Some(slot.get_or_init(ApiSeries::default))
+    }
+
+    fn seen(&self) -> impl Iterator<Item = (String, &ApiSeries)> {
+        self.apis.iter().enumerate().filter_map(|(key, slot)| Some((api_name(key), slot.get()?)))
+    }
+
+    pub(super) fn write(&self, out: &mut Exposition) {
+        let name = "varve_requests_total";
+        out.family(name, Kind::Counter, "Requests answered, by API and first error.");
+        for (api, series) in self.seen() {
+            for (slot, count) in series.errors.iter().enumerate() {
+                let count = count.value();
+                if count > 0 || slot == 1 {
+                    let error = error_name(slot);
+                    out.count(name, &[("api", &api), ("error", &error)], count);
+                }
+            }
+        }
+        let name = "varve_request_duration_seconds";
+        out.family(name, Kind::Histogram, "From a request's last byte to its answer.");
+        for (api, series) in self.seen() {
+            series.duration.write(out, name, &[("api", &api)]);
+        }
+        let name = "varve_request_bytes_total";
+        out.family(name, Kind::Counter, "Bytes of request frames.");
+        for (api, series) in self.seen() {
+            out.count(name, &[("api", &api)], series.size_bytes.value());
+        }
+    }
+}
+
+fn error_name(slot: usize) -> String {
+    match i32::try_from(slot).unwrap_or(i32::MAX) - 1 {
+        0 => "none".to_owned(),
+        code => code.to_string(),
+    }
+}
+
+fn api_name(key: usize) -> String {
+    let name = match key {
+        0 => "produce",
+        1 => "fetch",
+        2 => "list_offsets",
+        3 => "metadata",
+        8 => "offset_commit",
+        9 => "offset_fetch",
+        10 => "find_coordinator",
+        11 => "join_group",
+        12 => "heartbeat",
+        13 => "leave_group",
+        14 => "sync_group",
+        15 => "describe_groups",
+        16 => "list_groups",
+        18 => "api_versions",
+        19 => "create_topics",
+        20 => "delete_topics",
+        21 => "delete_records",
+        22 => "init_producer_id",
+        23 => "offset_for_leader_epoch",
+        32 => "describe_configs",
+        33 => "alter_configs",
+        35 => "describe_log_dirs",
+        37 => "create_partitions",
+        42 => "delete_groups",
+        44 => "incremental_alter_configs",
+        47 => "offset_delete",
+        60 => "describe_cluster",
+        other => return format!("api_{other}"),
+    };
+    name.to_owned()
+}
