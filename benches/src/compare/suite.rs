@@ -1,0 +1,195 @@
+//! The tests, one after the other, on one broker.
+
+use std::time::Duration;
+
+use crate::Failure;
+use crate::arguments::Arguments;
+use crate::broker::Broker;
+use crate::load::{self, Outcome, Produce};
+use crate::report::Figure;
+use crate::{restart, topics};
+
+/// Runs the chosen tests and returns their figures.
+pub(crate) fn run<'a>(
+    arguments: &'a Arguments,
+    broker: &'a mut dyn Broker,
+) -> Result<Vec<Figure>, Failure> {
+    let mut suite = Suite { arguments, broker, figures: Vec::new() };
+    let tests: [(&str, Test<'a>); 8] = [
+        ("idle", Suite::idle),
+        ("throughput", Suite::throughput),
+        ("small", Suite::small),
+        ("fixed", Suite::fixed),
+        ("fixed-cached", Suite::fixed_cached),
+        ("e2e", Suite::end_to_end),
+        ("many", Suite::many),
+        ("restart", Suite::restart),
+    ];
+    for (name, test) in tests {
+        if arguments.has(name) {
+            eprintln!("{}: {name}", suite.broker.name());
+            suite.broker.start()?;
+            test(&mut suite)?;
+        }
+    }
+    suite.broker.discard()?;
+    Ok(suite.figures)
+}
+
+type Test<'a> = fn(&mut Suite<'a>) -> Result<(), Failure>;
+
+struct Suite<'a> {
+    arguments: &'a Arguments,
+    broker: &'a mut dyn Broker,
+    figures: Vec<Figure>,
+}
+
+impl Suite<'_> {
+    fn work<'w>(&self, bootstrap: &'w str, topic: &'w str) -> Produce<'w> {
+        Produce {
+            bootstrap,
+            topic,
+            record_bytes: 1024,
+            seconds: self.arguments.seconds,
+            rate: None,
+            linger_ms: 5,
+            idempotent: true,
+            unmeasured_seconds: 0,
+            records_max: u64::MAX,
+        }
+    }
+
+    /// Runs `work` and returns its outcome with the broker's processor time a gigabyte.
+    fn measured(
+        &self,
+        work: impl FnOnce() -> Result<Outcome, Failure>,
+    ) -> Result<(Outcome, f64), Failure> {
+        let process = self.broker.process();
+        let before = process.cpu_seconds()?;
+        let outcome = work()?;
+        let used = process.cpu_seconds()? - before;
+        let cost = used / outcome.gigabytes();
+        eprintln!(
+            "  {:.0} MB/s, {:.2} CPU s/GB of the broker",
+            outcome.megabytes_per_second(),
+            cost
+        );
+        Ok((outcome, cost))
+    }
+
+    fn idle(&mut self) -> Result<(), Failure> {
+        topics::create(self.broker.bootstrap(), "idle", 100, &[])?;
+        let mut work = self.work(self.broker.bootstrap(), "idle");
+        work.records_max = 1000;
+        load::produce(&work)?;
+        let (resident, _) = self.broker.process().resident_mib()?;
+        let before = self.broker.process().cpu_seconds()?;
+        std::thread::sleep(Duration::from_secs(5));
+        let used = (self.broker.process().cpu_seconds()? - before) / 5.0;
+        self.figures.push(Figure::lower("idle, 100 partitions: resident", "MiB", resident));
+        self.figures.push(Figure::lower("idle, 100 partitions: of a core", "%", used * 100.0));
+        Ok(())
+    }
+
+    fn throughput(&mut self) -> Result<(), Failure> {
+        let bootstrap = self.broker.bootstrap().to_owned();
+        topics::create(&bootstrap, "throughput", 6, &[])?;
+        let mut warm = self.work(&bootstrap, "throughput");
+        warm.seconds = self.arguments.warm_seconds;
+        let warmed = load::produce(&warm)?;
+        let (produced, cost) =
+            self.measured(|| load::produce(&self.work(&bootstrap, "throughput")))?;
+        let (_, anonymous) = self.broker.process().resident_mib()?;
+        let all = warmed.records + produced.records;
+        let (_, read_cost) = self.measured(|| load::consume(&bootstrap, "throughput", all))?;
+        self.figures.extend([
+            Figure::lower("produce 1 KiB: broker CPU", "s/GB", cost),
+            Figure::higher("produce 1 KiB", "MB/s", produced.megabytes_per_second()),
+            Figure::lower("produce 1 KiB: anonymous memory", "MiB", anonymous),
+            Figure::lower("consume: broker CPU", "s/GB", read_cost),
+        ]);
+        Ok(())
+    }
+
+    fn small(&mut self) -> Result<(), Failure> {
+        let bootstrap = self.broker.bootstrap().to_owned();
+        topics::create(&bootstrap, "small", 6, &[])?;
+        let mut work = self.work(&bootstrap, "small");
+        work.record_bytes = 100;
+        let (_, cost) = self.measured(|| load::produce(&work))?;
+        self.figures.push(Figure::lower("produce 100 B: broker CPU", "s/GB", cost));
+        Ok(())
+    }
+
+    fn fixed(&mut self) -> Result<(), Failure> {
+        let (p50, p99) = self.at_a_rate("fixed", &[])?;
+        self.figures.push(Figure::lower("5,000/s acknowledged, synced: p50", "ms", p50));
+        self.figures.push(Figure::lower("5,000/s acknowledged, synced: p99", "ms", p99));
+        Ok(())
+    }
+
+    fn fixed_cached(&mut self) -> Result<(), Failure> {
+        let (p50, p99) = self.at_a_rate("fixed-cached", self.broker.page_cache())?;
+        self.figures.push(Figure::lower("5,000/s acknowledged, page cache: p50", "ms", p50));
+        self.figures.push(Figure::lower("5,000/s acknowledged, page cache: p99", "ms", p99));
+        Ok(())
+    }
+
+    /// 5,000 records a second, linger 1 ms. Not idempotent: librdkafka's idempotent producer
+    /// spins while five batches wait, and starves a broker on the same cores.
+    fn at_a_rate(&mut self, topic: &str, config: &[(&str, &str)]) -> Result<(f64, f64), Failure> {
+        let bootstrap = self.broker.bootstrap().to_owned();
+        topics::create(&bootstrap, topic, 6, config)?;
+        let mut work = self.work(&bootstrap, topic);
+        (work.rate, work.linger_ms, work.idempotent) = (Some(5000), 1, false);
+        (work.unmeasured_seconds, work.seconds) = (5, 5 + 2 * self.arguments.seconds);
+        let (mut outcome, _) = self.measured(|| load::produce(&work))?;
+        percentiles(&mut outcome)
+    }
+
+    fn end_to_end(&mut self) -> Result<(), Failure> {
+        let bootstrap = self.broker.bootstrap().to_owned();
+        topics::create(&bootstrap, "e2e", 6, self.broker.page_cache())?;
+        let mut work = self.work(&bootstrap, "e2e");
+        (work.rate, work.linger_ms, work.idempotent) = (Some(1000), 0, false);
+        (work.unmeasured_seconds, work.seconds) = (5, 5 + self.arguments.seconds);
+        let (mut outcome, _) = self.measured(|| load::end_to_end(&work))?;
+        let (p50, p99) = percentiles(&mut outcome)?;
+        self.figures.push(Figure::lower("end to end 1,000/s, page cache: p50", "ms", p50));
+        self.figures.push(Figure::lower("end to end 1,000/s, page cache: p99", "ms", p99));
+        Ok(())
+    }
+
+    /// 1,000 partitions against six, in the same minute: the disk's mood counts for both.
+    fn many(&mut self) -> Result<(), Failure> {
+        let bootstrap = self.broker.bootstrap().to_owned();
+        topics::create(&bootstrap, "few", 6, &[])?;
+        topics::create(&bootstrap, "many", 1000, &[])?;
+        let mut few_work = self.work(&bootstrap, "few");
+        few_work.linger_ms = 50;
+        let mut many_work = self.work(&bootstrap, "many");
+        many_work.linger_ms = 50;
+        let (few, _) = self.measured(|| load::produce(&few_work))?;
+        let (many, cost) = self.measured(|| load::produce(&many_work))?;
+        let share = many.megabytes_per_second() / few.megabytes_per_second();
+        self.figures.extend([
+            Figure::higher("1,000 partitions", "MB/s", many.megabytes_per_second()),
+            Figure::higher("1,000 partitions: share of what six reach", "", share),
+            Figure::lower("1,000 partitions: broker CPU", "s/GB", cost),
+        ]);
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<(), Failure> {
+        let figure = restart::measure(self.broker, self.arguments.restart_gigabytes)?;
+        self.figures.push(figure);
+        Ok(())
+    }
+}
+
+fn percentiles(outcome: &mut Outcome) -> Result<(f64, f64), Failure> {
+    let p50 = outcome.latencies.percentile_ms(0.5).ok_or("no latency was measured")?;
+    let p99 = outcome.latencies.percentile_ms(0.99).ok_or("no latency was measured")?;
+    eprintln!("  p50 {p50:.2} ms, p99 {p99:.2} ms");
+    Ok((p50, p99))
+}

@@ -1,0 +1,63 @@
+//! Making topics, through librdkafka's admin client.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
+use crate::Failure;
+
+/// Creates `topic` with one replica a partition, and waits until every partition has a leader.
+pub(crate) fn create(
+    bootstrap: &str,
+    topic: &str,
+    partitions: i32,
+    config: &[(&str, &str)],
+) -> Result<(), Failure> {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    for (key, value) in config {
+        new = new.set(key, value);
+    }
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(60)));
+    let results = block_on(admin.create_topics([&new], &options))?;
+    for result in results {
+        result.map_err(|(topic, code)| format!("creating {topic}: {code}"))?;
+    }
+    wait_for_leaders(bootstrap, topic, partitions)
+}
+
+fn wait_for_leaders(bootstrap: &str, topic: &str, partitions: i32) -> Result<(), Failure> {
+    let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
+    for _ in 0..300 {
+        let metadata = client.fetch_metadata(Some(topic), Duration::from_secs(20))?;
+        let led = metadata.topics()[0].partitions().iter().filter(|p| p.leader() >= 0).count();
+        if led == usize::try_from(partitions)? {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Err(format!("{topic} did not get its leaders within 30 s").into())
+}
+
+/// Runs a future on this thread. librdkafka answers from a thread of its own and wakes it.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
