@@ -1,0 +1,81 @@
+//! Which cluster a command talks to.
+
+use super::exit::CliError;
+use super::profile::Profile;
+
+/// The port of a broker that was started without saying another.
+const DEFAULT_BROKER: &str = "127.0.0.1:9092";
+
+/// The options of every command that talks to a cluster.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ConnectionArgs {
+    /// Brokers to ask first, as host:port[,host:port]; else VARVE_BROKERS, the profile, 127.0.0.1:9092
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) brokers: Vec<String>,
+    /// A property of the client by Kafka's name, such as request.timeout.ms=5000; brokers=LIST too
+    #[arg(short = 'X', value_name = "KEY=VALUE")]
+    pub(crate) properties: Vec<String>,
+}
+
+/// Where the list of brokers came from, for error messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BrokerList {
+    pub(crate) brokers: Vec<String>,
+    pub(crate) origin: &'static str,
+}
+
+impl ConnectionArgs {
+    /// The brokers that are meant, by the first source that names some.
+    pub(crate) fn broker_list(&self) -> Result<BrokerList, CliError> {
+        let split = |list: &str| -> Vec<String> {
+            list.split(',')
+                .map(|broker| broker.trim().to_owned())
+                .filter(|b| !b.is_empty())
+                .collect()
+        };
+        let from_properties = self
+            .properties()?
+            .into_iter()
+            .find(|(key, _)| is_broker_key(key))
+            .map(|(_, value)| split(&value));
+        let from_environment = std::env::var("VARVE_BROKERS").ok().map(|list| split(&list));
+        let from_profile = || -> Result<Option<Vec<String>>, CliError> {
+            let profile = Profile::load().map_err(|message| {
+                CliError::usage(message).help("mend or remove the file, or say --brokers host:port")
+            })?;
+            Ok(profile.map(|profile| profile.brokers))
+        };
+        let list = |brokers, origin| Ok(BrokerList { brokers, origin });
+        if !self.brokers.is_empty() {
+            return list(split(&self.brokers.join(",")), "--brokers");
+        }
+        if let Some(brokers) = from_properties {
+            return list(brokers, "-X brokers");
+        }
+        if let Some(brokers) = from_environment.filter(|brokers| !brokers.is_empty()) {
+            return list(brokers, "VARVE_BROKERS");
+        }
+        if let Some(brokers) = from_profile()?.filter(|brokers| !brokers.is_empty()) {
+            return list(brokers, "the profile");
+        }
+        list(vec![DEFAULT_BROKER.to_owned()], "the default")
+    }
+
+    /// The `-X` options, in their order.
+    pub(crate) fn properties(&self) -> Result<Vec<(String, String)>, CliError> {
+        self.properties
+            .iter()
+            .map(|property| {
+                let (key, value) = property.split_once('=').ok_or_else(|| {
+                    CliError::usage(format!("-X {property}: this is not of the form KEY=VALUE"))
+                })?;
+                Ok((key.trim().to_owned(), value.trim().to_owned()))
+            })
+            .collect()
+    }
+}
+
+/// Whether a property only says which brokers to ask.
+pub(crate) fn is_broker_key(key: &str) -> bool {
+    matches!(key, "brokers" | "bootstrap.servers" | "metadata.broker.list")
+}
