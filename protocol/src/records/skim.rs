@@ -68,6 +68,18 @@ pub(super) fn skim_length(
     Ok(Some((position, position + length)))
 }
 
+impl RecordSpan {
+    /// The validator's part of it.
+    pub(super) fn facts(&self) -> RecordFacts {
+        RecordFacts {
+            timestamp_delta: self.timestamp_delta,
+            offset_delta: self.offset_delta,
+            has_key: self.key.is_some(),
+            end: self.end,
+        }
+    }
+}
+
 /// Skims the record that starts at `start`, which must lie in `bytes` whole.
 #[inline]
 pub(super) fn skim_record(bytes: &[u8], start: usize) -> Result<RecordSpan, RecordError> {
@@ -100,6 +112,90 @@ pub(super) fn skim_record(bytes: &[u8], start: usize) -> Result<RecordSpan, Reco
         return Err(RecordError::LeftOver(end - position));
     }
     Ok(RecordSpan { timestamp_delta, offset_delta, key, value, headers, header_count, end })
+}
+
+/// What the validator wants to know of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RecordFacts {
+    pub(super) timestamp_delta: i64,
+    pub(super) offset_delta: i32,
+    pub(super) has_key: bool,
+    /// Position behind the record.
+    pub(super) end: usize,
+}
+
+/// Bytes at the start of a record that [`skim_common_record`] looks at without further checks:
+/// length (up to 4), attributes, timestamp (up to 4), offset (up to 4), key length (up to 4).
+const COMMON_PREFIX_BYTES: usize = 24;
+
+/// [`skim_record`] for records as they nearly always are: no headers, no varint longer than four
+/// bytes, not among the last bytes of the batch. `None` says nothing about the record but that it
+/// must be skimmed the long way.
+///
+/// The next record's place depends on this one's length alone, so the processor overlaps records.
+#[inline(always)]
+pub(super) fn skim_common_record(bytes: &[u8], start: usize) -> Option<RecordFacts> {
+    let prefix: &[u8; COMMON_PREFIX_BYTES] =
+        bytes.get(start..)?.first_chunk::<COMMON_PREFIX_BYTES>()?;
+    let (length, mut at) = short_varint(load(prefix, 0))?;
+    let end = start.wrapping_add(at).wrapping_add(usize::try_from(length).ok()?);
+    at += 1;
+    let (timestamp_delta, size) = short_varint(load(prefix, at))?;
+    at += size;
+    let (offset_delta, size) = short_varint(load(prefix, at))?;
+    at += size;
+    let (key, size) = short_varint(load(prefix, at))?;
+    at += size;
+    if key < -1 || end > bytes.len() {
+        return None;
+    }
+    // A null key takes no bytes. All lengths are below 2^28, so the sums stay small.
+    let value_at = start + at + key.max(0) as usize;
+    let (value, size) = short_varint(load_at(bytes, value_at)?)?;
+    if value < -1 {
+        return None;
+    }
+    let count_at = value_at + size + value.max(0) as usize;
+    // The header count must be there, be 0, and be the record's last byte.
+    if count_at.wrapping_add(1) != end || bytes[count_at] != 0 {
+        return None;
+    }
+    Some(RecordFacts {
+        timestamp_delta: i64::from(timestamp_delta),
+        offset_delta,
+        has_key: key >= 0,
+        end,
+    })
+}
+
+/// Four bytes of the prefix; positions are at most 17 by the varints' sizes.
+#[inline(always)]
+fn load(prefix: &[u8; COMMON_PREFIX_BYTES], at: usize) -> u32 {
+    let at = at.min(COMMON_PREFIX_BYTES - 4);
+    u32::from_le_bytes([prefix[at], prefix[at + 1], prefix[at + 2], prefix[at + 3]])
+}
+
+#[inline(always)]
+fn load_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk::<4>()?))
+}
+
+/// The varint at the start of four bytes in memory order, and its size; `None` when it is longer.
+#[inline(always)]
+fn short_varint(word: u32) -> Option<(i32, usize)> {
+    let (value, size) = if word & 0x80 == 0 {
+        (word & 0x7f, 1)
+    } else if word & 0x8000 == 0 {
+        (word & 0x7f | (word & 0x7f00) >> 1, 2)
+    } else if word & 0x80_0000 == 0 {
+        (word & 0x7f | (word & 0x7f00) >> 1 | (word & 0x7f_0000) >> 2, 3)
+    } else if word & 0x8000_0000 == 0 {
+        let low = word & 0x7f | (word & 0x7f00) >> 1 | (word & 0x7f_0000) >> 2;
+        (low | (word & 0x7f00_0000) >> 3, 4)
+    } else {
+        return None;
+    };
+    Some(((value >> 1) as i32 ^ -((value & 1) as i32), size))
 }
 
 /// Where the key and value of the header at `*position` lie; moves behind it.

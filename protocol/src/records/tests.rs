@@ -3,7 +3,12 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::vocabulary::{LeaderEpoch, Offset, TimestampMs};
+use crate::vocabulary::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs};
+
+mod bombs;
+mod damage;
+mod golden;
+mod properties;
 
 fn sample(compression: Compression, count: usize) -> Bytes {
     let mut builder = BatchBuilder::new(compression);
@@ -68,5 +73,118 @@ fn stamping_keeps_the_crc_right() {
             let expected = append_time.unwrap_or(valid.max_timestamp);
             assert_eq!(batch.header().max_timestamp, expected);
         }
+    }
+}
+
+#[test]
+fn changing_the_producer_keeps_the_crc_right() {
+    let mut bytes = sample(Compression::Lz4, 9).to_vec();
+    patch_producer(&mut bytes, ProducerId(77), ProducerEpoch(3), 12).unwrap();
+    patch_base_offset_and_epoch(&mut bytes, Offset(5), LeaderEpoch(2)).unwrap();
+    patch_append_time(&mut bytes, TimestampMs(99)).unwrap();
+    let batch = RecordBatch::parse(&Bytes::from(bytes)).unwrap();
+    batch.check_crc().unwrap();
+    let header = batch.header();
+    assert_eq!((header.producer_id, header.producer_epoch), (ProducerId(77), ProducerEpoch(3)));
+    assert_eq!((header.base_sequence, header.last_sequence()), (12, 20));
+    assert_eq!((header.base_offset, header.last_offset()), (Offset(5), Offset(13)));
+    assert_eq!(header.attributes.timestamp_type(), TimestampType::LogAppendTime);
+    let record = batch.records(&DecompressLimits::default()).unwrap().next().unwrap().unwrap();
+    assert_eq!(batch.timestamp_of(&record), TimestampMs(99));
+}
+
+#[test]
+fn sequences_wrap_to_zero() {
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.set_producer(ProducerId(1), ProducerEpoch(0), i32::MAX);
+    for _ in 0..3 {
+        builder.push(NewRecord::default()).unwrap();
+    }
+    let valid = validate(&builder.build().unwrap()).unwrap();
+    assert_eq!(valid.header.last_sequence(), 1);
+    assert!(valid.has_keyless);
+}
+
+#[test]
+fn transaction_markers_are_read_back() {
+    for is_commit in [true, false] {
+        let marker = EndTransactionMarker { is_commit, coordinator_epoch: 9 };
+        let bytes = marker.to_batch(ProducerId(4), ProducerEpoch(1), TimestampMs(5)).unwrap();
+        assert_eq!(validate(&bytes), Err(BatchError::ControlBatch));
+        let limits =
+            ValidationLimits { origin: BatchOrigin::Coordinator, ..ValidationLimits::default() };
+        let valid = validate_batch(bytes, &limits).unwrap();
+        assert!(valid.header.attributes.is_control());
+        assert!(valid.header.attributes.is_transactional());
+        let record = valid.batch().records(&limits.decompress).unwrap().next().unwrap().unwrap();
+        assert_eq!(EndTransactionMarker::parse(&record), Ok(marker));
+    }
+}
+
+#[test]
+fn compacted_batches_are_for_followers_only() {
+    let mut builder = BatchBuilder::new(Compression::Zstd);
+    builder.set_base_offset(Offset(100)).set_last_offset_delta(9);
+    builder.push_at(2, NewRecord { timestamp: TimestampMs(10), ..Default::default() }).unwrap();
+    builder.push_at(7, NewRecord { timestamp: TimestampMs(30), ..Default::default() }).unwrap();
+    assert_eq!(
+        builder.push_at(7, NewRecord::default()),
+        Err(BuildError::OffsetDelta { last: 7, next: 7 })
+    );
+    let bytes = builder.build().unwrap();
+    assert_eq!(validate(&bytes), Err(BatchError::BaseOffset(Offset(100))));
+    let limits = ValidationLimits { origin: BatchOrigin::Leader, ..ValidationLimits::default() };
+    let valid = validate_batch(bytes, &limits).unwrap();
+    assert_eq!(valid.header.next_offset(), Offset(110));
+    assert_eq!(valid.offset_of_max_timestamp, Offset(107));
+
+    let mut emptied = BatchBuilder::new(Compression::Zstd);
+    assert_eq!(emptied.clone().build(), Err(BuildError::Empty));
+    emptied.set_last_offset_delta(4);
+    let valid = validate_batch(emptied.build().unwrap(), &limits).unwrap();
+    assert_eq!(valid.batch().records(&limits.decompress).unwrap().count(), 0);
+    assert_eq!(valid.header.last_offset(), Offset(4));
+}
+
+#[test]
+fn a_row_of_batches_ends_where_the_last_is_cut() {
+    let one = sample(Compression::None, 3);
+    let two = sample(Compression::Gzip, 4);
+    let mut row = [one.as_ref(), two.as_ref()].concat();
+    row.extend_from_slice(&one[..one.len() - 1]);
+    let mut batches = Batches::new(Bytes::from(row));
+    let counts: Vec<i32> =
+        batches.by_ref().map(|batch| batch.unwrap().header().record_count).collect();
+    assert_eq!(counts, [3, 4]);
+    assert_eq!(batches.rest().len(), one.len() - 1);
+}
+
+#[test]
+fn compression_names_and_numbers() {
+    for codec in Compression::ALL {
+        assert_eq!(codec.name().parse(), Ok(codec));
+        assert_eq!(Compression::from_code(codec.code()), Some(codec));
+    }
+    assert_eq!("uncompressed".parse(), Ok(Compression::None));
+    assert_eq!("brotli".parse::<Compression>(), Err(UnknownCompression("brotli".to_owned())));
+    assert_eq!(Compression::from_code(5), None);
+}
+
+#[test]
+fn record_size_max_is_never_less() {
+    let headers = [Header::new("key", "value"), Header { key: "k".into(), value: None }];
+    for size in [0, 1, 63, 64, 200, 9000, 70_000] {
+        let value = vec![b'x'; size];
+        let mut builder = BatchBuilder::new(Compression::None);
+        let record = NewRecord {
+            timestamp: TimestampMs(1),
+            key: Some(b"key"),
+            value: Some(&value),
+            headers: &headers,
+        };
+        builder.push(record).unwrap();
+        let taken = builder.size() - HEADER_BYTES;
+        let most = record_size_max(record.key, record.value, record.headers);
+        assert!((taken..taken + 20).contains(&most), "{taken} of at most {most}");
     }
 }

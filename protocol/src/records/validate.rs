@@ -15,7 +15,7 @@ use super::batch::RecordBatch;
 use super::codec::{DecompressError, DecompressLimits, Decompressor};
 use super::compression::Compression;
 use super::header::{BatchHeader, HEADER_BYTES};
-use super::skim::{RecordError, RecordSpan, skim_length, skim_record};
+use super::skim::{RecordError, RecordFacts, skim_common_record, skim_length, skim_record};
 use crate::vocabulary::{LeaderEpoch, Offset, TimestampMs};
 
 /// Who made a batch, which decides what it may hold.
@@ -336,9 +336,9 @@ impl Seen {
         }
     }
 
-    #[inline]
-    fn on_record(&mut self, index: i32, span: &RecordSpan) -> Result<(), BatchError> {
-        let found = span.offset_delta;
+    #[inline(always)]
+    fn on_record(&mut self, index: i32, record: RecordFacts) -> Result<(), BatchError> {
+        let found = record.offset_delta;
         // Without gaps for producers; rising and within the batch for what compaction left.
         let is_in_line = found == index
             || (self.origin == BatchOrigin::Leader
@@ -348,13 +348,13 @@ impl Seen {
             return Err(BatchError::OffsetDelta { index, found });
         }
         self.previous_offset_delta = found;
-        let timestamp = self.base_timestamp.wrapping_add(span.timestamp_delta);
+        let timestamp = self.base_timestamp.wrapping_add(record.timestamp_delta);
         self.min_timestamp = self.min_timestamp.min(timestamp);
         if timestamp > self.max_timestamp || index == 0 {
             self.max_timestamp = timestamp;
             self.offset_delta_of_max = found;
         }
-        self.has_keyless |= span.key.is_none();
+        self.has_keyless |= !record.has_key;
         Ok(())
     }
 }
@@ -365,10 +365,9 @@ fn check_plain(records: &[u8], seen: &mut Seen) -> Result<(), BatchError> {
         if position == records.len() {
             return Err(BatchError::RecordCount { stated: seen.record_count, found: index });
         }
-        let span = skim_record(records, position)
-            .map_err(|source| BatchError::Record { index, source })?;
-        seen.on_record(index, &span)?;
-        position = span.end;
+        let record = skim(records, position, index)?;
+        seen.on_record(index, record)?;
+        position = record.end;
     }
     if position != records.len() {
         return Err(BatchError::BytesBehindRecords { left: records.len() - position });
@@ -405,10 +404,9 @@ fn check_compressed(
                 return Err(BatchError::Record { index, source: RecordError::EndsEarly });
             }
         }
-        let span = skim_record(&window, position)
-            .map_err(|source| BatchError::Record { index, source })?;
-        seen.on_record(index, &span)?;
-        position = span.end;
+        let record = skim(&window, position, index)?;
+        seen.on_record(index, record)?;
+        position = record.end;
     }
     // The end of the stream is where codecs notice that they were cut off.
     loop {
@@ -418,5 +416,21 @@ fn check_compressed(
         if !stream.read_chunk(&mut window)? {
             return Ok(());
         }
+    }
+}
+
+#[inline(always)]
+fn skim(records: &[u8], position: usize, index: i32) -> Result<RecordFacts, BatchError> {
+    match skim_common_record(records, position) {
+        Some(record) => Ok(record),
+        None => skim_uncommon(records, position, index),
+    }
+}
+
+#[cold]
+fn skim_uncommon(records: &[u8], position: usize, index: i32) -> Result<RecordFacts, BatchError> {
+    match skim_record(records, position) {
+        Ok(span) => Ok(span.facts()),
+        Err(source) => Err(BatchError::Record { index, source }),
     }
 }
