@@ -1,0 +1,129 @@
+//! The APIs: key, versions that the codec knows, versions that varve announces.
+
+use std::ops::RangeInclusive;
+
+use crate::messages;
+use crate::wire::Message;
+
+/// One row of the table of APIs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApiRange {
+    /// The API.
+    pub api: ApiKey,
+    /// Lowest version announced.
+    pub min_version: i16,
+    /// Highest version announced and served.
+    pub max_version: i16,
+}
+
+macro_rules! apis {
+    ($($name:ident = $code:literal, $request:ident, announced $min:literal..=$max:literal;)*) => {
+        /// An API that the codec knows.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(i16)]
+        pub enum ApiKey {
+            $(#[doc = concat!("API key ", stringify!($code), ".")] $name = $code,)*
+        }
+
+        impl ApiKey {
+            /// All of them, in the order of their codes.
+            pub const ALL: &[ApiKey] = &[$(ApiKey::$name,)*];
+
+            /// The API with this number on the wire.
+            #[must_use]
+            pub fn from_code(code: i16) -> Option<ApiKey> {
+                match code {
+                    $($code => Some(ApiKey::$name),)*
+                    _ => None,
+                }
+            }
+
+            /// Its name in Kafka's schemas.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(ApiKey::$name => stringify!($name),)*
+                }
+            }
+
+            /// The versions that varve announces. Produce begins at 0 although 0 to 2 are
+            /// refused: librdkafka takes version 0 as the sign that compression is understood.
+            #[must_use]
+            pub fn announced(self) -> ApiRange {
+                let (min_version, max_version) = match self {
+                    $(ApiKey::$name => ($min, $max),)*
+                };
+                ApiRange { api: self, min_version, max_version }
+            }
+
+            /// The versions that the codec reads and writes.
+            #[must_use]
+            pub fn codec_versions(self) -> RangeInclusive<i16> {
+                match self {
+                    $(ApiKey::$name => messages::$request::VERSIONS,)*
+                }
+            }
+
+            /// Whether `version` is a flexible one (KIP-482).
+            #[must_use]
+            pub fn is_flexible(self, version: i16) -> bool {
+                version >= match self {
+                    $(ApiKey::$name => messages::$request::FLEXIBLE,)*
+                }
+            }
+        }
+    };
+}
+
+apis! {
+    Produce = 0, ProduceRequest, announced 0..=12;
+    Fetch = 1, FetchRequest, announced 4..=17;
+    ListOffsets = 2, ListOffsetsRequest, announced 1..=10;
+    Metadata = 3, MetadataRequest, announced 0..=13;
+    OffsetCommit = 8, OffsetCommitRequest, announced 2..=9;
+    OffsetFetch = 9, OffsetFetchRequest, announced 1..=9;
+    FindCoordinator = 10, FindCoordinatorRequest, announced 0..=5;
+    JoinGroup = 11, JoinGroupRequest, announced 0..=9;
+    Heartbeat = 12, HeartbeatRequest, announced 0..=4;
+    LeaveGroup = 13, LeaveGroupRequest, announced 0..=5;
+    SyncGroup = 14, SyncGroupRequest, announced 0..=5;
+    DescribeGroups = 15, DescribeGroupsRequest, announced 0..=6;
+    ListGroups = 16, ListGroupsRequest, announced 0..=5;
+    SaslHandshake = 17, SaslHandshakeRequest, announced 0..=1;
+    ApiVersions = 18, ApiVersionsRequest, announced 0..=4;
+    CreateTopics = 19, CreateTopicsRequest, announced 2..=7;
+    DeleteTopics = 20, DeleteTopicsRequest, announced 1..=6;
+    DeleteRecords = 21, DeleteRecordsRequest, announced 0..=2;
+    InitProducerId = 22, InitProducerIdRequest, announced 0..=5;
+    OffsetForLeaderEpoch = 23, OffsetForLeaderEpochRequest, announced 2..=4;
+    DescribeConfigs = 32, DescribeConfigsRequest, announced 1..=4;
+    AlterConfigs = 33, AlterConfigsRequest, announced 0..=2;
+    DescribeLogDirs = 35, DescribeLogDirsRequest, announced 1..=4;
+    SaslAuthenticate = 36, SaslAuthenticateRequest, announced 0..=2;
+    CreatePartitions = 37, CreatePartitionsRequest, announced 0..=3;
+    DeleteGroups = 42, DeleteGroupsRequest, announced 0..=2;
+    IncrementalAlterConfigs = 44, IncrementalAlterConfigsRequest, announced 0..=1;
+    OffsetDelete = 47, OffsetDeleteRequest, announced 0..=0;
+    DescribeCluster = 60, DescribeClusterRequest, announced 0..=1;
+}
+
+impl ApiKey {
+    /// Its number on the wire.
+    #[must_use]
+    pub fn code(self) -> i16 {
+        self as i16
+    }
+
+    /// The version of the request header: 2 with tagged fields, else 1.
+    #[must_use]
+    pub fn request_header_version(self, version: i16) -> i16 {
+        if self.is_flexible(version) { 2 } else { 1 }
+    }
+
+    /// The version of the response header: 1 with tagged fields, else 0. ApiVersions always has
+    /// 0, since a client must be able to read the answer to a version that is too new (KIP-511).
+    #[must_use]
+    pub fn response_header_version(self, version: i16) -> i16 {
+        i16::from(self != ApiKey::ApiVersions && self.is_flexible(version))
+    }
+}
