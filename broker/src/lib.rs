@@ -3,4 +3,6 @@
 
 pub mod config;
 pub mod http;
+pub mod metadata;
 pub mod metrics;
+pub mod topic_config;

@@ -1,0 +1,100 @@
+//! Wishes to the controller and what became of them.
+//!
+//! A change goes to whoever is the controller; today that is this process. Each holds any number of
+//! items, which are judged one by one and made durable together.
+
+use std::sync::Arc;
+
+use varve_protocol::error_code::ErrorCode;
+use varve_protocol::vocabulary::TopicId;
+
+use super::plan::{
+    ConfigChange, ConfigError, NewPartitions, NewTopic, ProducerIdBlock, TopicError, TopicSelector,
+};
+use super::topic_image::TopicImage;
+use crate::topic_config::ConfigMap;
+
+/// A wish to the controller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetadataChange {
+    /// Create topics, each under a fresh id.
+    CreateTopics {
+        /// Which.
+        topics: Vec<NewTopic>,
+        /// Only say whether it could be done.
+        validate_only: bool,
+    },
+    /// Delete topics.
+    DeleteTopics(Vec<TopicSelector>),
+    /// Add partitions to topics.
+    CreatePartitions {
+        /// To which, and how many.
+        topics: Vec<NewPartitions>,
+        /// Only say whether it could be done.
+        validate_only: bool,
+    },
+    /// Change configuration values.
+    AlterConfigs {
+        /// Whose and which.
+        changes: Vec<ConfigChange>,
+        /// Only say whether it could be done.
+        validate_only: bool,
+    },
+    /// Take the next block of producer ids for this broker.
+    AllocateProducerIds,
+}
+
+/// What became of a [`MetadataChange`], item by item in the order of the wish. Whatever succeeded is
+/// durable, published in the image, and its logs are ready.
+#[derive(Debug, Clone)]
+pub enum Applied {
+    /// Of [`MetadataChange::CreateTopics`].
+    CreateTopics(Vec<Result<CreatedTopic, TopicError>>),
+    /// Of [`MetadataChange::DeleteTopics`]: the topics as they were.
+    DeleteTopics(Vec<Result<Arc<TopicImage>, TopicError>>),
+    /// Of [`MetadataChange::CreatePartitions`].
+    CreatePartitions(Vec<Result<(), TopicError>>),
+    /// Of [`MetadataChange::AlterConfigs`].
+    AlterConfigs(Vec<Result<(), ConfigError>>),
+    /// Of [`MetadataChange::AllocateProducerIds`].
+    ProducerIds(ProducerIdBlock),
+}
+
+/// A topic that was created, or could have been.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedTopic {
+    /// Its id; that of a topic which was only validated is never used.
+    pub id: TopicId,
+    /// How many partitions it has.
+    pub partition_count: i32,
+    /// How many replicas each has.
+    pub replication_factor: i16,
+    /// Its own configuration values.
+    pub configs: ConfigMap,
+}
+
+/// Why a change as a whole was not applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// The metadata log failed and takes no more changes until the broker is restarted.
+    #[error("the metadata log failed, the broker must be restarted: {0}")]
+    StoreFailed(String),
+    /// The broker is shutting down.
+    #[error("the broker is shutting down")]
+    ShuttingDown,
+    /// There are no producer ids left.
+    #[error("all producer ids have been handed out")]
+    ProducerIdsExhausted,
+}
+
+impl ChangeError {
+    /// The wire's word for it.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::StoreFailed(_) => ErrorCode::KafkaStorageError,
+            Self::ShuttingDown => ErrorCode::CoordinatorNotAvailable,
+            Self::ProducerIdsExhausted => ErrorCode::UnknownServerError,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The last step of a metadata change: logs, publication, answers.
+//!
+//! New logs are made before the image that names them is published, so that no client finds a
+//! partition that cannot be written to. Removed topics leave the image first and their logs go
+//! after, so that nobody finds half a log. Batches are finished one after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use varve_protocol::vocabulary::{BrokerId, TopicId, TopicIdPartition};
+use varve_storage::config::LogConfig;
+
+use super::change::Applied;
+use super::delta::Delta;
+use super::handle::{MetadataUpdate, Shared, config_layers};
+use super::host::{HostedLog, PartitionHost};
+use super::image::MetadataImage;
+use super::plan::TopicError;
+use super::topic_image::TopicImage;
+use super::writer::Batch;
+use crate::topic_config::StaticConfig;
+
+/// The finisher; its owner calls [`Self::run`] on a task of its own.
+pub struct MetadataFinisher {
+    pub(super) batches: mpsc::Receiver<Batch>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl MetadataFinisher {
+    /// Finishes batches until the writer has ended.
+    pub async fn run(mut self, host: Arc<dyn PartitionHost>) {
+        while let Some(batch) = self.batches.recv().await {
+            finish(batch, &self.shared, &*host).await;
+        }
+    }
+}
+
+async fn finish(batch: Batch, shared: &Shared, host: &dyn PartitionHost) {
+    let Batch { image, delta, answers } = batch;
+    let failed = create_logs(&image, &delta, shared, host).await;
+    let previous = shared.image.swap(image.clone());
+    delete_logs(&delta, shared.broker_id, host).await;
+    change_configs(&previous, &image, &delta, shared, host).await;
+    if !delta.is_empty() {
+        // An error means that nobody listens.
+        let _ = shared.updates.send(Arc::new(MetadataUpdate { image: image.clone(), delta }));
+    }
+    for (answer, applied) in answers {
+        // Whoever asked may be gone.
+        let _ = answer.send(Ok(with_failures(applied, &failed)));
+    }
+}
+
+async fn create_logs(
+    image: &MetadataImage,
+    delta: &Delta,
+    shared: &Shared,
+    host: &dyn PartitionHost,
+) -> BTreeMap<TopicId, String> {
+    let logs = hosted_logs(image, &delta.partitions_created, shared.broker_id, &shared.fixed);
+    if logs.is_empty() {
+        return BTreeMap::new();
+    }
+    let names: Vec<_> = logs.iter().map(|log| log.partition).collect();
+    let mut failed = BTreeMap::new();
+    for (partition, result) in names.iter().zip(host.create(logs).await) {
+        if let Err(error) = result {
+            tracing::error!(%partition, %error, "the log of a new partition could not be made; \
+                it is tried again at the next start");
+            failed.entry(partition.topic_id).or_insert_with(|| error.to_string());
+        }
+    }
+    failed
+}
+
+async fn delete_logs(delta: &Delta, broker: BrokerId, host: &dyn PartitionHost) {
+    let is_here = |(name, partition): (TopicIdPartition, &super::PartitionImage)| {
+        partition.replicas.contains(&broker).then_some(name)
+    };
+    let of_topic = |topic: &Arc<TopicImage>| {
+        let partitions = topic.topic_id_partitions().zip(&topic.partitions);
+        partitions.filter_map(is_here).collect::<Vec<_>>()
+    };
+    let gone: Vec<_> = delta.topics_removed.iter().flat_map(of_topic).collect();
+    if gone.is_empty() {
+        return;
+    }
+    for (partition, result) in gone.iter().zip(host.delete(gone.clone()).await) {
+        if let Err(error) = result {
+            tracing::warn!(%partition, %error, "the log of a deleted partition could not be \
+                removed; it is tried again at the next start");
+        }
+    }
+}
+
+async fn change_configs(
+    previous: &MetadataImage,
+    image: &MetadataImage,
+    delta: &Delta,
+    shared: &Shared,
+    host: &dyn PartitionHost,
+) {
+    let changed = changed_configs(previous, image, delta, shared);
+    if changed.is_empty() {
+        return;
+    }
+    let names: Vec<_> = changed.iter().map(|(partition, _)| *partition).collect();
+    for (partition, result) in names.iter().zip(host.set_config(changed).await) {
+        if let Err(error) = result {
+            tracing::warn!(%partition, %error, "a log did not take its new configuration; it takes \
+                it at the next start");
+        }
+    }
+}
+
+fn changed_configs(
+    previous: &MetadataImage,
+    image: &MetadataImage,
+    delta: &Delta,
+    shared: &Shared,
+) -> Vec<(TopicIdPartition, LogConfig)> {
+    let topics: Vec<_> = if delta.broker_configs_changed {
+        image.topics().collect()
+    } else {
+        delta.topic_configs_changed.iter().filter_map(|id| image.topic_by_id(*id)).collect()
+    };
+    let before = config_layers(previous, shared.broker_id, &shared.fixed);
+    let after = config_layers(image, shared.broker_id, &shared.fixed);
+    let mut changed = Vec::new();
+    for topic in topics {
+        let Some(old) = previous.topic_by_id(topic.id) else { continue };
+        let config = after.log_config(&topic.configs);
+        if config != before.log_config(&old.configs) {
+            let here = hosted_partitions(topic, shared.broker_id);
+            changed.extend(here.map(|(name, _)| (name, config.clone())));
+        }
+    }
+    changed
+}
+
+/// The logs of those partitions of which `broker` has a replica.
+pub(super) fn hosted_logs(
+    image: &MetadataImage,
+    partitions: &BTreeSet<TopicIdPartition>,
+    broker: BrokerId,
+    fixed: &StaticConfig,
+) -> Vec<HostedLog> {
+    let layers = config_layers(image, broker, fixed);
+    let mut configs: BTreeMap<TopicId, LogConfig> = BTreeMap::new();
+    let mut logs = Vec::new();
+    for name in partitions {
+        let topic = image.topic_by_id(name.topic_id);
+        let Some((topic, partition)) =
+            topic.and_then(|topic| Some((topic, topic.partition(name.partition)?)))
+        else {
+            continue;
+        };
+        if partition.replicas.contains(&broker) {
+            let config = configs.entry(topic.id);
+            let config = config.or_insert_with(|| layers.log_config(&topic.configs)).clone();
+            let leader_epoch = partition.leader_epoch;
+            logs.push(HostedLog { partition: *name, leader_epoch, config });
+        }
+    }
+    logs
+}
+
+/// The partitions of a topic of which `broker` has a replica.
+pub(super) fn hosted_partitions(
+    topic: &TopicImage,
+    broker: BrokerId,
+) -> impl Iterator<Item = (TopicIdPartition, &super::PartitionImage)> {
+    let partitions = topic.topic_id_partitions().zip(&topic.partitions);
+    partitions.filter(move |(_, partition)| partition.replicas.contains(&broker))
+}
+
+fn with_failures(applied: Applied, failed: &BTreeMap<TopicId, String>) -> Applied {
+    match applied {
+        Applied::CreateTopics(results) if !failed.is_empty() => {
+            let check = |result: Result<super::CreatedTopic, TopicError>| {
+                let created = result?;
+                match failed.get(&created.id) {
+                    Some(reason) => Err(TopicError::Storage(reason.clone())),
+                    None => Ok(created),
+                }
+            };
+            Applied::CreateTopics(results.into_iter().map(check).collect())
+        }
+        applied => applied,
+    }
+}

@@ -1,0 +1,301 @@
+//! The door to the metadata for everything else in the broker.
+//!
+//! Reading is a pointer load. Changing goes through one writer (see [`super::writer`]), and answers
+//! when the change is durable, published and its logs are ready.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use varve_protocol::error_code::ErrorCode;
+use varve_protocol::vocabulary::BrokerId;
+
+use super::change::{Applied, ChangeError, CreatedTopic, MetadataChange};
+use super::delta::Delta;
+use super::image::MetadataImage;
+use super::plan::{
+    ConfigChange, ConfigError, NewPartitions, NewTopic, ProducerIdBlock, TopicError, TopicSelector,
+};
+use super::topic_image::TopicImage;
+use super::topic_name::CONSUMER_OFFSETS;
+use crate::topic_config::{ConfigLayers, ConfigMap, StaticConfig};
+
+/// Updates that a slow subscriber may be behind before it has to look at the whole image.
+const UPDATES_MAX: usize = 1_024;
+/// Changes that wait for the writer before those who submit wait too.
+pub(super) const CHANGES_MAX: usize = 1_024;
+
+/// Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct MetadataHandle {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+}
+
+/// What the handle, the writer and the finisher share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) image: ArcSwap<MetadataImage>,
+    pub(super) updates: broadcast::Sender<Arc<MetadataUpdate>>,
+    pub(super) broker_id: BrokerId,
+    pub(super) fixed: StaticConfig,
+}
+
+/// A new image and how it differs from the one before.
+#[derive(Debug)]
+pub struct MetadataUpdate {
+    /// The image.
+    pub image: Arc<MetadataImage>,
+    /// Its differences.
+    pub delta: Delta,
+}
+
+/// What the writer is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    Change(MetadataChange, oneshot::Sender<Result<Applied, ChangeError>>),
+    Stop,
+}
+
+/// A topic that the broker keeps for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InternalTopic {
+    /// `__consumer_offsets`.
+    ConsumerOffsets,
+}
+
+impl InternalTopic {
+    /// The topic's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ConsumerOffsets => CONSUMER_OFFSETS,
+        }
+    }
+
+    /// The wish that creates it, with Kafka's settings.
+    #[must_use]
+    pub fn new_topic(self, fixed: &StaticConfig) -> NewTopic {
+        let Self::ConsumerOffsets = self;
+        let count = fixed.integer("offsets.topic.num.partitions");
+        let replicas = fixed.integer("offsets.topic.replication.factor");
+        let segment_bytes = fixed.integer("offsets.topic.segment.bytes").to_string();
+        let config = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
+        NewTopic {
+            partition_count: i32::try_from(count).ok(),
+            replication_factor: i16::try_from(replicas).ok(),
+            configs: vec![
+                config("cleanup.policy", "compact"),
+                config("compression.type", "producer"),
+                config("segment.bytes", &segment_bytes),
+            ],
+            ..NewTopic::named(self.name())
+        }
+    }
+}
+
+/// Why a topic that is needed now is not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnsureTopicError {
+    /// It cannot be created.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// No change is taken.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+}
+
+impl EnsureTopicError {
+    /// The wire's word for it.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Topic(error) => error.code(),
+            Self::Change(error) => error.code(),
+        }
+    }
+}
+
+impl MetadataHandle {
+    pub(super) fn new(
+        image: Arc<MetadataImage>,
+        broker_id: BrokerId,
+        fixed: StaticConfig,
+    ) -> (Self, mpsc::Receiver<Command>, Arc<Shared>) {
+        let (commands, receiver) = mpsc::channel(CHANGES_MAX);
+        let (updates, _) = broadcast::channel(UPDATES_MAX);
+        let image = ArcSwap::new(image);
+        let shared = Arc::new(Shared { image, updates, broker_id, fixed });
+        (Self { shared: shared.clone(), commands }, receiver, shared)
+    }
+
+    /// The image as of now, to keep.
+    #[must_use]
+    pub fn image(&self) -> Arc<MetadataImage> {
+        self.shared.image.load_full()
+    }
+
+    /// The image as of now, to look at briefly: cheaper than [`Self::image`], not to be held across
+    /// an await.
+    #[must_use]
+    pub fn load(&self) -> Guard<Arc<MetadataImage>> {
+        self.shared.image.load()
+    }
+
+    /// This broker.
+    #[must_use]
+    pub fn broker_id(&self) -> BrokerId {
+        self.shared.broker_id
+    }
+
+    /// What this broker's file sets, in Kafka's names.
+    #[must_use]
+    pub fn fixed(&self) -> &StaticConfig {
+        &self.shared.fixed
+    }
+
+    /// The layers of configuration below a topic's own values, as this broker sees them.
+    #[must_use]
+    pub fn layers<'a>(&'a self, image: &'a MetadataImage) -> ConfigLayers<'a> {
+        config_layers(image, self.shared.broker_id, &self.shared.fixed)
+    }
+
+    /// Every update from now on. A receiver that falls too far behind is told so, and has to start
+    /// again from [`Self::image`].
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<MetadataUpdate>> {
+        self.shared.updates.subscribe()
+    }
+
+    /// Has a change decided, made durable and applied. Cancelling the future does not take the
+    /// change back.
+    ///
+    /// # Errors
+    /// [`ChangeError`] when nothing of the change was applied for a reason that is not the wish's
+    /// own. After [`ChangeError::StoreFailed`] it may show up after a restart.
+    pub async fn submit(&self, change: MetadataChange) -> Result<Applied, ChangeError> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.commands.send(Command::Change(change, answer)).await;
+        sent.map_err(|_| ChangeError::ShuttingDown)?;
+        answered.await.map_err(|_| ChangeError::ShuttingDown)?
+    }
+
+    /// Creates topics; see [`MetadataChange::CreateTopics`].
+    ///
+    /// # Errors
+    /// As [`Self::submit`]; each topic has its own result.
+    pub async fn create_topics(
+        &self,
+        topics: Vec<NewTopic>,
+        validate_only: bool,
+    ) -> Result<Vec<Result<CreatedTopic, TopicError>>, ChangeError> {
+        match self.submit(MetadataChange::CreateTopics { topics, validate_only }).await? {
+            Applied::CreateTopics(results) => Ok(results),
+            other => unreachable!("creating topics was answered with {other:?}"),
+        }
+    }
+
+    /// Deletes topics; see [`MetadataChange::DeleteTopics`].
+    ///
+    /// # Errors
+    /// As [`Self::submit`]; each topic has its own result.
+    pub async fn delete_topics(
+        &self,
+        topics: Vec<TopicSelector>,
+    ) -> Result<Vec<Result<Arc<TopicImage>, TopicError>>, ChangeError> {
+        match self.submit(MetadataChange::DeleteTopics(topics)).await? {
+            Applied::DeleteTopics(results) => Ok(results),
+            other => unreachable!("deleting topics was answered with {other:?}"),
+        }
+    }
+
+    /// Adds partitions; see [`MetadataChange::CreatePartitions`].
+    ///
+    /// # Errors
+    /// As [`Self::submit`]; each topic has its own result.
+    pub async fn create_partitions(
+        &self,
+        topics: Vec<NewPartitions>,
+        validate_only: bool,
+    ) -> Result<Vec<Result<(), TopicError>>, ChangeError> {
+        match self.submit(MetadataChange::CreatePartitions { topics, validate_only }).await? {
+            Applied::CreatePartitions(results) => Ok(results),
+            other => unreachable!("creating partitions was answered with {other:?}"),
+        }
+    }
+
+    /// Changes configuration values; see [`MetadataChange::AlterConfigs`].
+    ///
+    /// # Errors
+    /// As [`Self::submit`]; each resource has its own result.
+    pub async fn alter_configs(
+        &self,
+        changes: Vec<ConfigChange>,
+        validate_only: bool,
+    ) -> Result<Vec<Result<(), ConfigError>>, ChangeError> {
+        match self.submit(MetadataChange::AlterConfigs { changes, validate_only }).await? {
+            Applied::AlterConfigs(results) => Ok(results),
+            other => unreachable!("altering configs was answered with {other:?}"),
+        }
+    }
+
+    /// A block of producer ids that nobody was or will be given, also after a crash.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn allocate_producer_ids(&self) -> Result<ProducerIdBlock, ChangeError> {
+        match self.submit(MetadataChange::AllocateProducerIds).await? {
+            Applied::ProducerIds(block) => Ok(block),
+            other => unreachable!("allocating producer ids was answered with {other:?}"),
+        }
+    }
+
+    /// The internal topic, created if it is not there.
+    ///
+    /// # Errors
+    /// [`EnsureTopicError`] when it is not there and cannot be created.
+    pub async fn ensure_internal_topic(
+        &self,
+        topic: InternalTopic,
+    ) -> Result<Arc<TopicImage>, EnsureTopicError> {
+        self.ensure_topic(topic.new_topic(&self.shared.fixed)).await
+    }
+
+    /// The topic of the wish's name, created by the wish if it is not there.
+    ///
+    /// # Errors
+    /// [`EnsureTopicError`] when it is not there and cannot be created.
+    pub async fn ensure_topic(&self, wish: NewTopic) -> Result<Arc<TopicImage>, EnsureTopicError> {
+        if let Some(topic) = self.load().topic(&wish.name) {
+            return Ok(topic.clone());
+        }
+        let name = wish.name.clone();
+        let mut results = self.create_topics(vec![wish], false).await?;
+        match results.pop().unwrap_or(Err(TopicError::UnknownTopic)) {
+            // Somebody else was quicker.
+            Ok(_) | Err(TopicError::Exists(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let image = self.load();
+        Ok(image.topic(&name).cloned().ok_or(TopicError::UnknownTopic)?)
+    }
+
+    /// Ends the writer and the finisher after what has been submitted so far. Changes submitted
+    /// later are refused.
+    pub async fn shutdown(&self) {
+        // A failure means that it has ended already.
+        let _ = self.commands.send(Command::Stop).await;
+    }
+}
+
+/// The layers of configuration below a topic's own values, as `broker` sees them.
+#[must_use]
+pub fn config_layers<'a>(
+    image: &'a MetadataImage,
+    broker: BrokerId,
+    fixed: &'a StaticConfig,
+) -> ConfigLayers<'a> {
+    static EMPTY: ConfigMap = ConfigMap::new();
+    let broker = image.broker_configs(broker).unwrap_or(&EMPTY);
+    ConfigLayers { broker, cluster: image.cluster_configs(), fixed }
+}

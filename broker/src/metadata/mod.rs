@@ -1,0 +1,55 @@
+//! The cluster's metadata: a log of records, the image that they add up to, and the controller.
+//!
+//! - [`record`], `codec`: facts and their bytes. [`image`]: the value that they add up to.
+//! - [`plan`]: the controller's decisions, pure. `placement`: who gets replicas.
+//! - [`store`]: the log on the disk. `writer`, `finisher`: the two steps of a change.
+//! - [`handle`]: the door for everybody else. [`start`]: from files to a running broker's metadata.
+//!
+//! There is one broker today, which is the controller; its log has the shape of one that a quorum
+//! replicates: entries with a term and an index, snapshots, the same image at the same index.
+//! The source of the shape is Kafka's KRaft (KIP-500, KIP-631).
+
+mod broker_image;
+mod change;
+mod codec;
+mod delta;
+mod finisher;
+pub mod handle;
+mod host;
+pub mod image;
+mod placement;
+pub mod plan;
+pub mod record;
+pub mod start;
+pub mod store;
+mod topic_image;
+mod topic_name;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use broker_image::{BrokerImage, Endpoint};
+pub use change::{Applied, ChangeError, CreatedTopic, MetadataChange};
+pub use codec::{DecodeError, decode_batch, encode_batch};
+pub use delta::Delta;
+pub use finisher::MetadataFinisher;
+pub use handle::{
+    EnsureTopicError, InternalTopic, MetadataHandle, MetadataUpdate, config_layers,
+};
+pub use host::{HostError, HostFuture, HostedLog, PartitionHost};
+pub use image::{ApplyError, MetadataImage};
+pub use placement::{Candidate, choose_replicas};
+pub use plan::{
+    BrokerRegistration, ConfigChange, ConfigEdits, ConfigError, ConfigResource, MetadataLimits,
+    NewPartitions, NewTopic, PlanSettings, ProducerIdBlock, ReplicaAssignment, TopicError,
+    TopicSelector,
+};
+pub use start::{
+    MetadataOptions, OpenedMetadata, ReconcileError, Reconciled, StartedMetadata, reconcile,
+};
+pub use topic_image::{PartitionImage, TopicImage};
+pub use topic_name::{
+    CONSUMER_OFFSETS, InvalidTopicName, TRANSACTION_STATE, check_topic_name, is_internal_topic,
+};
+pub use writer::{IdSource, MetadataWriter};
