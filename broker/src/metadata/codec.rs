@@ -256,9 +256,7 @@ fn encode_partition_change(change: &PartitionChangeRecord, into: &mut Vec<u8>) {
     }
 }
 
-fn decode_partition_change(
-    reader: &mut Reader<'_>,
-) -> Result<PartitionChangeRecord, DecodeError> {
+fn decode_partition_change(reader: &mut Reader<'_>) -> Result<PartitionChangeRecord, DecodeError> {
     let topic_id = reader.id("topic id")?;
     let partition = PartitionIndex(reader.i32("partition")?);
     let present = reader.u8("presence bits")?;

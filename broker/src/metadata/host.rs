@@ -16,7 +16,10 @@ pub trait PartitionHost: Send + Sync + 'static {
     fn create(&self, logs: Vec<HostedLog>) -> HostFuture<'_, Vec<Result<(), HostError>>>;
 
     /// Removes logs with all that is in them. One that does not exist is no error.
-    fn delete(&self, partitions: Vec<TopicIdPartition>) -> HostFuture<'_, Vec<Result<(), HostError>>>;
+    fn delete(
+        &self,
+        partitions: Vec<TopicIdPartition>,
+    ) -> HostFuture<'_, Vec<Result<(), HostError>>>;
 
     /// Changes the settings of logs.
     fn set_config(

@@ -34,9 +34,7 @@ pub use change::{Applied, ChangeError, CreatedTopic, MetadataChange};
 pub use codec::{DecodeError, decode_batch, encode_batch};
 pub use delta::Delta;
 pub use finisher::MetadataFinisher;
-pub use handle::{
-    EnsureTopicError, InternalTopic, MetadataHandle, MetadataUpdate, config_layers,
-};
+pub use handle::{EnsureTopicError, InternalTopic, MetadataHandle, MetadataUpdate, config_layers};
 pub use host::{HostError, HostFuture, HostedLog, PartitionHost};
 pub use image::{ApplyError, MetadataImage};
 pub use placement::{Candidate, choose_replicas};

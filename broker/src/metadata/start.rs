@@ -88,8 +88,7 @@ impl OpenedMetadata {
         let (handle, commands, shared) = MetadataHandle::new(image.clone(), broker_id, fixed);
         let (batches_in, batches) = mpsc::channel(BATCHES_MAX);
         let settings = options.settings;
-        let core =
-            WriterCore { image, log: self.log, settings, broker_id, ids, failure: None };
+        let core = WriterCore { image, log: self.log, settings, broker_id, ids, failure: None };
         let writer = MetadataWriter { commands, batches: batches_in, core };
         Ok(StartedMetadata { handle, writer, finisher: MetadataFinisher { batches, shared } })
     }

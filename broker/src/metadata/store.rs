@@ -4,7 +4,6 @@
 //! [`RecordLog::append`] has returned. A snapshot is the image as one batch; it replaces the
 //! entries before it, so that replay stays short.
 
-
 use super::image::MetadataImage;
 use super::record::MetadataRecord;
 

@@ -192,7 +192,9 @@ pub fn alter_broker_configs(
     let read_only: Vec<_> = edits
         .iter()
         .map(|edit| edit.name.as_str())
-        .filter(|name| broker_config(name).is_some_and(|known| known.scope == ConfigScope::ReadOnly))
+        .filter(|name| {
+            broker_config(name).is_some_and(|known| known.scope == ConfigScope::ReadOnly)
+        })
         .collect();
     if !read_only.is_empty() {
         return Err(AlterError::ReadOnly(read_only.join(", ")));
@@ -201,7 +203,11 @@ pub fn alter_broker_configs(
     for edit in edits {
         let definition = broker_config(&edit.name);
         let effective = |definition: &ConfigDefinition| {
-            current.get(definition.name).map(String::as_str).or(definition.default).map(str::to_owned)
+            current
+                .get(definition.name)
+                .map(String::as_str)
+                .or(definition.default)
+                .map(str::to_owned)
         };
         let Some(value) = edited_value(edit, definition, effective)? else {
             next.remove(&edit.name);

@@ -113,12 +113,7 @@ static OWN: [ConfigDefinition; 41] = [
         Some("1800000"),
         "The longest session timeout that a group member may ask for, in milliseconds.",
     ),
-    read_only(
-        "group.max.size",
-        Int,
-        Some("2147483647"),
-        "The most members that a group may have.",
-    ),
+    read_only("group.max.size", Int, Some("2147483647"), "The most members that a group may have."),
     read_only(
         "group.min.session.timeout.ms",
         Int,
@@ -126,7 +121,12 @@ static OWN: [ConfigDefinition; 41] = [
         "The shortest session timeout that a group member may ask for, in milliseconds.",
     ),
     read_only("listeners", List, None, "The addresses that the broker listens on."),
-    read_only("log.cleaner.enable", Boolean, Some("true"), "Whether compacted topics are compacted."),
+    read_only(
+        "log.cleaner.enable",
+        Boolean,
+        Some("true"),
+        "Whether compacted topics are compacted.",
+    ),
     dynamic_without_effect(
         "log.cleaner.threads",
         Int,
@@ -241,12 +241,7 @@ static OWN: [ConfigDefinition; 41] = [
         Some("86400000"),
         "How long the state of an idle idempotent producer is kept, in milliseconds.",
     ),
-    read_only(
-        "queued.max.requests",
-        Int,
-        Some("500"),
-        "The most requests that wait at a time.",
-    ),
+    read_only("queued.max.requests", Int, Some("500"), "The most requests that wait at a time."),
     read_only(
         "replica.lag.time.max.ms",
         Long,

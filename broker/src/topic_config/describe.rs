@@ -191,7 +191,8 @@ impl<'a> ConfigLayers<'a> {
 
     fn dynamic_or_fixed(&self, name: &str) -> Option<(&'a str, ConfigSource)> {
         let broker = self.broker.get(name).map(|value| (value.as_str(), ConfigSource::Broker));
-        let cluster = || self.cluster.get(name).map(|value| (value.as_str(), ConfigSource::Cluster));
+        let cluster =
+            || self.cluster.get(name).map(|value| (value.as_str(), ConfigSource::Cluster));
         let fixed = || self.fixed.get(name).map(|value| (value, ConfigSource::Static));
         broker.or_else(cluster).or_else(fixed)
     }

@@ -26,10 +26,7 @@ impl ConfigLayers<'_> {
             segment_index_bytes: values.unsigned("segment.index.bytes"),
             retention_ms: values.integer("retention.ms"),
             retention_bytes: values.integer("retention.bytes"),
-            cleanup: CleanupPolicy {
-                delete: has_policy("delete"),
-                compact: has_policy("compact"),
-            },
+            cleanup: CleanupPolicy { delete: has_policy("delete"), compact: has_policy("compact") },
             min_cleanable_dirty_ratio: values.double("min.cleanable.dirty.ratio"),
             delete_retention_ms: values.integer("delete.retention.ms"),
             min_compaction_lag_ms: values.integer("min.compaction.lag.ms"),

@@ -20,7 +20,9 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use alter::{AlterError, AlterOperation, ConfigEdit, alter_broker_configs, alter_topic_configs};
+pub use alter::{
+    AlterError, AlterOperation, ConfigEdit, alter_broker_configs, alter_topic_configs,
+};
 pub use broker::{BROKER_CONFIGS, broker_config};
 pub use definition::{ConfigDefinition, ConfigKind, ConfigScope, Support, Validator};
 pub use describe::{ConfigEntry, ConfigLayers, ConfigSource, ConfigSynonym};

@@ -164,9 +164,15 @@ fn a_broker_describes_every_key() {
     let world = World::new();
     let entries = world.layers().describe_broker();
     assert_eq!(entries.len(), BROKER_CONFIGS.len());
-    for name in ["log.retention.ms", "num.partitions", "default.replication.factor",
-        "auto.create.topics.enable", "message.max.bytes", "log.segment.bytes", "write.caching"]
-    {
+    for name in [
+        "log.retention.ms",
+        "num.partitions",
+        "default.replication.factor",
+        "auto.create.topics.enable",
+        "message.max.bytes",
+        "log.segment.bytes",
+        "write.caching",
+    ] {
         assert!(broker_config(name).is_some(), "{name}");
     }
     let read_only = |name: &str| {

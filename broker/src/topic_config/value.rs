@@ -151,7 +151,8 @@ impl ConfigDefinition {
                 return Err(self.invalid(item, reason));
             }
             if items[..index].contains(item) {
-                let reason = format!("Configuration '{}' values must not be duplicated.", self.name);
+                let reason =
+                    format!("Configuration '{}' values must not be duplicated.", self.name);
                 return Err(self.invalid(&format!("[{}]", items.join(", ")), reason));
             }
         }

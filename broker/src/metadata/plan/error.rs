@@ -75,9 +75,7 @@ pub enum TopicError {
     )]
     AssignmentAndReplicationFactor,
     /// Manual replicas and a count of partitions.
-    #[error(
-        "A manual partition assignment was specified, but numPartitions was not set to -1."
-    )]
+    #[error("A manual partition assignment was specified, but numPartitions was not set to -1.")]
     AssignmentAndPartitionCount,
     /// Manual replicas for partitions that are not 0, 1, 2 …
     #[error("partitions should be a consecutive 0-based integer sequence")]
@@ -122,7 +120,9 @@ pub enum TopicError {
     #[error("Topic already has {0} partition(s).")]
     SamePartitionCount(usize),
     /// The topic has more partitions already.
-    #[error("The topic {name} currently has {current} partition(s); {wanted} would not be an increase.")]
+    #[error(
+        "The topic {name} currently has {current} partition(s); {wanted} would not be an increase."
+    )]
     FewerPartitions {
         /// The topic.
         name: String,

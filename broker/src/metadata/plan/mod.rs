@@ -51,11 +51,7 @@ pub struct MetadataLimits {
 
 impl Default for MetadataLimits {
     fn default() -> Self {
-        Self {
-            new_partitions_max: 10_000,
-            topic_partitions_max: 100_000,
-            partitions_max: 100_000,
-        }
+        Self { new_partitions_max: 10_000, topic_partitions_max: 100_000, partitions_max: 100_000 }
     }
 }
 

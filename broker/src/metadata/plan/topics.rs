@@ -231,8 +231,7 @@ fn automatic_replicas(
         Some(found) => i64::from(found),
         None => default("default.replication.factor"),
     };
-    let replication_factor =
-        usize::try_from(replication_factor).ok().filter(|factor| *factor > 0);
+    let replication_factor = usize::try_from(replication_factor).ok().filter(|factor| *factor > 0);
     let replication_factor = replication_factor.ok_or(TopicError::NoReplicas)?;
     let partition_count = match wish.partition_count {
         Some(found) => i64::from(found),

@@ -53,8 +53,13 @@ pub(super) fn records() -> impl Strategy<Value = MetadataRecord> {
             let broker = BrokerId(broker);
             MetadataRecord::ProducerIdBlock(ProducerIdBlockRecord { broker, broker_epoch, next })
         }),
-        (any::<i32>(), any::<u128>(), any::<i64>(), prop::option::of(text()),
-            prop::collection::vec((text(), text(), any::<u16>()), 0..3))
+        (
+            any::<i32>(),
+            any::<u128>(),
+            any::<i64>(),
+            prop::option::of(text()),
+            prop::collection::vec((text(), text(), any::<u16>()), 0..3)
+        )
             .prop_map(|(id, incarnation, epoch, rack, endpoints)| {
                 let endpoint = |(listener, host, port)| Endpoint { listener, host, port };
                 MetadataRecord::RegisterBroker(RegisterBrokerRecord {
@@ -65,22 +70,40 @@ pub(super) fn records() -> impl Strategy<Value = MetadataRecord> {
                     endpoints: endpoints.into_iter().map(endpoint).collect(),
                 })
             }),
-        (any::<u128>(), any::<i32>(), broker_ids(), prop::collection::vec(any::<u128>(), 0..4),
-            broker_ids(), leader(), any::<i32>(), any::<i32>())
-            .prop_map(|(topic, partition, replicas, directories, isr, leader, epoch, change)| {
-                MetadataRecord::Partition(PartitionRecord {
-                    topic_id: TopicId(topic),
-                    partition: PartitionIndex(partition),
-                    replicas,
-                    directories,
-                    isr,
-                    leader,
-                    leader_epoch: LeaderEpoch(epoch),
-                    partition_epoch: change,
-                })
-            }),
-        (any::<u128>(), any::<i32>(), prop::option::of(leader()), prop::option::of(broker_ids()),
-            prop::option::of(prop::collection::vec((any::<i32>().prop_map(BrokerId), any::<u128>()), 0..3)))
+        (
+            any::<u128>(),
+            any::<i32>(),
+            broker_ids(),
+            prop::collection::vec(any::<u128>(), 0..4),
+            broker_ids(),
+            leader(),
+            any::<i32>(),
+            any::<i32>()
+        )
+            .prop_map(
+                |(topic, partition, replicas, directories, isr, leader, epoch, change)| {
+                    MetadataRecord::Partition(PartitionRecord {
+                        topic_id: TopicId(topic),
+                        partition: PartitionIndex(partition),
+                        replicas,
+                        directories,
+                        isr,
+                        leader,
+                        leader_epoch: LeaderEpoch(epoch),
+                        partition_epoch: change,
+                    })
+                }
+            ),
+        (
+            any::<u128>(),
+            any::<i32>(),
+            prop::option::of(leader()),
+            prop::option::of(broker_ids()),
+            prop::option::of(prop::collection::vec(
+                (any::<i32>().prop_map(BrokerId), any::<u128>()),
+                0..3
+            ))
+        )
             .prop_map(|(topic, partition, leader, isr, replicas)| {
                 MetadataRecord::PartitionChange(PartitionChangeRecord {
                     topic_id: TopicId(topic),
@@ -90,11 +113,15 @@ pub(super) fn records() -> impl Strategy<Value = MetadataRecord> {
                     replicas,
                 })
             }),
-        (prop_oneof![
-            any::<u128>().prop_map(|id| ConfigTarget::Topic(TopicId(id))),
-            any::<i32>().prop_map(|id| ConfigTarget::Broker(BrokerId(id))),
-            Just(ConfigTarget::Cluster),
-        ], text(), prop::option::of(text()))
+        (
+            prop_oneof![
+                any::<u128>().prop_map(|id| ConfigTarget::Topic(TopicId(id))),
+                any::<i32>().prop_map(|id| ConfigTarget::Broker(BrokerId(id))),
+                Just(ConfigTarget::Cluster),
+            ],
+            text(),
+            prop::option::of(text())
+        )
             .prop_map(|(target, name, value)| {
                 MetadataRecord::Config(ConfigRecord { target, name, value })
             }),

@@ -76,7 +76,10 @@ impl PartitionHost for MemoryHost {
         })
     }
 
-    fn delete(&self, partitions: Vec<TopicIdPartition>) -> HostFuture<'_, Vec<Result<(), HostError>>> {
+    fn delete(
+        &self,
+        partitions: Vec<TopicIdPartition>,
+    ) -> HostFuture<'_, Vec<Result<(), HostError>>> {
         Box::pin(async move {
             let remove = |partition: TopicIdPartition| {
                 self.logs.lock().remove(&partition);
@@ -146,7 +149,8 @@ fn created_topics_are_durable_published_and_hosted() {
     let (log, host) = (MemoryLog::default(), Arc::new(MemoryHost::default()));
     with_metadata(&log, &host, async |handle| {
         let mut updates = handle.subscribe();
-        let results = handle.create_topics(vec![topic("a", 3), topic("a", 1), topic("b c", 1)], false);
+        let results =
+            handle.create_topics(vec![topic("a", 3), topic("a", 1), topic("b c", 1)], false);
         let results = results.await.unwrap();
         let id = results[0].as_ref().unwrap().id;
         assert_eq!(results[1], Err(TopicError::Exists("a".to_owned())));
@@ -159,12 +163,17 @@ fn created_topics_are_durable_published_and_hosted() {
     });
     let before = log.image();
     with_metadata(&log, &host, async |handle| {
-        assert_eq!(handle.image().topic("a"), {
-            let mut image = before.clone();
-            let again = crate::metadata::plan::plan_register_broker(&before, &registration(1, None));
-            image.apply_all(&again).unwrap();
-            image.topic("a").cloned()
-        }.as_ref());
+        assert_eq!(
+            handle.image().topic("a"),
+            {
+                let mut image = before.clone();
+                let again =
+                    crate::metadata::plan::plan_register_broker(&before, &registration(1, None));
+                image.apply_all(&again).unwrap();
+                image.topic("a").cloned()
+            }
+            .as_ref()
+        );
     });
 }
 

@@ -6,8 +6,8 @@ use varve_protocol::vocabulary::{BrokerId, TopicId};
 use super::codec::records;
 use super::{apply, image_with, registration};
 use crate::metadata::plan::{
-    PlanSettings, plan_config_change, plan_create_partitions, plan_create_topic,
-    plan_delete_topic, plan_producer_ids, plan_register_broker,
+    PlanSettings, plan_config_change, plan_create_partitions, plan_create_topic, plan_delete_topic,
+    plan_producer_ids, plan_register_broker,
 };
 use crate::metadata::record::MetadataRecord;
 use crate::metadata::{
@@ -79,14 +79,15 @@ fn plan(image: &MetadataImage, wish: &Wish, id: u128) -> Vec<MetadataRecord> {
         Wish::ConfigureCluster(value, set) => {
             configure(ConfigResource::Cluster, edit("log.retention.ms", value, set))
         }
-        Wish::ConfigureBroker(value, set) => configure(
-            ConfigResource::Broker(BrokerId(1)),
-            edit("log.retention.bytes", value, set),
-        ),
+        Wish::ConfigureBroker(value, set) => {
+            configure(ConfigResource::Broker(BrokerId(1)), edit("log.retention.bytes", value, set))
+        }
         Wish::Register(broker) => {
             plan_register_broker(image, &registration(i32::from(broker), Some("r")))
         }
-        Wish::ProducerIds => plan_producer_ids(image, BrokerId(1)).map(|(record, _)| record).into_iter().collect(),
+        Wish::ProducerIds => {
+            plan_producer_ids(image, BrokerId(1)).map(|(record, _)| record).into_iter().collect()
+        }
     }
 }
 

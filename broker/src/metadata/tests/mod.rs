@@ -10,8 +10,8 @@ mod plan;
 use varve_protocol::vocabulary::{BrokerId, TopicId};
 
 use super::plan::{PlanSettings, plan_create_topic, plan_register_broker};
-use super::{BrokerRegistration, Delta, Endpoint, MetadataImage, NewTopic};
 use super::record::MetadataRecord;
+use super::{BrokerRegistration, Delta, Endpoint, MetadataImage, NewTopic};
 
 pub(super) fn registration(id: i32, rack: Option<&str>) -> BrokerRegistration {
     BrokerRegistration {

@@ -5,8 +5,8 @@ use varve_protocol::vocabulary::{BrokerId, PartitionIndex, ProducerId, TopicId};
 
 use super::{apply, image_with, registration};
 use crate::metadata::plan::{
-    PlanSettings, plan_config_change, plan_create_partitions, plan_create_topic,
-    plan_delete_topic, plan_producer_ids, plan_register_broker,
+    PlanSettings, plan_config_change, plan_create_partitions, plan_create_topic, plan_delete_topic,
+    plan_producer_ids, plan_register_broker,
 };
 use crate::metadata::{
     ConfigChange, ConfigEdits, ConfigResource, MetadataLimits, NewPartitions, NewTopic,
@@ -51,8 +51,7 @@ fn check_refused(wish: &NewTopic, code: ErrorCode, message: &str) {
 #[test]
 fn names_that_no_topic_may_have() {
     use ErrorCode::InvalidTopicException as Invalid;
-    let check =
-        |name: &str, message: &str| check_refused(&NewTopic::named(name), Invalid, message);
+    let check = |name: &str, message: &str| check_refused(&NewTopic::named(name), Invalid, message);
     check("", "Topic name is invalid: the empty string is not allowed");
     check(".", "Topic name is invalid: '.' is not allowed");
     check("..", "Topic name is invalid: '..' is not allowed");
@@ -137,19 +136,13 @@ fn manual_assignments_that_make_no_topic() {
         "The manual partition assignment includes broker 9, but no such broker is registered.",
     );
     check(&[(0, &[])], "The manual partition assignment includes an empty replica list.");
-    check(
-        &[(0, &[1, 1])],
-        "The manual partition assignment includes the broker 1 more than once.",
-    );
+    check(&[(0, &[1, 1])], "The manual partition assignment includes the broker 1 more than once.");
     check(
         &[(0, &[1, 2]), (1, &[1])],
         "The manual partition assignment includes a partition with 1 replica(s), but this is not \
          consistent with previous partitions, which have 2 replica(s).",
     );
-    check(
-        &[(0, &[1]), (0, &[2])],
-        "Found multiple manual partition assignments for partition 0",
-    );
+    check(&[(0, &[1]), (0, &[2])], "Found multiple manual partition assignments for partition 0");
 }
 
 #[test]
@@ -179,8 +172,7 @@ fn a_topic_gets_what_it_asks_for() {
         configs: vec![("cleanup.policy".to_owned(), Some(" compact, delete ".to_owned()))],
         ..counts(4, 2)
     };
-    let planned =
-        plan_create_topic(&image, &PlanSettings::default(), &wish, TopicId(77)).unwrap();
+    let planned = plan_create_topic(&image, &PlanSettings::default(), &wish, TopicId(77)).unwrap();
     assert_eq!((planned.partition_count, planned.replication_factor), (4, 2));
     let delta = apply(&mut image, &planned.records);
     assert_eq!(delta.partitions_created.len(), 4);
@@ -212,7 +204,11 @@ fn manual_assignments_are_taken_as_they_are() {
     let wish = manual(&[(1, &[2, 3]), (0, &[3, 1])]);
     let planned = plan_create_topic(&image, &PlanSettings::default(), &wish, TopicId(1)).unwrap();
     apply(&mut image, &planned.records);
-    let replicas: Vec<Vec<i32>> = image.topic("manual").unwrap().partitions.iter()
+    let replicas: Vec<Vec<i32>> = image
+        .topic("manual")
+        .unwrap()
+        .partitions
+        .iter()
         .map(|partition| partition.replicas.iter().map(|broker| broker.0).collect())
         .collect();
     assert_eq!(replicas, [[3, 1], [2, 3]]);
@@ -220,7 +216,8 @@ fn manual_assignments_are_taken_as_they_are() {
 
 #[test]
 fn the_cluster_has_a_bound() {
-    let limits = MetadataLimits { partitions_max: 5, topic_partitions_max: 4, new_partitions_max: 10 };
+    let limits =
+        MetadataLimits { partitions_max: 5, topic_partitions_max: 4, new_partitions_max: 10 };
     let settings = PlanSettings { fixed: StaticConfig::default(), limits };
     let image = image_with(1, &[("a", 3)]);
     let create = |count| plan_create_topic(&image, &settings, &counts(count, 1), TopicId(9));
@@ -230,7 +227,12 @@ fn the_cluster_has_a_bound() {
 }
 
 #[track_caller]
-fn check_partitions_refused(count: i32, assignments: Option<&[&[i32]]>, code: ErrorCode, message: &str) {
+fn check_partitions_refused(
+    count: i32,
+    assignments: Option<&[&[i32]]>,
+    code: ErrorCode,
+    message: &str,
+) {
     let image = image_with(3, &[("odd-a", 2)]);
     let assignments =
         assignments.map(|lists| lists.iter().map(|brokers| brokers.to_vec()).collect());
@@ -243,8 +245,18 @@ fn check_partitions_refused(count: i32, assignments: Option<&[&[i32]]>, code: Er
 fn partitions_that_cannot_be_added() {
     let few = ErrorCode::InvalidPartitions;
     let check = check_partitions_refused;
-    check(1, None, few, "The topic odd-a currently has 2 partition(s); 1 would not be an increase.");
-    check(-1, None, few, "The topic odd-a currently has 2 partition(s); -1 would not be an increase.");
+    check(
+        1,
+        None,
+        few,
+        "The topic odd-a currently has 2 partition(s); 1 would not be an increase.",
+    );
+    check(
+        -1,
+        None,
+        few,
+        "The topic odd-a currently has 2 partition(s); -1 would not be an increase.",
+    );
     check(2, None, few, "Topic already has 2 partition(s).");
     let assigned = ErrorCode::InvalidReplicaAssignment;
     check(
@@ -352,10 +364,8 @@ fn configs_of_resources_that_do_not_exist() {
 fn replacing_returns_the_rest_to_defaults() {
     let mut image = image_with(1, &[("a", 1)]);
     let resource = || ConfigResource::Topic("a".to_owned());
-    let edits = [
-        ("retention.ms", AlterOperation::Set, "5"),
-        ("segment.ms", AlterOperation::Set, "7"),
-    ];
+    let edits =
+        [("retention.ms", AlterOperation::Set, "5"), ("segment.ms", AlterOperation::Set, "7")];
     let fixed = StaticConfig::default();
     let records = plan_config_change(&image, &fixed, &incremental(resource(), &edits)).unwrap();
     apply(&mut image, &records);
