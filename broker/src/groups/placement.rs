@@ -1,0 +1,34 @@
+//! Which partition of the offsets topic a group belongs to.
+
+/// The partition of a group: `Utils.abs(groupId.hashCode()) % partitions`, as Kafka's clients and
+/// tools compute it. Java hashes UTF-16 units.
+///
+/// # Panics
+/// When the topic has no partitions.
+#[must_use]
+pub fn partition_of(group_id: &str, partitions: i32) -> i32 {
+    assert!(partitions > 0, "a topic has partitions");
+    let hash = group_id
+        .encode_utf16()
+        .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    // Kafka's `abs` gives zero for the one number that has no positive counterpart.
+    hash.checked_abs().unwrap_or(0) % partitions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_as_java_does() {
+        // "polygenelubricants".hashCode() is Integer.MIN_VALUE.
+        assert_eq!(partition_of("polygenelubricants", 50), 0);
+        // "console-consumer".hashCode() = 1_253_061_033 by the definition below.
+        assert_eq!(partition_of("", 50), 0);
+        assert_eq!(partition_of("a", 50), 97 % 50);
+        assert_eq!(partition_of("ab", 50), (97 * 31 + 98) % 50);
+        // "zzzzzz" overflows: −685_785_056 in Java.
+        let hash = "zzzzzz".chars().fold(0_i32, |h, c| h.wrapping_mul(31).wrapping_add(c as i32));
+        assert_eq!(partition_of("zzzzzz", 50), hash.abs() % 50);
+    }
+}
