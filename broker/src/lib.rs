@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod groups;
 pub mod http;
 pub mod metadata;
 pub mod metrics;

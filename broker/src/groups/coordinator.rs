@@ -89,20 +89,7 @@ impl Coordinator {
             ));
             self.groups.insert(group.id.clone(), group);
         }
-        let doomed: Vec<(GroupId, Vec<(String, i32)>)> = self
-            .groups
-            .values()
-            .map(|group| {
-                let gone = group.offsets.iter().filter(|(topic, _, committed)| {
-                    !is_live(topic, committed.topic_id)
-                });
-                let keys = gone.map(|(topic, partition, _)| (topic.to_owned(), partition));
-                (group.id.clone(), keys.collect())
-            })
-            .collect();
-        for (group, offsets) in doomed {
-            self.forget_offsets(now, &group, offsets, None);
-        }
+        self.forget_dead_topics(now, is_live);
     }
 
     /// The partition is led elsewhere now. Everybody who waits is sent there.
@@ -346,13 +333,21 @@ impl Coordinator {
     }
 
     /// Topics are gone: so are the offsets in them.
-    pub fn on_topics_deleted(&mut self, now: Now, topics: &[String]) {
+    pub fn on_topics_deleted(&mut self, now: Now, topics: &[(String, TopicId)]) {
+        self.forget_dead_topics(now, |name, id| {
+            !topics.iter().any(|(dead, dead_id)| {
+                dead == name && (id == *dead_id || id == TopicId::ZERO)
+            })
+        });
+    }
+
+    fn forget_dead_topics(&mut self, now: Now, is_live: impl Fn(&str, TopicId) -> bool) {
         let doomed: Vec<(GroupId, Vec<(String, i32)>)> = self
             .groups
             .values()
             .map(|group| {
-                let gone = group.offsets.iter().filter(|(topic, _, _)| {
-                    topics.iter().any(|deleted| deleted == topic)
+                let gone = group.offsets.iter().filter(|(topic, _, committed)| {
+                    !is_live(topic, committed.topic_id)
                 });
                 let keys = gone.map(|(topic, partition, _)| (topic.to_owned(), partition));
                 (group.id.clone(), keys.collect())
@@ -430,17 +425,19 @@ impl Coordinator {
             .map(|(topic, partition, _)| tombstone(id, topic, partition))
             .collect();
         records.push(CoordinatorRecord::GroupMetadata { group: id.to_string(), value: None });
-        group.transition(State::Dead, now);
+        // The moment since when it is empty stays, in case that the append fails.
+        group.state = State::Dead;
         let pending = Pending::DeleteGroup { group: id.clone(), token };
         step(&self.settings, &mut self.out, now).append(pending, records);
     }
 
     /// Takes back offsets whose time is over, and groups that nothing is left of. To be called now
     /// and then.
-    pub fn on_expiry_check(&mut self, now: Now) {
+    pub fn on_expiry_check(&mut self, now: Now, is_live: impl Fn(&str, TopicId) -> bool) {
         if self.phase != Phase::Active {
             return;
         }
+        self.forget_dead_topics(now, is_live);
         let retention_ms = self.settings.offsets_retention_ms;
         let expired: Vec<(GroupId, Vec<(String, i32)>, bool)> = self
             .groups
