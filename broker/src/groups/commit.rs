@@ -95,7 +95,11 @@ impl Group {
     /// Without members time counts from the moment when the last one went; in a stable group of
     /// consumers, for topics that nobody subscribes to any more, from the commit; in a group that
     /// only holds offsets, from the commit. An expiry in the request overrules all of these.
-    pub(super) fn expired_offsets(&self, now: Now, retention_ms: i64) -> (Vec<(String, i32)>, bool) {
+    pub(super) fn expired_offsets(
+        &self,
+        now: Now,
+        retention_ms: i64,
+    ) -> (Vec<(String, i32)>, bool) {
         let since_empty = match (&self.protocol_type, &self.state) {
             (Some(_), State::Empty) => self.state_since,
             (Some(kind), State::Stable(_))

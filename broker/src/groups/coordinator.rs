@@ -20,9 +20,7 @@ use varve_protocol::error_code::ErrorCode;
 use varve_protocol::vocabulary::TopicId;
 
 use super::commit::Commit;
-use super::effect::{
-    Answer, Effect, GroupEvent, JoinAnswer, Now, Outbox, Step, SyncAnswer,
-};
+use super::effect::{Answer, Effect, GroupEvent, JoinAnswer, Now, Outbox, Step, SyncAnswer};
 use super::group::{GENERATION_STRIDE, Group, State, StateName, SyncPhase};
 use super::ids::{AppendId, GroupId, MemberId, Token};
 use super::join::Join;
@@ -60,12 +58,7 @@ impl Coordinator {
     /// A coordinator of a partition that is led elsewhere.
     #[must_use]
     pub fn new(settings: Arc<GroupSettings>) -> Self {
-        Self {
-            settings,
-            phase: Phase::Resigned,
-            groups: BTreeMap::new(),
-            out: Outbox::default(),
-        }
+        Self { settings, phase: Phase::Resigned, groups: BTreeMap::new(), out: Outbox::default() }
     }
 
     // ---- leadership ----
@@ -82,11 +75,8 @@ impl Coordinator {
         assert_eq!(self.phase, Phase::Loading, "a coordinator loads once for each election");
         self.phase = Phase::Active;
         for (id, replayed) in replay.groups {
-            let group = Group::restored(id.into(), replayed, &mut step(
-                &self.settings,
-                &mut self.out,
-                now,
-            ));
+            let group =
+                Group::restored(id.into(), replayed, &mut step(&self.settings, &mut self.out, now));
             self.groups.insert(group.id.clone(), group);
         }
         self.forget_dead_topics(now, is_live);
@@ -171,7 +161,8 @@ impl Coordinator {
         if join.group_id.is_empty() {
             return Err(ErrorCode::InvalidGroupId);
         }
-        let (min, max) = (self.settings.session_timeout_ms_min, self.settings.session_timeout_ms_max);
+        let (min, max) =
+            (self.settings.session_timeout_ms_min, self.settings.session_timeout_ms_max);
         if !(min..=max).contains(&join.session_timeout_ms) {
             return Err(ErrorCode::InvalidSessionTimeout);
         }
@@ -263,14 +254,13 @@ impl Coordinator {
                 (entry.topic, entry.partition, committed)
             })
             .collect();
-        let records = offsets.iter().map(|(topic, partition, committed)| {
-            CoordinatorRecord::OffsetCommit {
+        let records =
+            offsets.iter().map(|(topic, partition, committed)| CoordinatorRecord::OffsetCommit {
                 group: commit.group_id.clone(),
                 topic: topic.clone(),
                 partition: *partition,
                 value: Some(committed.clone()),
-            }
-        });
+            });
         let records = records.collect();
         let group = commit.group_id.as_str().into();
         let pending = Pending::Commit { group, offsets, token };
@@ -335,9 +325,9 @@ impl Coordinator {
     /// Topics are gone: so are the offsets in them.
     pub fn on_topics_deleted(&mut self, now: Now, topics: &[(String, TopicId)]) {
         self.forget_dead_topics(now, |name, id| {
-            !topics.iter().any(|(dead, dead_id)| {
-                dead == name && (id == *dead_id || id == TopicId::ZERO)
-            })
+            !topics
+                .iter()
+                .any(|(dead, dead_id)| dead == name && (id == *dead_id || id == TopicId::ZERO))
         });
     }
 
@@ -346,9 +336,10 @@ impl Coordinator {
             .groups
             .values()
             .map(|group| {
-                let gone = group.offsets.iter().filter(|(topic, _, committed)| {
-                    !is_live(topic, committed.topic_id)
-                });
+                let gone = group
+                    .offsets
+                    .iter()
+                    .filter(|(topic, _, committed)| !is_live(topic, committed.topic_id));
                 let keys = gone.map(|(topic, partition, _)| (topic.to_owned(), partition));
                 (group.id.clone(), keys.collect())
             })
@@ -444,9 +435,8 @@ impl Coordinator {
             .values()
             .filter_map(|group| {
                 let (offsets, is_all) = group.expired_offsets(now, retention_ms);
-                let is_over = is_all
-                    && group.state() == StateName::Empty
-                    && group.pending_members.is_empty();
+                let is_over =
+                    is_all && group.state() == StateName::Empty && group.pending_members.is_empty();
                 (is_over || !offsets.is_empty()).then(|| (group.id.clone(), offsets, is_over))
             })
             .collect();
@@ -506,10 +496,8 @@ impl Coordinator {
             Pending::Commit { group, offsets, token } => {
                 if result.is_ok() {
                     step.event(GroupEvent::OffsetsCommitted { count: offsets.len() });
-                    let group = self
-                        .groups
-                        .entry(group.clone())
-                        .or_insert_with(|| Group::new(group, now));
+                    let group =
+                        self.groups.entry(group.clone()).or_insert_with(|| Group::new(group, now));
                     for (topic, partition, committed) in offsets {
                         group.offsets.insert(&topic, partition, committed);
                     }

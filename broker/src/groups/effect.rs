@@ -209,11 +209,7 @@ impl Step<'_> {
     }
 
     /// Asks for an append; `pending` is what its completion continues.
-    pub(super) fn append(
-        &mut self,
-        pending: Pending,
-        records: Vec<CoordinatorRecord>,
-    ) -> AppendId {
+    pub(super) fn append(&mut self, pending: Pending, records: Vec<CoordinatorRecord>) -> AppendId {
         assert!(!records.is_empty(), "an append carries records");
         let id = AppendId(self.out.next_append);
         self.out.next_append += 1;

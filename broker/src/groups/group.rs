@@ -239,7 +239,11 @@ impl Group {
 
     /// How long a rebalance waits: the longest that any member asks for.
     pub(super) fn rebalance_timeout_ms(&self) -> i64 {
-        self.members.values().map(|member| i64::from(member.rebalance_timeout_ms)).max().unwrap_or(0)
+        self.members
+            .values()
+            .map(|member| i64::from(member.rebalance_timeout_ms))
+            .max()
+            .unwrap_or(0)
     }
 
     /// Whether everybody, and everybody announced, has joined.

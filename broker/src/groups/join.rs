@@ -318,8 +318,9 @@ impl Group {
     }
 
     fn is_reserved(&self, generation: i32) -> bool {
-        self.persisted_generation
-            .is_some_and(|persisted| i64::from(generation) < i64::from(persisted) + i64::from(GENERATION_STRIDE))
+        self.persisted_generation.is_some_and(|persisted| {
+            i64::from(generation) < i64::from(persisted) + i64::from(GENERATION_STRIDE)
+        })
     }
 
     /// Writes the group down, before a generation is given out that a reload could give out again.
@@ -404,7 +405,8 @@ impl Group {
         let old_protocol = self.protocol_name.clone();
         let old = self.rename_static(step, old_id, &new_id);
         let topics_change = self.topics_change(&old, &join.protocols);
-        let reason = format!("static member {new_id} replaces {old_id}{}", told(join.reason.as_deref()));
+        let reason =
+            format!("static member {new_id} replaces {old_id}{}", told(join.reason.as_deref()));
         self.update_member(
             &new_id,
             join.protocols,

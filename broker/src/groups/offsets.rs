@@ -40,9 +40,9 @@ impl Offsets {
     /// All positions, ordered by topic and partition.
     pub fn iter(&self) -> impl Iterator<Item = (&str, i32, &Committed)> {
         self.topics.iter().flat_map(|(topic, partitions)| {
-            partitions.iter().map(move |(partition, committed)| {
-                (topic.as_str(), *partition, committed)
-            })
+            partitions
+                .iter()
+                .map(move |(partition, committed)| (topic.as_str(), *partition, committed))
         })
     }
 

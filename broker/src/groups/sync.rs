@@ -159,7 +159,8 @@ impl Group {
 
     /// The sync phase's timer came due: members that never asked for their assignment are out.
     pub(super) fn on_sync_timer(&mut self, step: &mut Step<'_>, entry: Millis) {
-        let (State::CompletingRebalance { sync, .. } | State::Stable(sync)) = &mut self.state else {
+        let (State::CompletingRebalance { sync, .. } | State::Stable(sync)) = &mut self.state
+        else {
             return;
         };
         if sync.deadline != Some(entry) {
