@@ -1,0 +1,272 @@
+//! Scripts over one and three replicas, and the invariants under random steps.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn ids(ids: &[i32]) -> BTreeSet<BrokerId> {
+    ids.iter().map(|id| BrokerId(*id)).collect()
+}
+
+fn leader(replicas: &[i32], isr: &[i32], durability: Durability) -> LeaderReplica {
+    let options = LeaderOptions {
+        broker: BrokerId(1),
+        epoch: LeaderEpoch(4),
+        replicas: ids(replicas),
+        isr: ids(isr),
+        partition_epoch: 10,
+        durability,
+        min_in_sync: 1,
+        lag_ms_max: 100,
+    };
+    LeaderReplica::new(options, Positions::recovered(Offset(0), Offset(0), Offset(0)), 0)
+}
+
+/// One input a word: `a5` appended up to 5, `d5` durable up to 5, `f2:5/3` broker 2 fetches with log
+/// end 5 of which 3 durable, `t9` time 9, `c1,2@11` ISR committed at epoch 11, `r` refused.
+fn step(leader: &mut LeaderReplica, input: &str, now: &mut i64) -> Result<(), String> {
+    let number = |text: &str| text.parse::<i64>().unwrap();
+    let (kind, rest) = input.split_at(1);
+    match kind {
+        "a" => leader.on_appended(Offset(number(rest))),
+        "d" => leader.on_durable(Offset(number(rest))),
+        "t" => {
+            *now = number(rest);
+            leader.on_tick(*now);
+        }
+        "f" => {
+            let (follower, ends) = rest.split_once(':').unwrap();
+            let (log_end, durable_end) = ends.split_once('/').unwrap();
+            let fetch = FollowerFetch {
+                follower: BrokerId(follower.parse().unwrap()),
+                log_end: Offset(number(log_end)),
+                durable_end: Offset(number(durable_end)),
+            };
+            leader.on_fetch(fetch, *now).map_err(|error| error.to_string())?;
+        }
+        "c" => {
+            let (isr, epoch) = rest.split_once('@').unwrap();
+            let isr = isr.split(',').map(|id| BrokerId(id.parse().unwrap())).collect();
+            let epoch = epoch.parse().unwrap();
+            leader.on_isr_committed(isr, epoch).map_err(|error| error.to_string())?;
+        }
+        "r" => leader.on_isr_refused(),
+        other => panic!("unknown input {other}"),
+    }
+    Ok(())
+}
+
+fn drain(leader: &mut LeaderReplica) -> String {
+    let mut out = Vec::new();
+    while let Some(effect) = leader.poll_effect() {
+        out.push(match effect {
+            Effect::AdvanceHighWatermark(offset) => format!("hw={offset}"),
+            Effect::ProposeIsr(proposal) => {
+                let isr: Vec<_> = proposal.isr.iter().map(ToString::to_string).collect();
+                format!("isr={}@{}", isr.join(","), proposal.partition_epoch)
+            }
+        });
+    }
+    out.join(" ")
+}
+
+/// Each line is `input -> effects`.
+#[track_caller]
+fn check(mut leader: LeaderReplica, script: &str) {
+    let mut now = 0;
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (input, expected) = line.split_once("->").unwrap();
+        let found = match step(&mut leader, input.trim(), &mut now) {
+            Ok(()) => drain(&mut leader),
+            Err(error) => format!("refused: {error} {}", drain(&mut leader)).trim().to_owned(),
+        };
+        assert_eq!(found, expected.trim(), "after {input}");
+    }
+}
+
+#[test]
+fn alone_the_high_watermark_follows_what_is_durable() {
+    check(
+        leader(&[1], &[1], Durability::Disk),
+        "a5 ->
+         d3 -> hw=3
+         a9 ->
+         d5 -> hw=5
+         d9 -> hw=9",
+    );
+}
+
+#[test]
+fn with_write_caching_it_follows_what_is_appended() {
+    check(
+        leader(&[1], &[1], Durability::PageCache),
+        "a5 -> hw=5
+         d3 ->
+         a9 -> hw=9
+         d9 ->",
+    );
+}
+
+#[test]
+fn of_three_it_is_what_all_in_sync_have_durable() {
+    check(
+        leader(&[1, 2, 3], &[1, 2, 3], Durability::Disk),
+        "a5 ->
+         d5 ->
+         f2:5/0 ->
+         f3:5/5 ->
+         f2:5/4 -> hw=4
+         f2:5/5 -> hw=5",
+    );
+}
+
+#[test]
+fn a_laggard_leaves_only_when_the_controller_says_so() {
+    check(
+        leader(&[1, 2, 3], &[1, 2, 3], Durability::Disk),
+        "a5 ->
+         d5 ->
+         f2:5/5 ->
+         t50 ->
+         f2:5/5 ->
+         t150 -> isr=1,2@10
+         a6 ->
+         d6 ->
+         f2:6/6 ->
+         c1,2@11 -> hw=6",
+    );
+}
+
+#[test]
+fn a_follower_holds_the_mark_from_the_moment_it_is_proposed() {
+    check(
+        leader(&[1, 2], &[1], Durability::Disk),
+        "a5 ->
+         d5 -> hw=5
+         f2:4/4 ->
+         f2:5/5 -> isr=1,2@10
+         a8 ->
+         d8 ->
+         f2:8/7 -> hw=7
+         r -> hw=8",
+    );
+}
+
+#[test]
+fn a_member_that_lost_what_was_committed_is_refused() {
+    check(
+        leader(&[1, 2], &[1, 2], Durability::Disk),
+        "a5 ->
+         d5 ->
+         f2:5/5 -> hw=5
+         f2:5/3 -> refused: the follower is in sync, but has 3 where the high watermark is 5 isr=1@10
+         f3:1/1 -> refused: broker 3 has no replica of this partition
+         f2:9/9 -> refused: the follower's log ends at 9, of which 9 durable; the leader's at 5",
+    );
+}
+
+#[test]
+fn min_in_sync_counts_what_is_certain() {
+    let mut leader = leader(&[1, 2], &[1, 2], Durability::Disk);
+    leader.on_settings(Durability::Disk, 2);
+    assert!(!leader.is_under_min_in_sync());
+    leader.on_appended(Offset(1));
+    leader.on_tick(1_000);
+    assert!(leader.is_under_min_in_sync());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(i64),
+    Durable(i64),
+    Fetch { follower: i32, log_back: i64, durable_back: i64 },
+    Tick(i64),
+    Commit,
+    Refuse,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        (1..5_i64).prop_map(Step::Append),
+        (0..4_i64).prop_map(Step::Durable),
+        (2..4_i32, 0..4_i64, 0..3_i64).prop_map(|(follower, log_back, durable_back)| {
+            Step::Fetch { follower, log_back, durable_back }
+        }),
+        (1..80_i64).prop_map(Step::Tick),
+        Just(Step::Commit),
+        Just(Step::Refuse),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+proptest! {
+    /// The high watermark never falls, is durable here, and is durable on every committed member
+    /// that has spoken in this epoch.
+    #[test]
+    fn the_high_watermark_is_durable_on_every_member(
+        steps in steps(),
+        set_of_three in any::<bool>(),
+        is_cached in any::<bool>(),
+    ) {
+        let durability = if is_cached { Durability::PageCache } else { Durability::Disk };
+        let replicas: &[i32] = if set_of_three { &[1, 2, 3] } else { &[1] };
+        let mut leader = leader(replicas, replicas, durability);
+        let mut now = 0;
+        let mut partition_epoch = 10;
+        let mut proposal = None;
+        let mut high_watermark = Offset(0);
+        for step in steps {
+            let log_end = leader.positions().log_end;
+            match step {
+                Step::Append(count) => leader.on_appended(log_end + count),
+                Step::Durable(back) => {
+                    let end = Offset(log_end.0 - back).max(leader.synced_end);
+                    leader.on_durable(end);
+                }
+                Step::Fetch { follower, log_back, durable_back } => {
+                    let follower_end = Offset((log_end.0 - log_back).max(0));
+                    let durable_end = Offset((follower_end.0 - durable_back).max(0));
+                    let follower = BrokerId(follower);
+                    let _ = leader.on_fetch(
+                        FollowerFetch { follower, log_end: follower_end, durable_end },
+                        now,
+                    );
+                }
+                Step::Tick(by) => {
+                    now += by;
+                    leader.on_tick(now);
+                }
+                Step::Commit => {
+                    if let Some(IsrProposal { isr, .. }) = proposal.take() {
+                        partition_epoch += 1;
+                        leader.on_isr_committed(isr, partition_epoch).unwrap();
+                    }
+                }
+                Step::Refuse => {
+                    if proposal.take().is_some() {
+                        leader.on_isr_refused();
+                    }
+                }
+            }
+            while let Some(effect) = leader.poll_effect() {
+                match effect {
+                    Effect::AdvanceHighWatermark(offset) => {
+                        prop_assert!(offset > high_watermark);
+                        high_watermark = offset;
+                        for member in leader.isr().maximal() {
+                            let Some(progress) = leader.progress(member) else { continue };
+                            prop_assert!(progress.durable_end().is_some_and(|end| end >= offset));
+                        }
+                    }
+                    Effect::ProposeIsr(next) => {
+                        prop_assert!(proposal.is_none());
+                        prop_assert!(next.isr.contains(&BrokerId(1)));
+                        proposal = Some(next);
+                    }
+                }
+            }
+            prop_assert_eq!(leader.positions().high_watermark, high_watermark);
+            prop_assert!(is_cached || high_watermark <= leader.synced_end);
+        }
+    }
+}
