@@ -52,7 +52,9 @@ pub enum FetchRefused {
     #[error("broker {0} has no replica of this partition")]
     NotAReplica(BrokerId),
     /// It claims to have more than the leader, or more durable than it has.
-    #[error("the follower's log ends at {log_end}, of which {durable_end} durable; the leader's at {leader_end}")]
+    #[error(
+        "the follower's log ends at {log_end}, of which {durable_end} durable; the leader's at {leader_end}"
+    )]
     Impossible {
         /// The follower's log end.
         log_end: Offset,
@@ -62,7 +64,9 @@ pub enum FetchRefused {
         leader_end: Offset,
     },
     /// It is in sync and lacks records that are committed: its disk lost what it had promised.
-    #[error("the follower is in sync, but has {durable_end} where the high watermark is {high_watermark}")]
+    #[error(
+        "the follower is in sync, but has {durable_end} where the high watermark is {high_watermark}"
+    )]
     BelowHighWatermark {
         /// The follower's durable end.
         durable_end: Offset,
@@ -119,9 +123,8 @@ impl LeaderReplica {
         assert!(options.isr.contains(&options.broker), "a leader is in sync with itself");
         positions.check();
         let others = options.replicas.iter().filter(|id| **id != options.broker);
-        let followers = others
-            .map(|id| (*id, Progress::unknown(now_ms, options.isr.contains(id))))
-            .collect();
+        let followers =
+            others.map(|id| (*id, Progress::unknown(now_ms, options.isr.contains(id)))).collect();
         let isr = InSyncReplicas::committed(options.isr.clone(), options.partition_epoch);
         let mut leader = Self {
             synced_end: positions.durable_end,
