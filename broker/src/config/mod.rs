@@ -9,6 +9,7 @@ mod foreign;
 mod load;
 mod nearest;
 mod problem;
+mod reference;
 mod schema;
 mod value;
 

@@ -144,3 +144,15 @@ fn what_is_dumped_loads_to_the_same() {
     let loaded = Loaded { config: config.clone(), origins: Default::default() };
     assert_eq!(accepted(&loaded.dump(true)), config);
 }
+
+#[test]
+fn the_reference_is_the_default_and_lies_in_the_repository() {
+    let reference = BrokerConfig::reference();
+    assert_eq!(accepted(&reference), BrokerConfig::default());
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/varve.toml");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(path, &reference).expect("the reference is written");
+    }
+    let stored = std::fs::read_to_string(path).expect("config/varve.toml is there");
+    assert!(stored == reference, "config/varve.toml is not what the schema says: run with BLESS=1");
+}
