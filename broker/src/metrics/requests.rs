@@ -3,6 +3,8 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use varve_protocol::ApiKey;
+
 use super::{Counter, Exposition, Histogram, Kind};
 
 /// API keys that are counted one by one; Kafka's highest is below.
@@ -108,35 +110,8 @@ fn error_name(slot: usize) -> String {
 }
 
 fn api_name(key: usize) -> String {
-    let name = match key {
-        0 => "produce",
-        1 => "fetch",
-        2 => "list_offsets",
-        3 => "metadata",
-        8 => "offset_commit",
-        9 => "offset_fetch",
-        10 => "find_coordinator",
-        11 => "join_group",
-        12 => "heartbeat",
-        13 => "leave_group",
-        14 => "sync_group",
-        15 => "describe_groups",
-        16 => "list_groups",
-        18 => "api_versions",
-        19 => "create_topics",
-        20 => "delete_topics",
-        21 => "delete_records",
-        22 => "init_producer_id",
-        23 => "offset_for_leader_epoch",
-        32 => "describe_configs",
-        33 => "alter_configs",
-        35 => "describe_log_dirs",
-        37 => "create_partitions",
-        42 => "delete_groups",
-        44 => "incremental_alter_configs",
-        47 => "offset_delete",
-        60 => "describe_cluster",
-        other => return format!("api_{other}"),
-    };
-    name.to_owned()
+    match i16::try_from(key).ok().and_then(ApiKey::from_code) {
+        Some(api) => api.name().to_owned(),
+        None => format!("api_{key}"),
+    }
 }

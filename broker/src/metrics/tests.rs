@@ -32,8 +32,8 @@ fn requests_are_counted_by_api_and_error() {
     metrics.requests.observe(-7, i16::MAX, Duration::from_millis(1));
     metrics.requests.observe(126, i16::MAX, Duration::from_millis(1));
     let text = scrape(&metrics);
-    assert!(text.contains("varve_requests_total{api=\"produce\",error=\"none\"} 1\n"), "{text}");
-    assert!(text.contains("varve_requests_total{api=\"produce\",error=\"6\"} 1\n"), "{text}");
+    assert!(text.contains("varve_requests_total{api=\"Produce\",error=\"none\"} 1\n"), "{text}");
+    assert!(text.contains("varve_requests_total{api=\"Produce\",error=\"6\"} 1\n"), "{text}");
 }
 
 #[test]

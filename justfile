@@ -1,0 +1,47 @@
+# The commands of this repository. `just` lists them; each is one line that can be typed without just.
+
+default:
+    @just --list
+
+# A broker, records produced through the client crate, SIGKILL, restart, resumption: told as it happens
+demo:
+    cargo run --release -- demo
+
+# Every test that needs nothing but Rust
+test:
+    cargo test --workspace
+
+# Formatting, lints, documentation
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Everything that must hold before a change is taken
+ci:
+    .ci/run
+
+# The configuration reference, written anew from its schema
+reference:
+    BLESS=1 cargo test -p varve-broker --lib config
+
+# Criterion benches: encode, decode, append, read, group commit
+bench *filter:
+    cargo bench -p varve-benches {{filter}}
+
+# varve beside Apache Kafka on this machine: one table (needs Java 17, Maven and a C compiler)
+compare *options:
+    cargo build --release -p varve-broker
+    cargo run --release -p varve-benches --features compare --bin compare -- {{options}}
+
+# Fuzzes one decoder for some seconds (needs a nightly toolchain and a C++ compiler)
+fuzz target seconds="600":
+    .ci/fuzz {{seconds}} {{target}}
+
+# Fuzzes every decoder for some seconds each
+fuzz-all seconds="30":
+    .ci/fuzz {{seconds}}
+
+# Licences and sources of the dependencies (needs cargo-deny)
+deny:
+    cargo deny check
