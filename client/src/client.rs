@@ -1,0 +1,103 @@
+//! The client: one handle on a cluster, from which producers, consumers and admins are made.
+
+use crate::admin::Admin;
+use crate::config::{ClientConfig, ConfigError};
+use crate::error::ConnectError;
+use crate::net::Cluster;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A handle on a cluster. Cheap to clone; clones share connections and what is known of the cluster.
+#[derive(Debug, Clone)]
+pub struct Client {
+    cluster: Arc<Cluster>,
+}
+
+impl Client {
+    /// Connects to a cluster by the address of one or more of its brokers: `host:port[,host:port]`. On return a
+    /// broker has answered.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if an address cannot be read, or no broker answers.
+    pub async fn connect(bootstrap_servers: &str) -> Result<Self, ConnectError> {
+        Client::builder(bootstrap_servers).build().await
+    }
+
+    /// As [`connect`](Self::connect), with other settings than the defaults.
+    pub fn builder(bootstrap_servers: &str) -> ClientBuilder {
+        let mut config = ClientConfig::default();
+        config.bootstrap_servers = vec![bootstrap_servers.to_owned()];
+        ClientBuilder { config, error: None }
+    }
+
+    /// Connects as `config` says.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if the configuration is not valid, or no broker answers.
+    pub async fn with_config(config: ClientConfig) -> Result<Self, ConnectError> {
+        Ok(Client { cluster: Cluster::connect(config).await? })
+    }
+
+    /// Administrative calls.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
+    }
+
+    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+}
+
+/// Settings of a [`Client`] to be.
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until build().await"]
+pub struct ClientBuilder {
+    config: ClientConfig,
+    /// The first property that could not be taken; told by `build`.
+    error: Option<ConfigError>,
+}
+
+impl ClientBuilder {
+    /// The name that brokers put into their logs.
+    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
+        self.config.client_id = client_id.into();
+        self
+    }
+
+    /// How long to wait for the answer to one request.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.config.request_timeout = timeout;
+        self
+    }
+
+    /// How long to wait for a connection.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.config.connect_timeout = timeout;
+        self
+    }
+
+    /// How long an administrative call may take with all its retries.
+    pub fn api_timeout(mut self, timeout: Duration) -> Self {
+        self.config.api_timeout = timeout;
+        self
+    }
+
+    /// Sets a property by Kafka's name. What cannot be taken is told by [`build`](Self::build).
+    pub fn property(mut self, name: &str, value: &str) -> Self {
+        if let Err(error) = self.config.property(name, value) {
+            self.error.get_or_insert(error);
+        }
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if the configuration is not valid, or no broker answers.
+    pub async fn build(self) -> Result<Client, ConnectError> {
+        match self.error {
+            Some(error) => Err(error.into()),
+            None => Client::with_config(self.config).await,
+        }
+    }
+}

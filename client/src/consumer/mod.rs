@@ -1,0 +1,3 @@
+//! Consuming.
+
+pub(crate) mod protocol;

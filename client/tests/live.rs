@@ -1,0 +1,26 @@
+//! Against a real broker, varve's or Apache Kafka's: set `VARVE_TEST_BROKER=host:port`. Without it these tests say
+//! loudly that they did nothing.
+
+mod live {
+    mod admin;
+
+    use varve_client::Client;
+
+    /// The broker under test, or `None` after saying so.
+    pub(crate) async fn client(test: &str) -> Option<Client> {
+        let Ok(broker) = std::env::var("VARVE_TEST_BROKER") else {
+            eprintln!(
+                "!!! {test} DID NOTHING: set VARVE_TEST_BROKER=host:port to run it against a broker"
+            );
+            return None;
+        };
+        let client = Client::builder(&broker).client_id(test).build().await;
+        Some(client.unwrap_or_else(|error| panic!("{broker}: {error}")))
+    }
+
+    /// A name that no other run uses.
+    pub(crate) fn unique(prefix: &str) -> String {
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        format!("{prefix}-{}-{}", std::process::id(), since.as_nanos())
+    }
+}
