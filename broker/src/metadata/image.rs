@@ -2,7 +2,8 @@
 //!
 //! Applying a record never fails on a log that this broker wrote; on a log that is damaged in a way
 //! which checksums do not see, or that another version wrote, it fails rather than guess.
-//! Topics are shared by reference between images, so that a copy costs one pointer a topic.
+//! Images share what is equal in them: a copy is a few pointers, its first change to a topic costs
+//! one pointer a topic.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -26,11 +27,11 @@ use crate::topic_config::ConfigMap;
 pub struct MetadataImage {
     cluster_id: Arc<str>,
     brokers: BTreeMap<BrokerId, Arc<BrokerImage>>,
-    topics: BTreeMap<TopicId, Arc<TopicImage>>,
+    topics: Arc<BTreeMap<TopicId, Arc<TopicImage>>>,
     /// Invariant: exactly the names of `topics`.
-    ids_by_name: HashMap<Arc<str>, TopicId>,
+    ids_by_name: Arc<HashMap<Arc<str>, TopicId>>,
     /// The names with `.` read as `_`, which must not collide in metric names.
-    ids_by_folded_name: HashMap<String, TopicId>,
+    ids_by_folded_name: Arc<HashMap<Arc<str>, TopicId>>,
     /// Invariant: the sum of the partitions of `topics`.
     partition_count: usize,
     broker_configs: BTreeMap<BrokerId, Arc<ConfigMap>>,
@@ -136,7 +137,7 @@ impl MetadataImage {
     /// The topic whose name is the same once `.` is read as `_`, if there is one.
     #[must_use]
     pub fn topic_colliding_with(&self, name: &str) -> Option<&Arc<TopicImage>> {
-        let id = self.ids_by_folded_name.get(&fold_name(name))?;
+        let id = self.ids_by_folded_name.get(&*fold_name(name))?;
         self.topics.get(id)
     }
 
@@ -312,9 +313,9 @@ impl MetadataImage {
             partitions: Vec::new(),
             configs: ConfigMap::new(),
         };
-        self.ids_by_folded_name.insert(fold_name(&name), *id);
-        self.ids_by_name.insert(name, *id);
-        self.topics.insert(*id, Arc::new(topic));
+        Arc::make_mut(&mut self.ids_by_folded_name).insert(fold_name(&name), *id);
+        Arc::make_mut(&mut self.ids_by_name).insert(name, *id);
+        Arc::make_mut(&mut self.topics).insert(*id, Arc::new(topic));
         self.topics_created += 1;
         delta.topics_created.insert(*id);
         Ok(())
@@ -375,13 +376,13 @@ impl MetadataImage {
     }
 
     fn apply_remove_topic(&mut self, id: TopicId, delta: &mut Delta) -> Result<(), ApplyError> {
-        let Some(topic) = self.topics.remove(&id) else {
+        let Some(topic) = Arc::make_mut(&mut self.topics).remove(&id) else {
             return Err(ApplyError::UnknownTopic { record: "remove topic", topic_id: id });
         };
-        self.ids_by_name.remove(&topic.name);
+        Arc::make_mut(&mut self.ids_by_name).remove(&topic.name);
         let folded = fold_name(&topic.name);
         if self.ids_by_folded_name.get(&folded) == Some(&id) {
-            self.ids_by_folded_name.remove(&folded);
+            Arc::make_mut(&mut self.ids_by_folded_name).remove(&folded);
         }
         self.partition_count -= topic.partitions.len();
         for partition in topic.topic_id_partitions() {
@@ -431,17 +432,17 @@ impl MetadataImage {
 }
 
 /// Kafka's rule: `.` and `_` are the same in metric names.
-fn fold_name(name: &str) -> String {
-    name.replace('.', "_")
+fn fold_name(name: &str) -> Arc<str> {
+    Arc::from(name.replace('.', "_"))
 }
 
 fn topic_mut<'a>(
-    topics: &'a mut BTreeMap<TopicId, Arc<TopicImage>>,
+    topics: &'a mut Arc<BTreeMap<TopicId, Arc<TopicImage>>>,
     topic_id: TopicId,
     record: &'static str,
 ) -> Result<&'a mut TopicImage, ApplyError> {
-    // Copies the topic when an older image shares it, once in a batch.
-    let topic = topics.get_mut(&topic_id).map(Arc::make_mut);
+    // Copies the map and the topic when an older image shares them, once in a batch.
+    let topic = Arc::make_mut(topics).get_mut(&topic_id).map(Arc::make_mut);
     topic.ok_or(ApplyError::UnknownTopic { record, topic_id })
 }
 

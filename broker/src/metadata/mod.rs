@@ -27,7 +27,7 @@ mod topic_name;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use broker_image::{BrokerImage, Endpoint};
 pub use change::{Applied, ChangeError, CreatedTopic, MetadataChange};

@@ -82,7 +82,7 @@ fn replicas_from(
             let candidate = follower(step);
             let is_taken = chosen.iter().any(|taken| taken.id == candidate.id);
             let rack_is_taken = chosen.iter().any(|taken| taken.rack == candidate.rack);
-            if !is_taken && !(must_be_new_rack && rack_is_taken) {
+            if !(is_taken || must_be_new_rack && rack_is_taken) {
                 chosen.push(candidate);
             }
         }

@@ -6,6 +6,7 @@ mod handle;
 mod image;
 mod placement;
 mod plan;
+pub(crate) mod world;
 
 use varve_protocol::vocabulary::{BrokerId, TopicId};
 

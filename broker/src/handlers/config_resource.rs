@@ -1,0 +1,93 @@
+//! Resources of the configuration requests: from the wire's type and name to a thing of this broker.
+
+use varve_protocol::error_code::ErrorCode;
+use varve_protocol::vocabulary::BrokerId;
+
+use crate::metadata::{ConfigError, ConfigResource, MetadataHandle};
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
+const CLIENT_METRICS: i8 = 16;
+const GROUP: i8 = 32;
+
+/// Why a resource cannot be described or changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ResourceError {
+    /// Kafka has no such type either.
+    #[error("Unknown resource type {0}")]
+    UnknownType(i8),
+    /// Kafka has it, varve does not.
+    #[error("This broker has no configurations of {0}")]
+    Unsupported(&'static str),
+    /// A broker's name that is no number.
+    #[error("Broker id must be an integer, but it is: {0}")]
+    NotABroker(String),
+    /// Another broker's, which only that one knows.
+    #[error("Unexpected broker id, expected {expected} or empty string, but received {found}")]
+    OtherBroker {
+        /// This one.
+        expected: BrokerId,
+        /// The asked one.
+        found: i32,
+    },
+    /// A resource twice in one request.
+    #[error("Each resource must appear at most once.")]
+    Repeated,
+    /// An operation that no version of the protocol has.
+    #[error("Unknown operation {operation} for configuration {name}")]
+    UnknownOperation {
+        /// The operation's number.
+        operation: i8,
+        /// The key.
+        name: String,
+    },
+    /// The change was refused.
+    #[error(transparent)]
+    Change(#[from] ConfigError),
+}
+
+impl ResourceError {
+    /// The wire's word for it.
+    pub(crate) fn code(&self) -> ErrorCode {
+        match self {
+            Self::UnknownType(_)
+            | Self::Unsupported(_)
+            | Self::NotABroker(_)
+            | Self::OtherBroker { .. }
+            | Self::Repeated => ErrorCode::InvalidRequest,
+            // What Kafka answers.
+            Self::UnknownOperation { .. } => ErrorCode::UnknownServerError,
+            Self::Change(error) => error.code(),
+        }
+    }
+}
+
+/// The thing that `kind` and `name` stand for.
+///
+/// # Errors
+/// [`ResourceError`] when this broker does not have it.
+pub(crate) fn parse_resource(
+    metadata: &MetadataHandle,
+    kind: i8,
+    name: &str,
+) -> Result<ConfigResource, ResourceError> {
+    match kind {
+        TOPIC => Ok(ConfigResource::Topic(name.to_owned())),
+        BROKER if name.is_empty() => Ok(ConfigResource::Cluster),
+        BROKER => {
+            let not_a_broker = |_| ResourceError::NotABroker(name.to_owned());
+            let found = name.parse::<i32>().map_err(not_a_broker)?;
+            let expected = metadata.broker_id();
+            if BrokerId(found) == expected {
+                Ok(ConfigResource::Broker(expected))
+            } else {
+                Err(ResourceError::OtherBroker { expected, found })
+            }
+        }
+        BROKER_LOGGER => Err(ResourceError::Unsupported("loggers")),
+        CLIENT_METRICS => Err(ResourceError::Unsupported("client metrics")),
+        GROUP => Err(ResourceError::Unsupported("groups")),
+        _ => Err(ResourceError::UnknownType(kind)),
+    }
+}
