@@ -14,13 +14,11 @@ message! {
 
 message! {
     /// Answers [`InitProducerIdRequest`].
-    pub struct InitProducerIdResponse, versions 0..=6, flexible 2 {
+    pub struct InitProducerIdResponse, versions 0..=5, flexible 2 {
         throttle_time_ms: i32 = 0, 0..;
         error_code: i16 = 0, 0..;
         producer_id: i64 = -1, 0..;
         producer_epoch: i16 = 0, 0..;
-        ongoing_txn_producer_id: i64 = -1, 6..;
-        ongoing_txn_producer_epoch: i16 = -1, 6..;
     }
 }
 

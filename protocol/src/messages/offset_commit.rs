@@ -5,7 +5,7 @@ use crate::wire::{ApiKey, Request, message};
 
 message! {
     /// Stores a group's positions.
-    pub struct OffsetCommitRequest, versions 2..=9, flexible 8 {
+    pub struct OffsetCommitRequest, versions 2..=10, flexible 8 {
         group_id: String = String::new(), 2..;
         generation_id_or_member_epoch: i32 = -1, 2..;
         member_id: String = String::new(), 2..;
@@ -15,13 +15,14 @@ message! {
     }
 
     /// Part of [`OffsetCommitRequest`].
-    pub struct OffsetCommitRequestTopic, versions 2..=9, flexible 8 {
-        name: String = String::new(), 2..;
+    pub struct OffsetCommitRequestTopic, versions 2..=10, flexible 8 {
+        name: String = String::new(), 2..=9;
+        topic_id: TopicId = TopicId::ZERO, 10..;
         partitions: Vec<OffsetCommitRequestPartition> = Vec::new(), 2..;
     }
 
     /// Part of [`OffsetCommitRequest`].
-    pub struct OffsetCommitRequestPartition, versions 2..=9, flexible 8 {
+    pub struct OffsetCommitRequestPartition, versions 2..=10, flexible 8 {
         partition_index: i32 = 0, 2..;
         committed_offset: i64 = 0, 2..;
         committed_leader_epoch: i32 = -1, 6..;

@@ -5,7 +5,7 @@ use crate::wire::{ApiKey, Request, message};
 
 message! {
     /// Reads a group's positions.
-    pub struct OffsetFetchRequest, versions 1..=9, flexible 6 {
+    pub struct OffsetFetchRequest, versions 1..=10, flexible 6 {
         group_id: String = String::new(), 1..=7;
         topics: Option<Vec<OffsetFetchRequestTopic>> = Some(Default::default()), 1..=7;
         groups: Vec<OffsetFetchRequestGroup> = Vec::new(), 8..;
@@ -13,13 +13,13 @@ message! {
     }
 
     /// Part of [`OffsetFetchRequest`].
-    pub struct OffsetFetchRequestTopic, versions 1..=9, flexible 6 {
+    pub struct OffsetFetchRequestTopic, versions 1..=10, flexible 6 {
         name: String = String::new(), 1..=7;
         partition_indexes: Vec<i32> = Vec::new(), 1..=7;
     }
 
     /// Part of [`OffsetFetchRequest`].
-    pub struct OffsetFetchRequestGroup, versions 1..=9, flexible 6 {
+    pub struct OffsetFetchRequestGroup, versions 1..=10, flexible 6 {
         group_id: String = String::new(), 8..;
         member_id: Option<String> = None, 9..;
         member_epoch: i32 = -1, 9..;
@@ -27,8 +27,9 @@ message! {
     }
 
     /// Part of [`OffsetFetchRequest`].
-    pub struct OffsetFetchRequestTopics, versions 1..=9, flexible 6 {
-        name: String = String::new(), 8..;
+    pub struct OffsetFetchRequestTopics, versions 1..=10, flexible 6 {
+        name: String = String::new(), 8..=9;
+        topic_id: TopicId = TopicId::ZERO, 10..;
         partition_indexes: Vec<i32> = Vec::new(), 8..;
     }
 }

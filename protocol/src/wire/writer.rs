@@ -99,7 +99,9 @@ impl Writer {
         self.put(&other.tail);
     }
 
-    pub(super) fn finish(mut self) -> Vec<FramePiece> {
+    /// What was written, in order.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<FramePiece> {
         self.flush();
         self.pieces
     }
