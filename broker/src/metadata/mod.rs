@@ -44,7 +44,7 @@ pub use plan::{
     TopicSelector,
 };
 pub use start::{
-    MetadataOptions, OpenedMetadata, ReconcileError, Reconciled, StartedMetadata, reconcile,
+    KAFKA_LISTENER, MetadataOptions, OpenedMetadata, ReconcileError, Reconciled, StartedMetadata, reconcile,
 };
 pub use topic_image::{PartitionImage, TopicImage};
 pub use topic_name::{

@@ -5,20 +5,26 @@
 //! recover their logs; [`reconcile`] makes logs and image agree; then requests are served.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use varve_protocol::vocabulary::TopicIdPartition;
+use varve_protocol::vocabulary::{BrokerId, TopicIdPartition};
 
+use super::broker_image::Endpoint;
 use super::finisher::{MetadataFinisher, hosted_logs, hosted_partitions};
 use super::handle::{MetadataHandle, config_layers};
 use super::host::{HostError, PartitionHost};
 use super::image::MetadataImage;
-use super::plan::{BrokerRegistration, PlanSettings, plan_register_broker};
+use super::plan::{BrokerRegistration, MetadataLimits, PlanSettings, plan_register_broker};
 use super::record::MetadataRecord;
 use super::store::{AppendError, RecordLog};
 use super::writer::{IdSource, MetadataWriter, WriterCore};
+use crate::config::BrokerConfig;
+use crate::topic_config::StaticConfig;
 
+/// The name of the listener for clients; metadata answers the address of the listener that was asked.
+pub const KAFKA_LISTENER: &str = "kafka";
 /// Batches that are durable and wait to be finished.
 const BATCHES_MAX: usize = 8;
 
@@ -45,6 +51,38 @@ pub struct MetadataOptions {
     pub registration: BrokerRegistration,
     /// How it plans.
     pub settings: PlanSettings,
+}
+
+impl MetadataOptions {
+    /// Of a broker whose file is `config`, which listens on `bound`, in the run of its process that
+    /// is called `incarnation`.
+    #[must_use]
+    pub fn of_broker(config: &BrokerConfig, bound: SocketAddr, incarnation: u128) -> Self {
+        let advertised = config.listeners.kafka.advertised.as_deref();
+        let (host, port) = advertised
+            .and_then(|advertised| {
+                let (host, port) = advertised.rsplit_once(':')?;
+                // An IPv6 address is written in brackets before a port, and without them alone.
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                Some((host.to_owned(), port.parse().ok()?))
+            })
+            .unwrap_or_else(|| (bound.ip().to_string(), bound.port()));
+        let shown = advertised.map_or_else(|| bound.to_string(), str::to_owned);
+        let partitions_max = usize::try_from(config.limits.partitions_max).unwrap_or(usize::MAX);
+        let defaults = MetadataLimits::default();
+        Self {
+            registration: BrokerRegistration {
+                id: BrokerId(config.node.id),
+                incarnation,
+                rack: config.rack.clone(),
+                endpoints: vec![Endpoint { listener: KAFKA_LISTENER.to_owned(), host, port }],
+            },
+            settings: PlanSettings {
+                fixed: StaticConfig::of_broker(config, &shown),
+                limits: MetadataLimits { partitions_max, ..defaults },
+            },
+        }
+    }
 }
 
 impl OpenedMetadata {

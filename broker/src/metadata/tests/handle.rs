@@ -223,3 +223,33 @@ fn ten_thousand_partitions_are_one_batch() {
         assert_eq!(host.list().len(), 10_000);
     });
 }
+
+#[test]
+fn a_broker_advertises_what_its_file_says_or_where_it_listens() {
+    let mut config = crate::config::BrokerConfig::default();
+    let bound = "127.0.0.1:4711".parse().unwrap();
+    let endpoint = |config: &crate::config::BrokerConfig| {
+        let options = crate::metadata::MetadataOptions::of_broker(config, bound, 7);
+        let endpoint = options.registration.endpoints[0].clone();
+        (endpoint.host, endpoint.port)
+    };
+    assert_eq!(endpoint(&config), ("127.0.0.1".to_owned(), 4711));
+    config.listeners.kafka.advertised = Some("broker.example:9092".to_owned());
+    assert_eq!(endpoint(&config), ("broker.example".to_owned(), 9092));
+    config.listeners.kafka.advertised = Some("[::1]:9092".to_owned());
+    assert_eq!(endpoint(&config), ("::1".to_owned(), 9092));
+}
+
+#[test]
+fn a_default_broker_sets_nothing_that_topics_would_notice() {
+    let config = crate::config::BrokerConfig::default();
+    let bound = "127.0.0.1:9092".parse().unwrap();
+    let options = crate::metadata::MetadataOptions::of_broker(&config, bound, 7);
+    let empty = crate::topic_config::ConfigMap::new();
+    let fixed = &options.settings.fixed;
+    let layers = crate::topic_config::ConfigLayers { broker: &empty, cluster: &empty, fixed };
+    assert_eq!(layers.log_config(&empty), varve_storage::config::LogConfig::default());
+    for entry in layers.describe_topic(&empty) {
+        assert_eq!(entry.source.code(), 5, "{}", entry.definition.name);
+    }
+}
