@@ -44,7 +44,8 @@ pub use plan::{
     TopicSelector,
 };
 pub use start::{
-    KAFKA_LISTENER, MetadataOptions, OpenedMetadata, ReconcileError, Reconciled, StartedMetadata, reconcile,
+    KAFKA_LISTENER, MetadataOptions, OpenedMetadata, ReconcileError, Reconciled, StartedMetadata,
+    reconcile,
 };
 pub use topic_image::{PartitionImage, TopicImage};
 pub use topic_name::{
