@@ -15,13 +15,15 @@ pub enum DecodeError {
         /// Bytes that the frame still has.
         remaining: usize,
     },
-    /// A length or count below the one that stands for null.
-    #[error("at byte {position}: a length of {length}")]
-    NegativeLength {
-        /// Where the field begins.
+    /// A string that Kafka would not take either.
+    #[error("at byte {position}: a string of {length} bytes; {max} is the most")]
+    StringTooLong {
+        /// Where the string begins.
         position: usize,
         /// The length found.
-        length: i64,
+        length: usize,
+        /// The longest allowed.
+        max: usize,
     },
     /// Null where a value is required.
     #[error("at byte {position}: null in a field that cannot be null")]
@@ -38,6 +40,16 @@ pub enum DecodeError {
         count: usize,
         /// Bytes left.
         remaining: usize,
+    },
+    /// Arrays that would take far more memory than a message of this size should.
+    #[error("at byte {position}: {count} elements of {memory_bytes} bytes in memory are too many")]
+    TooMuchMemory {
+        /// Where the array begins.
+        position: usize,
+        /// Elements claimed.
+        count: usize,
+        /// What they would take.
+        memory_bytes: usize,
     },
     /// A variable-length integer that does not end in time.
     #[error("at byte {position}: a variable-length integer of more than {bytes_max} bytes")]

@@ -82,7 +82,7 @@ impl Nullable for String {
         _: i16,
         flexible: bool,
     ) -> Result<Option<String>, DecodeError> {
-        let Some(length) = reader.length(flexible, true)? else { return Ok(None) };
+        let Some(length) = reader.string_length(flexible)? else { return Ok(None) };
         let position = reader.position();
         let text = std::str::from_utf8(reader.take(length)?);
         text.map(|text| Some(text.to_owned())).map_err(|_| DecodeError::NotUtf8 { position })
@@ -106,7 +106,7 @@ impl Nullable for Bytes {
         _: i16,
         flexible: bool,
     ) -> Result<Option<Bytes>, DecodeError> {
-        match reader.length(flexible, false)? {
+        match reader.length(flexible)? {
             Some(length) => reader.take_bytes(length).map(Some),
             None => Ok(None),
         }
@@ -132,14 +132,8 @@ impl<T: Field> Nullable for Vec<T> {
         version: i16,
         flexible: bool,
     ) -> Result<Option<Vec<T>>, DecodeError> {
-        let position = reader.position();
-        let Some(count) = reader.length(flexible, false)? else { return Ok(None) };
-        // Every element takes a byte at least, so a count cannot reserve what was not received.
-        let remaining = reader.remaining();
-        if count > remaining {
-            return Err(DecodeError::TooManyElements { position, count, remaining });
-        }
-        let mut elements = Vec::with_capacity(count.min(ELEMENTS_RESERVED_MAX));
+        let Some(count) = reader.count(flexible, size_of::<T>())? else { return Ok(None) };
+        let mut elements = Vec::with_capacity(count);
         for _ in 0..count {
             elements.push(T::decode(reader, version, flexible)?);
         }
@@ -156,9 +150,6 @@ impl<T: Field> Nullable for Vec<T> {
         value.into_iter().flatten().try_for_each(|e| e.encode(writer, version, flexible))
     }
 }
-
-/// Elements for which an array reserves memory before they have been read.
-const ELEMENTS_RESERVED_MAX: usize = 256;
 
 impl<T: Nullable> Field for Option<T> {
     fn decode(reader: &mut Reader, version: i16, flexible: bool) -> Result<Self, DecodeError> {

@@ -84,10 +84,10 @@ pub fn encode_request<R: Request>(
     header: &RequestHeader,
     request: &R,
 ) -> Result<EncodedFrame, EncodeError> {
-    let mut writer = Writer::new();
+    let mut writer = Writer::new_frame();
     header.encode(&mut writer)?;
     Message::encode(request, &mut writer, header.api_version)?;
-    with_size(writer)
+    writer.finish_frame()
 }
 
 /// Encodes the response to a request of `api` and `version`, its size and header before it.
@@ -100,10 +100,10 @@ pub fn encode_response<M: Message>(
     correlation_id: i32,
     response: &M,
 ) -> Result<EncodedFrame, EncodeError> {
-    let mut writer = Writer::new();
+    let mut writer = Writer::new_frame();
     ResponseHeader { correlation_id }.encode(&mut writer, api, version);
     Message::encode(response, &mut writer, version)?;
-    with_size(writer)
+    writer.finish_frame()
 }
 
 /// Reads a message that stands alone in `body`.
@@ -122,17 +122,4 @@ pub fn encoded_size<M: Message>(message: &M, version: i16) -> Result<usize, Enco
     let mut writer = Writer::new();
     Message::encode(message, &mut writer, version)?;
     Ok(writer.len())
-}
-
-fn with_size(writer: Writer) -> Result<EncodedFrame, EncodeError> {
-    let length = writer.len();
-    let size = i32::try_from(length).map_err(|_| EncodeError::TooLong {
-        what: "a frame",
-        length,
-        max: i32::MAX as usize,
-    })?;
-    let mut pieces = writer.finish();
-    let size = Bytes::copy_from_slice(&size.to_be_bytes());
-    pieces.insert(0, FramePiece::Bytes(size));
-    Ok(EncodedFrame { pieces, len: length + 4 })
 }

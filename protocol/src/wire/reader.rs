@@ -4,6 +4,15 @@ use bytes::Bytes;
 
 use super::DecodeError;
 
+/// Memory that arrays may take for every byte of a frame. The densest real messages take about 5.
+const MEMORY_PER_BYTE: usize = 8;
+
+/// Memory that the arrays of any frame may take, however small it is.
+const MEMORY_BYTES_MIN: usize = 4 << 20;
+
+/// The longest string, in whichever encoding: as Kafka has it.
+const STRING_BYTES_MAX: usize = i16::MAX as usize;
+
 /// A frame and how far it has been read. Byte fields come out as slices of the frame.
 #[derive(Clone, Debug)]
 pub struct Reader {
@@ -11,6 +20,9 @@ pub struct Reader {
     /// Invariant: `position <= end <= frame.len()`.
     position: usize,
     end: usize,
+    /// What arrays may still take. Elements are larger in memory than on the wire, up to thirty
+    /// times; without a bound a frame of 100 MiB would take gigabytes.
+    memory_bytes_left: usize,
 }
 
 impl Reader {
@@ -18,7 +30,8 @@ impl Reader {
     #[must_use]
     pub fn new(frame: Bytes) -> Reader {
         let end = frame.len();
-        Reader { frame, position: 0, end }
+        let memory_bytes_left = MEMORY_BYTES_MIN.max(end.saturating_mul(MEMORY_PER_BYTE));
+        Reader { frame, position: 0, end, memory_bytes_left }
     }
 
     /// Bytes not yet read.
@@ -87,26 +100,57 @@ impl Reader {
         Err(DecodeError::OverlongVarint { position: start, bytes_max: BYTES_MAX })
     }
 
-    /// The length of a string, byte string or array: `None` for null. A flexible version writes
-    /// length + 1 as an unsigned varint; older ones an `i16` (strings) or `i32`.
-    pub(super) fn length(
+    /// The length of a string: `None` for null. A flexible version writes length + 1 as an
+    /// unsigned varint, older ones an `i16`. As in Kafka, every negative length is null.
+    pub(super) fn string_length(&mut self, flexible: bool) -> Result<Option<usize>, DecodeError> {
+        let position = self.position;
+        let length = match flexible {
+            true => self.compact_length()?,
+            false => usize::try_from(i16::from_be_bytes(self.array()?)).ok(),
+        };
+        match length {
+            Some(length) if length > STRING_BYTES_MAX => {
+                Err(DecodeError::StringTooLong { position, length, max: STRING_BYTES_MAX })
+            }
+            length => Ok(length),
+        }
+    }
+
+    /// The length of a byte string, or the count of an array: `None` for null. A flexible version
+    /// writes length + 1 as an unsigned varint, older ones an `i32`.
+    pub(super) fn length(&mut self, flexible: bool) -> Result<Option<usize>, DecodeError> {
+        match flexible {
+            true => self.compact_length(),
+            false => Ok(usize::try_from(i32::from_be_bytes(self.array()?)).ok()),
+        }
+    }
+
+    fn compact_length(&mut self) -> Result<Option<usize>, DecodeError> {
+        // Kafka reads the varint as an `int`: its upper half are negative lengths, hence null.
+        let length = self.unsigned_varint()?.cast_signed().wrapping_sub(1);
+        Ok(usize::try_from(length).ok())
+    }
+
+    /// The count of an array whose elements take `element_bytes` in memory. What it returns may
+    /// be reserved: no more than the frame can hold, nor than its share of memory.
+    pub(super) fn count(
         &mut self,
         flexible: bool,
-        short: bool,
+        element_bytes: usize,
     ) -> Result<Option<usize>, DecodeError> {
         let position = self.position;
-        let length = if flexible {
-            i64::from(self.unsigned_varint()?) - 1
-        } else if short {
-            i64::from(i16::from_be_bytes(self.array()?))
-        } else {
-            i64::from(i32::from_be_bytes(self.array()?))
-        };
-        match usize::try_from(length) {
-            Ok(length) => Ok(Some(length)),
-            Err(_) if length == -1 => Ok(None),
-            Err(_) => Err(DecodeError::NegativeLength { position, length }),
+        let Some(count) = self.length(flexible)? else { return Ok(None) };
+        // Every element takes a byte at least.
+        let remaining = self.remaining();
+        if count > remaining {
+            return Err(DecodeError::TooManyElements { position, count, remaining });
         }
+        let memory_bytes = count.saturating_mul(element_bytes);
+        match self.memory_bytes_left.checked_sub(memory_bytes) {
+            Some(left) => self.memory_bytes_left = left,
+            None => return Err(DecodeError::TooMuchMemory { position, count, memory_bytes }),
+        }
+        Ok(Some(count))
     }
 
     /// Reads the tagged fields at the end of a flexible struct. `field` reads the content of the
@@ -119,16 +163,16 @@ impl Reader {
         for _ in 0..count {
             let tag = self.unsigned_varint()?;
             let size = self.unsigned_varint()? as usize;
-            let from = self.advance(size)?;
-            let mut content =
-                Reader { frame: self.frame.clone(), position: from, end: from + size };
-            let unread = match field(tag, &mut content)? {
-                true => content.remaining(),
-                false => 0,
-            };
-            if unread > 0 {
-                return Err(DecodeError::TaggedFieldSize { position: from, tag, unread });
+            let position = self.position;
+            let end = self.advance(size)? + size;
+            // The content is read as if the frame ended with it.
+            let frame_end = std::mem::replace(&mut self.end, end);
+            self.position = position;
+            if field(tag, self)? && self.position != end {
+                let unread = end - self.position;
+                return Err(DecodeError::TaggedFieldSize { position, tag, unread });
             }
+            (self.position, self.end) = (end, frame_end);
         }
         Ok(())
     }

@@ -71,3 +71,74 @@ fn a_frame_carries_its_size_and_header() {
     assert_eq!(decoded, request);
     assert_eq!(reader.remaining(), 0);
 }
+
+#[test]
+fn a_frame_without_records_is_one_piece() {
+    let response = HeartbeatResponse { error_code: 27, ..Default::default() };
+    let frame = encode_response(ApiKey::Heartbeat, 4, 7, &response).unwrap();
+    assert_eq!(frame.pieces.len(), 1);
+    assert_eq!(frame.to_bytes().unwrap()[..], [0, 0, 0, 12, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 27, 0]);
+    assert_eq!(frame.len, 16);
+}
+
+#[test]
+fn record_bytes_are_not_copied() {
+    let records = Bytes::from(vec![7; 1 << 20]);
+    let partition =
+        fetch::PartitionData { records: RecordSet::from(records.clone()), ..Default::default() };
+    let topic =
+        fetch::FetchableTopicResponse { partitions: vec![partition; 2], ..Default::default() };
+    let response = FetchResponse { responses: vec![topic], ..Default::default() };
+    let frame = encode_response(ApiKey::Fetch, 12, 7, &response).unwrap();
+    let same = |piece: &FramePiece| match piece {
+        FramePiece::Bytes(bytes) => bytes.as_ptr() == records.as_ptr(),
+        FramePiece::Source(_) => false,
+    };
+    assert_eq!(frame.pieces.iter().filter(|piece| same(piece)).count(), 2);
+    assert_eq!(frame.pieces.iter().map(FramePiece::len).sum::<usize>(), frame.len);
+
+    let whole = frame.to_bytes().unwrap();
+    let mut reader = Reader::new(whole.slice(4..));
+    ResponseHeader::decode(&mut reader, ApiKey::Fetch, 12).unwrap();
+    let decoded: FetchResponse = Message::decode(&mut reader, 12).unwrap();
+    assert_eq!(decoded, response);
+    let slice = decoded.responses[0].partitions[1].records.to_bytes().unwrap();
+    assert!(whole.as_ptr_range().contains(&slice.as_ptr()));
+}
+
+/// Three bytes on the wire are up to a hundred in memory.
+#[test]
+fn the_memory_of_arrays_is_bounded() {
+    let topics = 16_usize << 20;
+    let mut body = vec![0, 0xff, 0xff, 0, 0, 0, 1];
+    // Null transactional id, acks, timeout; then topics with neither name nor partitions.
+    let mut count = u32::try_from(topics + 1).unwrap();
+    while count >= 0x80 {
+        body.push(count as u8 | 0x80);
+        count >>= 7;
+    }
+    body.push(count as u8);
+    body.resize(body.len() + 3 * topics + 1, 1);
+    let result = decode_body::<ProduceRequest>(body.into(), 9);
+    assert!(matches!(result, Err(DecodeError::TooMuchMemory { .. })), "{result:?}");
+}
+
+#[test]
+fn negative_lengths_are_null() {
+    // A coordinator's key may not be null; the topics of Metadata may.
+    let body = Bytes::from_static(&[0x80, 0]);
+    let result = decode_body::<FindCoordinatorRequest>(body, 0);
+    assert_eq!(result, Err(DecodeError::UnexpectedNull { position: 0 }));
+    let body = Bytes::from_static(&[0xff, 0xff, 0xff, 0xfe]);
+    assert_eq!(decode_body::<MetadataRequest>(body, 1).unwrap().topics, None);
+    let body = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f, 1, 0, 0, 0]);
+    assert_eq!(decode_body::<MetadataRequest>(body, 9).unwrap().topics, None);
+}
+
+#[test]
+fn strings_are_no_longer_than_kafkas() {
+    let body = [&[0x81, 0x80, 2, 0][..], &vec![b'a'; 0x8000], &[0]].concat();
+    let result = decode_body::<FindCoordinatorRequest>(body.into(), 3);
+    let expected = DecodeError::StringTooLong { position: 0, length: 0x8000, max: 0x7fff };
+    assert_eq!(result, Err(expected));
+}

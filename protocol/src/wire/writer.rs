@@ -2,25 +2,44 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{EncodeError, FramePiece, RecordSet};
+use super::{EncodeError, EncodedFrame, FramePiece, RecordSet};
+
+/// Bytes of the size field before a frame.
+const SIZE_BYTES: usize = 4;
 
 /// Byte fields of at least this many bytes become pieces of their own instead of being copied.
 const COPY_BYTES_MAX: usize = 4096;
 
-/// A frame in the making: pieces that are finished, and the bytes after them.
+/// Bytes in which most frames without records fit.
+const FRAME_BYTES: usize = 256;
+
+/// A frame in the making: parts that are finished, and the bytes after them.
 #[derive(Debug, Default)]
 pub struct Writer {
-    pieces: Vec<FramePiece>,
+    parts: Vec<Part>,
     tail: BytesMut,
-    /// Bytes in `pieces`.
+    /// Bytes in `parts`.
     finished: usize,
 }
 
+#[derive(Debug)]
+enum Part {
+    Written(BytesMut),
+    Kept(FramePiece),
+}
+
 impl Writer {
-    /// An empty frame.
+    /// Nothing written yet.
     #[must_use]
     pub fn new() -> Writer {
         Writer::default()
+    }
+
+    /// A frame, of which the size field is written last; see [`Writer::finish_frame`].
+    pub(super) fn new_frame() -> Writer {
+        let mut tail = BytesMut::with_capacity(FRAME_BYTES);
+        tail.extend_from_slice(&[0; SIZE_BYTES]);
+        Writer { tail, ..Writer::default() }
     }
 
     /// Bytes written so far.
@@ -93,8 +112,11 @@ impl Writer {
 
     /// Appends everything that `other` holds.
     pub(crate) fn append(&mut self, other: Writer) {
-        for piece in other.pieces {
-            self.put_piece(piece);
+        for part in other.parts {
+            match part {
+                Part::Written(bytes) => self.put(&bytes),
+                Part::Kept(piece) => self.put_piece(piece),
+            }
         }
         self.put(&other.tail);
     }
@@ -103,20 +125,43 @@ impl Writer {
     #[must_use]
     pub fn finish(mut self) -> Vec<FramePiece> {
         self.flush();
-        self.pieces
+        let piece = |part| match part {
+            Part::Written(bytes) => FramePiece::Bytes(bytes.freeze()),
+            Part::Kept(piece) => piece,
+        };
+        self.parts.into_iter().map(piece).collect()
+    }
+
+    /// The frame that [`Writer::new_frame`] began.
+    pub(super) fn finish_frame(mut self) -> Result<EncodedFrame, EncodeError> {
+        const MAX: usize = i32::MAX as usize;
+        let (len, length) = (self.len(), self.len() - SIZE_BYTES);
+        let size = i32::try_from(length).map_err(|_| EncodeError::TooLong {
+            what: "a frame",
+            length,
+            max: MAX,
+        })?;
+        self.flush();
+        match self.parts.first_mut() {
+            Some(Part::Written(bytes)) => {
+                bytes[..SIZE_BYTES].copy_from_slice(&size.to_be_bytes());
+            }
+            _ => unreachable!("a frame begins with its size field"),
+        }
+        Ok(EncodedFrame { pieces: self.finish(), len })
     }
 
     fn put_piece(&mut self, piece: FramePiece) {
         self.flush();
         self.finished += piece.len();
-        self.pieces.push(piece);
+        self.parts.push(Part::Kept(piece));
     }
 
     fn flush(&mut self) {
         if !self.tail.is_empty() {
-            let bytes = self.tail.split().freeze();
+            let bytes = self.tail.split();
             self.finished += bytes.len();
-            self.pieces.push(FramePiece::Bytes(bytes));
+            self.parts.push(Part::Written(bytes));
         }
     }
 }
