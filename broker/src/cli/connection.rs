@@ -1,5 +1,7 @@
 //! Which cluster a command talks to.
 
+use varve_client::{Admin, Client, ClientConfig, ConfigError};
+
 use super::exit::CliError;
 use super::profile::Profile;
 
@@ -10,10 +12,10 @@ const DEFAULT_BROKER: &str = "127.0.0.1:9092";
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ConnectionArgs {
     /// Brokers to ask first, as host:port[,host:port]; else VARVE_BROKERS, the profile, 127.0.0.1:9092
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, global = true, value_name = "LIST", value_delimiter = ',')]
     pub(crate) brokers: Vec<String>,
     /// A property of the client by Kafka's name, such as request.timeout.ms=5000; brokers=LIST too
-    #[arg(short = 'X', value_name = "KEY=VALUE")]
+    #[arg(short = 'X', global = true, value_name = "KEY=VALUE")]
     pub(crate) properties: Vec<String>,
 }
 
@@ -61,6 +63,46 @@ impl ConnectionArgs {
         list(vec![DEFAULT_BROKER.to_owned()], "the default")
     }
 
+    /// Connects to the cluster that is meant.
+    pub(crate) async fn connect(&self) -> Result<Client, CliError> {
+        let list = self.broker_list()?;
+        // The names are checked before anything is tried; the values by whoever they belong to.
+        let mut named = self.properties()?;
+        named.retain(|(key, _)| !is_broker_key(key));
+        for (key, value) in &named {
+            let refusal = ClientConfig::from_properties([(key, value)]).err();
+            if let Some(error) = refusal.filter(is_unknown) {
+                return Err(CliError::usage(format!("-X {key}={value}: {error}")));
+            }
+        }
+        let mut builder = Client::builder(&list.brokers.join(",")).client_id("varve-cli");
+        for (key, value) in named.iter().filter(|(key, _)| is_client_property(key)) {
+            builder = builder.property(key, value);
+        }
+        builder.build().await.map_err(|error| {
+            let message =
+                format!("{error} (asked {}, from {})", list.brokers.join(","), list.origin);
+            if error.is_retriable() || error.code().is_none() {
+                CliError::unreachable(message)
+                    .help("start a broker with varve dev, or name one with --brokers host:port")
+            } else {
+                CliError::failed(message)
+            }
+        })
+    }
+
+    /// Connects, for administrative calls.
+    pub(crate) async fn admin(&self) -> Result<Admin, CliError> {
+        Ok(self.connect().await?.admin())
+    }
+
+    /// The `-X` options that are no property of a client, and so a producer's or a consumer's.
+    pub(crate) fn further_properties(&self) -> Result<Vec<(String, String)>, CliError> {
+        let mut further = self.properties()?;
+        further.retain(|(key, _)| !is_broker_key(key) && !is_client_property(key));
+        Ok(further)
+    }
+
     /// The `-X` options, in their order.
     pub(crate) fn properties(&self) -> Result<Vec<(String, String)>, CliError> {
         self.properties
@@ -78,4 +120,13 @@ impl ConnectionArgs {
 /// Whether a property only says which brokers to ask.
 pub(crate) fn is_broker_key(key: &str) -> bool {
     matches!(key, "brokers" | "bootstrap.servers" | "metadata.broker.list")
+}
+
+/// Whether a property belongs to the client itself, rather than to its producer or consumer.
+fn is_client_property(key: &str) -> bool {
+    !ClientConfig::default().property(key, "").is_err_and(|error| is_unknown(&error))
+}
+
+fn is_unknown(error: &ConfigError) -> bool {
+    error.to_string().starts_with("unknown property")
 }

@@ -5,21 +5,27 @@
 
 mod broker;
 mod child;
+mod clock;
+mod cluster;
 mod connection;
 mod dev;
 mod exit;
 mod format;
+mod group;
 mod offsets;
 mod output;
+mod positions;
 mod profile;
+mod topic;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use connection::ConnectionArgs;
 use exit::CliError;
-use output::{OutputArgs, Table, print_json};
+use output::{OutputArgs, print_json};
 
 /// A replicated append-only log broker that speaks Kafka's protocol, and its command line.
 #[derive(Debug, Parser)]
@@ -36,6 +42,8 @@ use output::{OutputArgs, Table, print_json};
                   varve consume greetings -o start"
 )]
 struct Cli {
+    #[command(flatten)]
+    connection: ConnectionArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -46,6 +54,15 @@ enum Command {
     Broker(broker::BrokerArgs),
     /// Start a broker on this machine for development
     Dev(dev::DevArgs),
+    /// Create, list, describe, configure and delete topics
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
+    /// List, describe, move and delete consumer groups
+    #[command(subcommand)]
+    Group(group::GroupCommand),
+    /// Show the cluster
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Print the version
     Version(VersionArgs),
 }
@@ -68,6 +85,9 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match cli.command {
         Command::Broker(arguments) => broker::run(&arguments),
         Command::Dev(arguments) => dev::run(&arguments),
+        Command::Topic(command) => block_on(topic::run(&cli.connection, &command)),
+        Command::Group(command) => block_on(group::run(&cli.connection, &command)),
+        Command::Cluster(command) => block_on(cluster::run(&cli.connection, &command)),
         Command::Version(arguments) => version(&arguments),
     };
     match outcome {
@@ -77,6 +97,15 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             error.code.into()
         }
     }
+}
+
+/// Runs a command that talks to a cluster: on this thread, which is enough for one person.
+fn block_on(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(command);
+    // A thread that still reads a terminal does not keep the command from ending.
+    runtime.shutdown_background();
+    outcome
 }
 
 fn version(arguments: &VersionArgs) -> Result<(), CliError> {

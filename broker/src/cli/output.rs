@@ -117,6 +117,14 @@ impl Table {
         self.rows.is_empty()
     }
 
+    /// Takes the last column away, where it turned out to say nothing.
+    pub(crate) fn drop_last_column(&mut self) {
+        self.headings.pop();
+        for row in &mut self.rows {
+            row.pop();
+        }
+    }
+
     /// The rows as JSON objects, with the headings in lower case as names.
     pub(crate) fn json(&self) -> Value {
         let rows = self.rows.iter().map(|row| {
@@ -197,6 +205,29 @@ pub(crate) fn quiet_pipe(outcome: std::io::Result<()>) -> Result<(), CliError> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(CliError::told(0)),
         other => other.map_err(|error| CliError::failed(format!("standard output: {error}"))),
     }
+}
+
+/// Asks before something is lost. Without a terminal there is nobody to ask: then exact names are
+/// taken for meant, and a `wide` choice such as an expression wants `--yes`.
+pub(crate) fn confirm(question: &str, is_confirmed: bool, wide: bool) -> Result<(), CliError> {
+    if is_confirmed {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        if wide {
+            return Err(CliError::usage(format!("{question} Nobody can be asked here"))
+                .help("say --yes where this is meant"));
+        }
+        return Ok(());
+    }
+    eprint!("{question} [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        return Ok(());
+    }
+    Err(CliError::failed("nothing was done"))
 }
 
 /// Colours, where they are wanted.

@@ -117,3 +117,15 @@ pub(crate) struct FormatError {
     position: usize,
     message: String,
 }
+
+impl Format {
+    /// Whether reading this format names each record's topic.
+    pub(crate) fn reads_topic(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Text(TextField::Topic, _)))
+    }
+}
+
+/// `bytes` in base64.
+pub(crate) fn base64_of(bytes: &[u8]) -> String {
+    base64::encode(bytes, true)
+}

@@ -1,0 +1,69 @@
+//! `varve cluster`: which cluster this is, and who is in it.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::connection::ConnectionArgs;
+use super::exit::CliError;
+use super::output::{OutputArgs, Style, Table, print_json, print_text};
+use super::topic::failed;
+
+/// The commands about the cluster.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Show the cluster's id, its brokers and how much it holds
+    #[command(visible_alias = "metadata")]
+    Info(InfoArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct InfoArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Runs the command.
+pub(crate) async fn run(
+    connection: &ConnectionArgs,
+    command: &ClusterCommand,
+) -> Result<(), CliError> {
+    match command {
+        ClusterCommand::Info(arguments) => info(connection, arguments).await,
+    }
+}
+
+async fn info(connection: &ConnectionArgs, arguments: &InfoArgs) -> Result<(), CliError> {
+    let admin = connection.admin().await?;
+    let cluster = admin.describe_cluster().await.map_err(failed)?;
+    let topics = admin.list_topics().await.map_err(failed)?;
+    let partitions: i32 = topics.iter().map(|topic| topic.partitions).sum();
+    let mut brokers = Table::new(["ID", "HOST", "PORT", "RACK", "CONTROLLER"]);
+    for broker in &cluster.brokers {
+        let is_controller = cluster.controller == Some(broker.id);
+        brokers.row([
+            broker.id.into(),
+            broker.host.clone().into(),
+            broker.port.into(),
+            broker.rack.clone().into(),
+            if is_controller { "yes" } else { "no" }.into(),
+        ]);
+    }
+    if arguments.output.is_json() {
+        return print_json(&json!({
+            "cluster_id": cluster.cluster_id,
+            "controller": cluster.controller,
+            "brokers": brokers.json(),
+            "topics": topics.len(),
+            "partitions": partitions,
+        }));
+    }
+    let style = Style::of_stdout();
+    print_text(&format!(
+        "{}\nID          {}\nTOPICS      {}\nPARTITIONS  {partitions}\n\n{}\n{}",
+        style.bold("CLUSTER"),
+        cluster.cluster_id.as_deref().unwrap_or("-"),
+        topics.len(),
+        style.bold("BROKERS"),
+        brokers.text(style),
+    ))
+}
