@@ -56,7 +56,9 @@ pub(super) async fn answer(
             }
         }
     };
-    results.extend(names.into_iter().zip(outcomes).map(|(name, outcome)| result(name, outcome)));
+    results.extend(
+        names.into_iter().zip(outcomes).map(|(name, outcome)| result(name, outcome.map(|_| ()))),
+    );
     CreatePartitionsResponse { results, ..CreatePartitionsResponse::default() }
 }
 

@@ -52,8 +52,8 @@ pub enum Applied {
     CreateTopics(Vec<Result<CreatedTopic, TopicError>>),
     /// Of [`MetadataChange::DeleteTopics`]: the topics as they were.
     DeleteTopics(Vec<Result<Arc<TopicImage>, TopicError>>),
-    /// Of [`MetadataChange::CreatePartitions`].
-    CreatePartitions(Vec<Result<(), TopicError>>),
+    /// Of [`MetadataChange::CreatePartitions`]: the topics' ids.
+    CreatePartitions(Vec<Result<TopicId, TopicError>>),
     /// Of [`MetadataChange::AlterConfigs`].
     AlterConfigs(Vec<Result<(), ConfigError>>),
     /// Of [`MetadataChange::AllocateProducerIds`].

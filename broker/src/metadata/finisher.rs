@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use varve_protocol::vocabulary::{BrokerId, TopicId, TopicIdPartition};
 use varve_storage::config::LogConfig;
 
-use super::change::Applied;
+use super::change::{Applied, CreatedTopic};
 use super::delta::Delta;
 use super::handle::{MetadataUpdate, Shared, config_layers};
 use super::host::{HostedLog, PartitionHost};
@@ -175,17 +175,23 @@ pub(super) fn hosted_partitions(
     partitions.filter(move |(_, partition)| partition.replicas.contains(&broker))
 }
 
+/// What was applied, less what has no logs.
 fn with_failures(applied: Applied, failed: &BTreeMap<TopicId, String>) -> Applied {
+    let check = |id: &TopicId| match failed.get(id) {
+        Some(reason) => Err(TopicError::Storage(reason.clone())),
+        None => Ok(()),
+    };
     match applied {
-        Applied::CreateTopics(results) if !failed.is_empty() => {
-            let check = |result: Result<super::CreatedTopic, TopicError>| {
-                let created = result?;
-                match failed.get(&created.id) {
-                    Some(reason) => Err(TopicError::Storage(reason.clone())),
-                    None => Ok(created),
-                }
+        Applied::CreateTopics(results) => {
+            let check = |result: Result<CreatedTopic, TopicError>| {
+                result.and_then(|created| check(&created.id).map(|()| created))
             };
             Applied::CreateTopics(results.into_iter().map(check).collect())
+        }
+        Applied::CreatePartitions(results) => {
+            let check =
+                |result: Result<TopicId, TopicError>| result.and_then(|id| check(&id).map(|()| id));
+            Applied::CreatePartitions(results.into_iter().map(check).collect())
         }
         applied => applied,
     }

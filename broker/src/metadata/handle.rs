@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use varve_protocol::error_code::ErrorCode;
-use varve_protocol::vocabulary::BrokerId;
+use varve_protocol::vocabulary::{BrokerId, TopicId};
 
 use super::change::{Applied, ChangeError, CreatedTopic, MetadataChange};
 use super::delta::Delta;
@@ -217,7 +217,7 @@ impl MetadataHandle {
         &self,
         topics: Vec<NewPartitions>,
         validate_only: bool,
-    ) -> Result<Vec<Result<(), TopicError>>, ChangeError> {
+    ) -> Result<Vec<Result<TopicId, TopicError>>, ChangeError> {
         match self.submit(MetadataChange::CreatePartitions { topics, validate_only }).await? {
             Applied::CreatePartitions(results) => Ok(results),
             other => unreachable!("creating partitions was answered with {other:?}"),

@@ -218,13 +218,13 @@ impl Planning<'_> {
         topics: &[NewPartitions],
         validate_only: bool,
         records: &mut Vec<MetadataRecord>,
-    ) -> Vec<Result<(), TopicError>> {
+    ) -> Vec<Result<TopicId, TopicError>> {
         let mut create = |wish: &NewPartitions| {
             let planned = plan_create_partitions(&self.image, self.settings, wish)?;
             if !validate_only {
                 self.apply(planned, records);
             }
-            Ok(())
+            self.image.topic_id(&wish.name).ok_or(TopicError::UnknownTopic)
         };
         topics.iter().map(&mut create).collect()
     }

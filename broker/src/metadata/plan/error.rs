@@ -149,8 +149,10 @@ pub enum TopicError {
     /// Neither a name nor an id was given.
     #[error("You must specify topic name or topic id.")]
     NeitherNameNorId,
-    /// The topic exists in the metadata, but its logs could not be made.
-    #[error("The topic was created, but the log of one of its partitions could not be: {0}")]
+    /// The partitions exist in the metadata, but their logs could not be made.
+    #[error(
+        "The log of a new partition could not be made; it is tried again when the broker starts: {0}"
+    )]
     Storage(String),
     /// The metadata log did not take the change.
     #[error("{0}")]

@@ -379,3 +379,104 @@ fn replacing_returns_the_rest_to_defaults() {
     let again = plan_config_change(&image, &fixed, &replace).unwrap();
     assert!(again.is_empty(), "the same values are no change");
 }
+
+mod wild {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::topic_config::{ConfigLayers, ConfigMap, alter_topic_configs};
+
+    fn key() -> impl Strategy<Value = String> {
+        let known: Vec<_> =
+            crate::topic_config::TOPIC_CONFIGS.iter().map(|known| known.name.to_owned()).collect();
+        prop_oneof![
+            8 => prop::sample::select(known),
+            1 => Just("internal.segment.bytes".to_owned()),
+            1 => "\\PC{0,8}",
+        ]
+    }
+
+    fn value() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<i64>().prop_map(|value| value.to_string()),
+            (-3i64..20).prop_map(|value| value.to_string()),
+            prop::sample::select(vec![
+                "true",
+                "FALSE",
+                "compact",
+                "delete",
+                "compact,delete",
+                "",
+                "*",
+                "0:1,1:2",
+                "0.5",
+                "CreateTime",
+                "LogAppendTime",
+                "producer",
+                "zstd",
+                ",",
+                "delete,delete",
+            ])
+            .prop_map(str::to_owned),
+            "\\PC{0,8}",
+        ]
+    }
+
+    proptest! {
+        /// No wish of a client makes the controller panic; what it accepts fits the image.
+        #[test]
+        fn wishes_are_planned_or_refused(
+            name in prop_oneof!["\\PC{0,4}", "[a-z._]{1,4}"],
+            partition_count in prop::option::of(prop_oneof![any::<i32>(), -2..20i32]),
+            replication_factor in prop::option::of(prop_oneof![any::<i16>(), -2..5i16]),
+            assignments in prop::collection::vec((-1..4i32, prop::collection::vec(0..5i32, 0..4)), 0..4),
+            configs in prop::collection::vec((key(), prop::option::of(value())), 0..3),
+        ) {
+            let mut image = image_with(3, &[("a", 2)]);
+            let assignments = assignments
+                .into_iter()
+                .map(|(partition, brokers)| ReplicaAssignment { partition, brokers })
+                .collect();
+            let wish = NewTopic { name, partition_count, replication_factor, assignments, configs };
+            match plan_create_topic(&image, &PlanSettings::default(), &wish, TopicId(9)) {
+                Ok(planned) => {
+                    apply(&mut image, &planned.records);
+                    let topic = image.topic(&wish.name).unwrap();
+                    prop_assert_eq!(topic.partition_count(), planned.partition_count);
+                }
+                Err(error) => prop_assert_ne!(error.code(), ErrorCode::None),
+            }
+        }
+
+        /// Whatever edits are accepted, the log can be configured by the result.
+        #[test]
+        fn edits_leave_values_that_make_sense(
+            edits in prop::collection::vec((key(), 0..4i8, prop::option::of(value())), 0..12),
+        ) {
+            let (broker, cluster, fixed) = (ConfigMap::new(), ConfigMap::new(), StaticConfig::default());
+            let layers = ConfigLayers { broker: &broker, cluster: &cluster, fixed: &fixed };
+            let mut configs = ConfigMap::new();
+            for (name, operation, value) in edits {
+                let operation = AlterOperation::from_code(operation).unwrap();
+                let edit = ConfigEdit { name, operation, value };
+                let changes = alter_topic_configs(&configs, &[edit], &layers).unwrap_or_default();
+                for (name, value) in changes {
+                    match value {
+                        Some(value) => configs.insert(name, value),
+                        None => configs.remove(&name),
+                    };
+                }
+                let config = layers.log_config(&configs);
+                prop_assert!(config.segment_bytes >= 1_024);
+                prop_assert!(config.segment_ms >= 1);
+                prop_assert!(config.min_compaction_lag_ms <= config.max_compaction_lag_ms);
+                prop_assert!((0.0..=1.0).contains(&config.min_cleanable_dirty_ratio));
+                for entry in layers.describe_topic(&configs) {
+                    if let Some(value) = &entry.value {
+                        prop_assert!(entry.definition.parse(value).is_ok(), "{}", entry.definition.name);
+                    }
+                }
+            }
+        }
+    }
+}
