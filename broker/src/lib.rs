@@ -6,4 +6,6 @@ pub mod groups;
 pub mod http;
 pub mod metadata;
 pub mod metrics;
+pub mod server;
+mod spawn;
 pub mod topic_config;

@@ -1,0 +1,215 @@
+//! One connection: requests in, answers out in the same order.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::net::TcpStream;
+use varve_protocol::wire::EncodedFrame;
+
+use super::budget::{MemoryBudget, MemoryPermit};
+use super::frame_reader::{Frame, FrameError, FrameReader};
+use super::response_writer;
+use super::{LaterReply, Peer, Reply, ServerLimits, Service};
+use crate::metrics::{ConnectionMetrics, RejectReason};
+
+/// Why a connection ended.
+#[derive(Debug, Error)]
+pub(super) enum Ended {
+    /// No frame could be read.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A request cannot be answered.
+    #[error("{0}")]
+    Refused(String),
+    /// The answer could not be written.
+    #[error("writing an answer: {0}")]
+    Write(io::Error),
+    /// An answer was not made, or not taken, in time.
+    #[error("an answer was not taken within {0} s")]
+    Stalled(u64),
+    /// Nothing was asked for too long.
+    #[error("idle for {0} s")]
+    Idle(u64),
+    /// The broker shuts down.
+    #[error("the broker shuts down")]
+    ShuttingDown,
+}
+
+impl Ended {
+    /// How the metrics count it; an end that is nobody's fault is not counted.
+    fn reason(&self) -> Option<RejectReason> {
+        match self {
+            Ended::Frame(FrameError::Size { .. } | FrameError::OtherProtocol(_)) => {
+                Some(RejectReason::FrameSize)
+            }
+            Ended::Refused(_) => Some(RejectReason::Malformed),
+            Ended::Stalled(_) | Ended::Frame(FrameError::Stalled(_)) => Some(RejectReason::Stalled),
+            Ended::Idle(_) => Some(RejectReason::Idle),
+            Ended::Frame(_) | Ended::Write(_) | Ended::ShuttingDown => None,
+        }
+    }
+}
+
+/// A request whose answer is awaited, and the memory that it holds.
+struct Waiting {
+    reply: LaterReply,
+    bytes: usize,
+    _permit: Option<MemoryPermit>,
+}
+
+/// What a connection shares with all others.
+pub(super) struct Shared<S> {
+    pub(super) service: S,
+    pub(super) limits: ServerLimits,
+    pub(super) budget: MemoryBudget,
+    pub(super) metrics: Arc<crate::metrics::Metrics>,
+}
+
+impl<S> Shared<S> {
+    fn connections(&self) -> &ConnectionMetrics {
+        &self.metrics.connections
+    }
+}
+
+/// Serves one connection until it ends, and says so once.
+pub(super) async fn run<S: Service>(
+    shared: Arc<Shared<S>>,
+    stream: TcpStream,
+    peer: Peer,
+    stop: tokio::sync::watch::Receiver<bool>,
+) {
+    let Err(ended) = Connection::new(&shared, &stream, peer).serve(stop).await;
+    if let Some(reason) = ended.reason() {
+        shared.connections().rejected(reason);
+        tracing::warn!(peer = %peer.remote, reason = %ended, "connection closed");
+    } else {
+        tracing::debug!(peer = %peer.remote, reason = %ended, "connection closed");
+    }
+}
+
+struct Connection<'a, S> {
+    shared: &'a Shared<S>,
+    stream: &'a TcpStream,
+    peer: Peer,
+    reader: FrameReader<'a>,
+    /// In the order of the requests.
+    waiting: VecDeque<Waiting>,
+    /// Invariant: the sum over `waiting`.
+    waiting_bytes: usize,
+}
+
+enum Event {
+    Frame(Frame),
+    Answer(Option<EncodedFrame>),
+    Stop,
+}
+
+impl<'a, S: Service> Connection<'a, S> {
+    fn new(shared: &'a Shared<S>, stream: &'a TcpStream, peer: Peer) -> Self {
+        let reader = FrameReader::new(
+            stream,
+            &shared.budget,
+            &shared.limits,
+            &shared.metrics.connections.received_bytes,
+        );
+        Self { shared, stream, peer, reader, waiting: VecDeque::new(), waiting_bytes: 0 }
+    }
+
+    async fn serve(
+        mut self,
+        mut stop: tokio::sync::watch::Receiver<bool>,
+    ) -> Result<std::convert::Infallible, Ended> {
+        loop {
+            match self.next_event(&mut stop).await? {
+                Event::Frame(frame) => self.on_frame(frame).await?,
+                Event::Answer(answer) => self.on_answer(answer).await?,
+                Event::Stop => {
+                    self.drain().await?;
+                    return Err(Ended::ShuttingDown);
+                }
+            }
+        }
+    }
+
+    /// Waits for the oldest answer, and for the next request as long as there is room for it.
+    async fn next_event(
+        &mut self,
+        stop: &mut tokio::sync::watch::Receiver<bool>,
+    ) -> Result<Event, Ended> {
+        let limits = &self.shared.limits;
+        let has_room = self.waiting.len() < limits.requests_max
+            && (self.waiting.is_empty() || self.waiting_bytes < limits.connection_bytes_max);
+        let is_alone = self.waiting.is_empty();
+        let oldest = self.waiting.front_mut();
+        tokio::select! {
+            biased;
+            answer = async { (&mut oldest.expect("checked").reply).await }, if !is_alone => {
+                Ok(Event::Answer(answer))
+            }
+            frame = self.reader.next(), if has_room => Ok(Event::Frame(frame?)),
+            _ = stop.wait_for(|stop| *stop) => Ok(Event::Stop),
+            () = tokio::time::sleep(limits.idle), if is_alone => {
+                Err(Ended::Idle(limits.idle.as_secs()))
+            }
+        }
+    }
+
+    async fn on_frame(&mut self, frame: Frame) -> Result<(), Ended> {
+        let Frame { bytes, permit } = frame;
+        let length = bytes.len();
+        match self.shared.service.call(&self.peer, bytes) {
+            Reply::Ready(answer) if self.waiting.is_empty() => self.write(&answer).await,
+            Reply::Ready(answer) => {
+                self.wait(Box::pin(std::future::ready(Some(answer))), length, permit);
+                Ok(())
+            }
+            Reply::Later(reply) => {
+                self.wait(reply, length, permit);
+                Ok(())
+            }
+            Reply::Silent => Ok(()),
+            Reply::Close(reason) => {
+                self.drain().await?;
+                Err(Ended::Refused(reason))
+            }
+        }
+    }
+
+    fn wait(&mut self, reply: LaterReply, bytes: usize, permit: Option<MemoryPermit>) {
+        self.waiting_bytes += bytes;
+        self.waiting.push_back(Waiting { reply, bytes, _permit: permit });
+    }
+
+    async fn on_answer(&mut self, answer: Option<EncodedFrame>) -> Result<(), Ended> {
+        let answered = self.waiting.pop_front().expect("its answer came");
+        self.waiting_bytes -= answered.bytes;
+        match answer {
+            Some(answer) => self.write(&answer).await,
+            None => Err(Ended::Refused("a request without an answer failed".to_owned())),
+        }
+    }
+
+    /// Answers what has been asked, and reads no more.
+    async fn drain(&mut self) -> Result<(), Ended> {
+        while let Some(waiting) = self.waiting.front_mut() {
+            let transfer = self.shared.limits.transfer;
+            let stalled = |_| Ended::Stalled(transfer.as_secs());
+            let answer =
+                tokio::time::timeout(transfer, &mut waiting.reply).await.map_err(stalled)?;
+            self.on_answer(answer).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, answer: &EncodedFrame) -> Result<(), Ended> {
+        let transfer = self.shared.limits.transfer;
+        let sent = &self.shared.metrics.connections.sent_bytes;
+        let written = response_writer::write(self.stream, answer, sent);
+        match tokio::time::timeout(transfer, written).await {
+            Ok(written) => written.map_err(Ended::Write),
+            Err(_) => Err(Ended::Stalled(transfer.as_secs())),
+        }
+    }
+}

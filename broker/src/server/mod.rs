@@ -1,0 +1,101 @@
+//! The Kafka listener: connections, frames, bounds. What a request means is the
+//! [`Service`]'s business.
+//!
+//! - `listener`: takes connections, up to a limit, and ends them at shutdown.
+//! - `connection`: one task a connection; reads requests while earlier ones wait for their answers,
+//!   and writes the answers in the order of the requests.
+//! - `frame_reader`: bytes to frames; memory is taken from the budget before it is filled.
+//! - `response_writer`: frames to the socket; record bytes go by `sendfile` or from the map.
+//! - `budget`: the memory that all connections share.
+//!
+//! A peer can be slow, silent or hostile: every wait has an end, every buffer a bound, and a
+//! connection that breaks a bound is closed with one line in the log.
+
+mod budget;
+mod connection;
+mod frame_reader;
+mod listener;
+mod response_writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use varve_protocol::wire::EncodedFrame;
+
+pub use budget::{MemoryBudget, MemoryPermit};
+pub use listener::{ListenerStopped, serve};
+
+use crate::config::BrokerConfig;
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// The client's address.
+    pub remote: SocketAddr,
+    /// The address that it connected to.
+    pub local: SocketAddr,
+}
+
+/// An answer that is still being worked on; `None` closes the connection.
+pub type LaterReply = Pin<Box<dyn Future<Output = Option<EncodedFrame>> + Send>>;
+
+/// What becomes of a request.
+pub enum Reply {
+    /// The answer.
+    Ready(EncodedFrame),
+    /// The answer comes; requests that follow are taken meanwhile, and answered after it.
+    Later(LaterReply),
+    /// No answer is wanted.
+    Silent,
+    /// The connection is closed once earlier requests are answered; says why.
+    Close(String),
+}
+
+/// Who answers requests.
+pub trait Service: Send + Sync + 'static {
+    /// Takes one request: the frame without its size. Called in the order of a connection's
+    /// requests, on a worker of the network runtime: must not block.
+    fn call(&self, peer: &Peer, frame: Bytes) -> Reply;
+}
+
+/// The bounds of the listener.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// The largest request.
+    pub frame_bytes_max: usize,
+    /// Connections at one time.
+    pub connections_max: usize,
+    /// Requests of one connection that wait for their answers.
+    pub requests_max: usize,
+    /// Frames of one connection that wait for their answers, in bytes; one is always let through.
+    pub connection_bytes_max: usize,
+    /// Frames of all connections, in bytes.
+    pub memory_bytes_max: usize,
+    /// A connection without a request under way is closed after so long.
+    pub idle: Duration,
+    /// A request must arrive, and an answer be taken, within so long.
+    pub transfer: Duration,
+}
+
+impl ServerLimits {
+    /// The bounds that a configuration sets.
+    #[must_use]
+    pub fn new(config: &BrokerConfig) -> ServerLimits {
+        let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+        ServerLimits {
+            frame_bytes_max: bytes(config.limits.request_bytes_max.0),
+            connections_max: config.limits.connections_max as usize,
+            requests_max: config.limits.connection_requests_max as usize,
+            connection_bytes_max: bytes(config.memory.connection_bytes_max.0),
+            memory_bytes_max: bytes(config.memory.request_bytes_max.0),
+            idle: Duration::from_millis(config.limits.connection_idle_ms.0),
+            transfer: Duration::from_millis(config.limits.request_transfer_ms.0),
+        }
+    }
+}
