@@ -12,6 +12,8 @@ const MAGIC: [u8; 8] = *b"VRVINDEX";
 const VERSION: u32 = 1;
 /// Bytes of one entry, in memory and on disk.
 pub(crate) const ENTRY_BYTES: usize = 16;
+/// The interval of an index that is built again; Kafka's default.
+pub(crate) const REBUILD_INTERVAL_BYTES: u32 = 4096;
 
 /// A batch that the index knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,17 @@ impl SegmentIndex {
         }
         self.bytes_since_entry = self.bytes_since_entry.saturating_add(batch.len);
         self.max_timestamp = self.max_timestamp.max(batch.max_timestamp);
+    }
+
+    /// Puts the index of all earlier batches before this one.
+    pub(crate) fn prepend(&mut self, mut earlier: Self) {
+        let before = earlier.max_timestamp;
+        earlier.entries.extend(self.entries.iter().map(|entry| IndexEntry {
+            max_timestamp_before: entry.max_timestamp_before.max(before),
+            ..*entry
+        }));
+        self.entries = earlier.entries;
+        self.max_timestamp = self.max_timestamp.max(before);
     }
 
     /// Where to begin to look for the batch that holds an offset.

@@ -1,3 +1,58 @@
-//! Partitioned segment logs on memory-mapped files.
+//! Partitioned segment logs on memory-mapped files: what varve keeps on its disk.
+//!
+//! A data directory belongs to one process ([`DataDir`]). Its partitions are divided among log
+//! shards ([`LogShard`]), each owned by one thread; a shard owns the logs of its partitions
+//! ([`Log`]) and one journal, through which the small appends of all of them become durable with
+//! one write and one sync. Readers ([`LogReader`]) work from any thread. FORMAT.md has every byte.
+//!
+//! The crate is synchronous and starts no lasting threads: what takes long is handed out as a job
+//! ([`CommitJob`], [`MaintenanceJob`]). Everything goes through one seam ([`Disk`]), with a real
+//! disk ([`RealDisk`]) and a simulated one that can lose power ([`SimDisk`]) behind it.
 #![deny(unsafe_code)]
+
+mod checkpoint;
+mod commit;
+mod compaction;
 pub mod config;
+mod epochs;
+mod fields;
+mod file;
+mod index;
+mod journal;
+mod layout;
+mod log;
+mod mem;
+mod mmap;
+mod open_files;
+mod partition_state;
+mod producer_state;
+mod reader;
+mod recovery;
+mod retention;
+mod scan;
+mod segment;
+mod segment_header;
+mod shard;
+mod slice;
+mod spawn;
+
+use varve_protocol::vocabulary::TopicIdPartition;
+
+pub use commit::{CommitDone, CommitJob};
+pub use config::{CleanupPolicy, LogConfig, ShardId, ShardOptions, TimestampType};
+pub use epochs::EpochStart;
+pub use file::{DirEntry, DirectoryFailed, Disk, DiskFile, FailureLatch, OpenMode, SECTOR_BYTES};
+pub use log::{AppendError, AppendOrigin, Appended, Log, TruncateError};
+pub use mem::{SimCounts, SimDisk, SimFile};
+pub use mmap::{RealDisk, RealFile};
+pub use producer_state::{BATCHES_REMEMBERED, ProducerSummary};
+pub use reader::{LogReader, ReadError, ReadSlices, TimestampOffset};
+pub use recovery::{DamagedLog, OpenError, RecoveryReport};
+pub use shard::{LogSetError, LogShard, MaintenanceDone, MaintenanceJob};
+pub use slice::FileSlice;
+
+/// The shard that a partition's log belongs to. Partitions of one topic spread evenly.
+#[must_use]
+pub fn shard_of(partition: &TopicIdPartition, shard_count: u32) -> ShardId {
+    layout::shard_of(partition, shard_count)
+}

@@ -1,0 +1,348 @@
+//! Cutting the end of a log off, or everything.
+//!
+//! No byte below an end that was ever published is written again, because a reader may hold it: a
+//! truncation closes the segment at a lower end and begins a new file, whose header carries a new
+//! generation. That header, once durable, *is* the truncation: recovery treats everything of a
+//! lower generation at or past its base offset as void, files and journal entries alike. So the
+//! order is: make what stays durable, then the new segment, and only then change anything in
+//! memory.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use varve_protocol::vocabulary::{LeaderEpoch, Offset, TimestampMs};
+
+use super::{Log, RolledSegment};
+use crate::file::{DirectoryFailed, Disk, DiskFile, read_file, replace_file};
+use crate::layout::{PARTITIONS_DIR, parse_offset_name, snapshot_name};
+use crate::producer_state::ProducerStates;
+use crate::scan::{HeaderScan, ScanError, headers_crc_append};
+use crate::segment::Segment;
+use crate::segment_header::{HEADER_PAGE_BYTES, Seal};
+
+/// Why a log was not cut.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TruncateError {
+    /// The offset lies outside the log.
+    #[error("offset {offset} is not within {log_start}..={log_end}")]
+    OutOfRange {
+        /// What was asked for.
+        offset: Offset,
+        /// Where the log begins.
+        log_start: Offset,
+        /// Where it ends.
+        log_end: Offset,
+    },
+    /// The batches before the offset cannot be read.
+    #[error("the log is damaged at or before offset {offset}")]
+    Damaged {
+        /// What was asked for.
+        offset: Offset,
+    },
+    /// There is no room for the new segment. Nothing has changed.
+    #[error("the disk is full")]
+    DiskFull,
+    /// A write or sync failed; see [`DirectoryFailed`].
+    #[error(transparent)]
+    DirectoryFailed(#[from] DirectoryFailed),
+}
+
+/// A segment whose file was renamed away and goes when no slice is over it.
+#[derive(Debug)]
+pub(crate) struct Discarded<D: Disk> {
+    pub(crate) path: String,
+    pub(crate) segment: Arc<Segment<D>>,
+}
+
+/// Where the log is to be cut.
+struct Cut {
+    /// The segment that holds the new end.
+    number: usize,
+    /// The end of what stays of it.
+    seal: Seal,
+    end_offset: i64,
+}
+
+impl<D: Disk> Log<D> {
+    /// Cuts off everything at and past `offset`; a batch that spans it goes whole. Durable on
+    /// return. An offset past the end changes nothing. Returns the new end.
+    ///
+    /// It syncs files and directories, about a millisecond or two in all.
+    ///
+    /// # Errors
+    /// [`TruncateError::OutOfRange`] below the log's start; see [`Self::reset_to`] for that.
+    /// [`TruncateError::Damaged`], [`TruncateError::DiskFull`], [`TruncateError::DirectoryFailed`].
+    pub fn truncate_to(
+        &mut self,
+        offset: Offset,
+        now: TimestampMs,
+    ) -> Result<Offset, TruncateError> {
+        self.context.disk.latch().check()?;
+        let (log_start, log_end) = (self.log_start(), self.log_end());
+        if offset >= log_end && self.damaged_from().is_none() {
+            return Ok(log_end);
+        }
+        if offset < log_start || offset > log_end {
+            return Err(TruncateError::OutOfRange { offset, log_start, log_end });
+        }
+        let explain = |error: ScanError| match error {
+            ScanError::Damaged { .. } => TruncateError::Damaged { offset },
+            ScanError::Io(error) => self.failed("read", &error).into(),
+        };
+        let cut = self.find_cut(offset.0).map_err(explain)?;
+        let producers = self.producers_at(cut.end_offset, now.0).map_err(explain)?;
+        let snapshot = producers.encode_snapshot(cut.end_offset);
+        let kept_of = self.segments()[cut.number].base_offset < cut.end_offset;
+        let is_reset = self.is_reset && cut.number == 0 && !kept_of;
+        let synced = self.sync_below(cut.end_offset).and_then(|()| {
+            let path = format!("{}/{}", self.dir, snapshot_name(cut.end_offset));
+            replace_file(&self.context.disk, &path, &[&snapshot])
+        });
+        synced.map_err(|error| self.refused("truncation", &error))?;
+        let generation = self.context.take_generation();
+        let file = self.replace_from(generation, cut.end_offset, is_reset, now.0)?;
+        self.apply_cut(&cut, generation, is_reset, snapshot);
+        self.producers = producers;
+        self.begin_segment(file, cut.end_offset, now.0);
+        self.active.note_synced(u64::from(HEADER_PAGE_BYTES));
+        self.active.note_name_synced();
+        self.drop_synced();
+        Ok(Offset(cut.end_offset))
+    }
+
+    /// Drops everything and begins again at `offset`, whatever the log held (a follower whose log
+    /// ends before its leader's begins). Durable on return.
+    ///
+    /// # Errors
+    /// [`TruncateError::DiskFull`], [`TruncateError::DirectoryFailed`].
+    pub fn reset_to(&mut self, offset: Offset, now: TimestampMs) -> Result<(), TruncateError> {
+        self.context.disk.latch().check()?;
+        let generation = self.context.take_generation();
+        let file = self.replace_from(generation, offset.0, true, now.0)?;
+        let old = self.segments().to_vec();
+        self.generation = generation;
+        self.is_reset = true;
+        self.shared.log_start.store(offset.0, Ordering::Release);
+        self.shared.durable_end.store(offset.0, Ordering::Release);
+        self.shared.log_end.store(offset.0, Ordering::Release);
+        self.shared.damaged_from.store(i64::MAX, Ordering::Release);
+        self.damaged_record = None;
+        self.shared.epochs.write().clear();
+        self.epochs_saved = LeaderEpoch(-1);
+        self.producers = ProducerStates::default();
+        self.drop_pending_from(i64::MIN);
+        self.set_segments(Vec::new());
+        self.forget(&old);
+        self.discard(old, offset.0);
+        self.begin_segment(file, offset.0, now.0);
+        self.active.note_synced(u64::from(HEADER_PAGE_BYTES));
+        self.active.note_name_synced();
+        self.drop_synced();
+        self.is_changed = true;
+        Ok(())
+    }
+
+    fn refused(&self, what: &str, error: &io::Error) -> TruncateError {
+        if super::append::is_full(error) {
+            return TruncateError::DiskFull;
+        }
+        self.failed(what, error).into()
+    }
+
+    fn find_cut(&self, offset: i64) -> Result<Cut, ScanError> {
+        let segments = self.segments();
+        let number = segments.partition_point(|segment| segment.base_offset <= offset);
+        let number = number.saturating_sub(1);
+        let segment = &segments[number];
+        let file = segment.file()?;
+        let (end_position, next_offset) = segment.end();
+        let (position, end_offset) = match segment.find_offset(&file, offset, end_position)? {
+            Some(batch) => (batch.position, batch.header.base_offset.0.min(offset)),
+            None => (end_position, next_offset.min(offset)),
+        };
+        let seal = seal_up_to(&file, position, end_offset)?;
+        Ok(Cut { number, seal, end_offset: end_offset.max(self.log_start().0) })
+    }
+
+    /// The producers as they were at an offset: the newest snapshot before it, and the batches
+    /// after that.
+    fn producers_at(&self, end_offset: i64, now_ms: i64) -> Result<ProducerStates, ScanError> {
+        let disk = &self.context.disk;
+        let (mut producers, from) = newest_snapshot(disk, &self.dir, end_offset);
+        for segment in self.segments().iter() {
+            if segment.next_offset() <= from || segment.base_offset >= end_offset {
+                continue;
+            }
+            let file = segment.file()?;
+            let first = u64::from(HEADER_PAGE_BYTES);
+            let mut scan = HeaderScan::new(&*file, first, segment.end_position());
+            while let Some(batch) = scan.next_batch()? {
+                if batch.header.next_offset().0 > end_offset {
+                    break;
+                }
+                if batch.header.base_offset.0 >= from {
+                    producers.apply(&batch.header, now_ms);
+                }
+            }
+        }
+        Ok(producers)
+    }
+
+    /// Makes the batches below an offset durable in their segments.
+    fn sync_below(&self, end_offset: i64) -> io::Result<()> {
+        let disk = &self.context.disk;
+        for segment in self.unsynced.iter().filter(|segment| segment.base_offset < end_offset) {
+            let written = segment.end_position();
+            segment.file()?.sync()?;
+            segment.note_synced(written);
+            if !segment.is_name_synced() {
+                disk.sync_dir(&self.dir)?;
+                disk.sync_dir(PARTITIONS_DIR)?;
+                segment.note_name_synced();
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the durable file of the segment that begins the new generation.
+    fn replace_from(
+        &self,
+        generation: u32,
+        base_offset: i64,
+        resets: bool,
+        now_ms: i64,
+    ) -> Result<D::File, TruncateError> {
+        let disk = &self.context.disk;
+        let path = self.segment_path(base_offset);
+        let scratch = format!("{path}.new");
+        let header = crate::segment_header::SegmentHeader {
+            cluster_id: self.context.cluster_id,
+            tip: self.shared.tip,
+            base_offset,
+            generation,
+            rewrite: 0,
+            covers_end: base_offset,
+            created_ms: now_ms,
+            resets,
+        };
+        let file = super::create_segment_file(disk, &scratch, &header)
+            .map_err(|error| self.refused("new segment", &error))?;
+        let made = file.sync().and_then(|()| {
+            for entry in disk.list(&self.dir)? {
+                let stale = parse_offset_name(&entry.name, "snapshot");
+                if stale.is_some_and(|offset| offset > base_offset || resets) {
+                    disk.remove(&format!("{}/{}", self.dir, entry.name))?;
+                }
+            }
+            disk.remove(&format!("{}.index", path.trim_end_matches(".log")))?;
+            disk.rename(&scratch, &path)?;
+            disk.sync_dir(&self.dir)?;
+            disk.sync_dir(PARTITIONS_DIR)
+        });
+        made.map_err(|error| self.failed("truncation", &error))?;
+        Ok(file)
+    }
+
+    fn apply_cut(&mut self, cut: &Cut, generation: u32, is_reset: bool, snapshot: Vec<u8>) {
+        let end_offset = cut.end_offset;
+        let segments = self.segments();
+        let holder = &segments[cut.number];
+        let keeps_holder = holder.base_offset < end_offset;
+        let keep = if keeps_holder { cut.number + 1 } else { cut.number };
+        let gone = segments[keep..].to_vec();
+        self.shared.log_end.store(end_offset, Ordering::Release);
+        self.shared.durable_end.store(end_offset, Ordering::Release);
+        self.shared.damaged_from.store(i64::MAX, Ordering::Release);
+        self.damaged_record = None;
+        self.set_segments(segments[..keep].to_vec());
+        self.forget(&gone);
+        self.discard(gone, end_offset);
+        if keeps_holder {
+            let seal = cut.seal;
+            holder.cut(seal.end_position, seal.next_offset, seal.max_timestamp);
+            self.rolled.retain(|rolled| !Arc::ptr_eq(&rolled.segment, holder));
+            let segment = Arc::clone(holder);
+            self.rolled.push(RolledSegment { segment, seal, snapshot, is_cut: true });
+        }
+        let mut epochs = self.shared.epochs.write();
+        epochs.truncate_from_end(Offset(end_offset));
+        let latest = epochs.latest().map_or(LeaderEpoch(-1), |latest| latest.epoch);
+        drop(epochs);
+        self.epochs_saved = self.epochs_saved.min(latest);
+        self.generation = generation;
+        self.is_reset = is_reset;
+        self.drop_pending_from(end_offset);
+        self.is_changed = true;
+    }
+
+    /// Renames the files of void segments away, except the one whose name the new segment took.
+    fn discard(&mut self, segments: Vec<Arc<Segment<D>>>, replaced_base: i64) {
+        for segment in segments {
+            segment.retire();
+            if segment.base_offset == replaced_base {
+                continue;
+            }
+            let path = format!("{}.{}.void", segment.path, segment.generation);
+            // If the rename does not happen, recovery finds the segment void by its generation.
+            let disk = &self.context.disk;
+            let _ = disk.remove(&segment.index_path());
+            if disk.rename(&segment.path, &path).is_ok() {
+                self.discarded.push(Discarded { path, segment });
+            }
+        }
+    }
+
+    pub(crate) fn take_discarded(&mut self) -> Vec<Discarded<D>> {
+        std::mem::take(&mut self.discarded)
+    }
+}
+
+/// The seal of a segment whose batches end at `position`.
+pub(crate) fn seal_up_to<F: DiskFile>(
+    file: &F,
+    position: u64,
+    next_offset: i64,
+) -> Result<Seal, ScanError> {
+    let mut seal = Seal {
+        end_position: position,
+        next_offset,
+        max_timestamp: i64::MIN,
+        first_timestamp: i64::MIN,
+        headers_crc: 0,
+    };
+    let mut scan = HeaderScan::new(file, u64::from(HEADER_PAGE_BYTES), position);
+    while let Some(batch) = scan.next_batch()? {
+        if seal.first_timestamp == i64::MIN {
+            seal.first_timestamp = batch.header.base_timestamp.0.max(0);
+        }
+        seal.max_timestamp = seal.max_timestamp.max(batch.header.max_timestamp.0);
+        seal.headers_crc = headers_crc_append(seal.headers_crc, &batch.header.encode());
+    }
+    Ok(seal)
+}
+
+/// The newest intact snapshot at or before an offset, and the offset that it speaks of; no
+/// producers and the lowest offset if there is none.
+pub(crate) fn newest_snapshot<D: Disk>(
+    disk: &D,
+    dir: &str,
+    end_offset: i64,
+) -> (ProducerStates, i64) {
+    const SNAPSHOT_BYTES_MAX: u64 = 256 << 20;
+    let entries = disk.list(dir).unwrap_or_default();
+    let mut offsets: Vec<i64> =
+        entries.iter().filter_map(|entry| parse_offset_name(&entry.name, "snapshot")).collect();
+    offsets.retain(|offset| *offset <= end_offset);
+    offsets.sort_unstable();
+    for offset in offsets.into_iter().rev() {
+        let path = format!("{dir}/{}", snapshot_name(offset));
+        let decoded = read_file(disk, &path, SNAPSHOT_BYTES_MAX)
+            .ok()
+            .and_then(|file| ProducerStates::decode_snapshot(&file, offset).ok());
+        if let Some(producers) = decoded {
+            return (producers, offset);
+        }
+    }
+    (ProducerStates::default(), i64::MIN)
+}

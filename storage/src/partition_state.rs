@@ -1,0 +1,109 @@
+//! `partition.state`: the log start and the leader epochs of one partition, replaced as a whole.
+//!
+//! Written when the log start moves (DeleteRecords, retention) and when the checkpoint would have
+//! to carry many epochs; a partition to which neither has happened has no such file.
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::epochs::{EpochCache, EpochStart};
+use crate::fields::{
+    EnvelopeError, FieldReader, FieldWriter, open_envelope, seal_envelope,
+};
+use crate::file::{Disk, read_file, replace_file};
+use crate::layout::STATE_FILE;
+
+const MAGIC: [u8; 8] = *b"VRVPSTAT";
+const VERSION: u32 = 1;
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// What the file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PartitionState {
+    /// The log's generation when this was written: epochs that a later generation cut off are
+    /// dropped when the file is read.
+    pub(crate) generation: u32,
+    pub(crate) log_start: i64,
+    pub(crate) epochs: Vec<EpochStart>,
+}
+
+/// Why the file could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PartitionStateError {
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl PartitionState {
+    fn encode(&self) -> Vec<u8> {
+        let mut body = FieldWriter::with_capacity(64 + self.epochs.len() * 12);
+        body.u32(self.generation).i64(self.log_start);
+        EpochCache::encode(&self.epochs, &mut body);
+        seal_envelope(MAGIC, VERSION, &body.bytes)
+    }
+
+    fn decode(file: &[u8]) -> Result<Self, EnvelopeError> {
+        let mut reader = FieldReader::new(open_envelope(MAGIC, VERSION, file)?);
+        let state = Self {
+            generation: reader.u32()?,
+            log_start: reader.i64()?,
+            epochs: EpochCache::decode(&mut reader)?,
+        };
+        reader.end()?;
+        Ok(state)
+    }
+
+    /// The state of the partition in `dir`; `None` if it never wrote one.
+    pub(crate) fn load<D: Disk>(disk: &D, dir: &str) -> Result<Option<Self>, PartitionStateError> {
+        match read_file(disk, &format!("{dir}/{STATE_FILE}"), FILE_BYTES_MAX) {
+            Ok(file) => Ok(Some(Self::decode(&file)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Orders the writes of one partition's state: they come from the shard's thread and from
+/// maintenance jobs, and an older one must not replace a newer one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StateWriter {
+    /// Guards the version that was written last, and the file while it is written.
+    written: Arc<Mutex<u64>>,
+    version: u64,
+}
+
+/// A state to be written.
+#[derive(Debug)]
+pub(crate) struct StateWrite {
+    written: Arc<Mutex<u64>>,
+    version: u64,
+    dir: String,
+    state: PartitionState,
+}
+
+impl StateWriter {
+    /// Takes the state as it is now; it is written by [`StateWrite::run`].
+    pub(crate) fn prepare(&mut self, dir: &str, state: PartitionState) -> StateWrite {
+        self.version += 1;
+        let written = Arc::clone(&self.written);
+        StateWrite { written, version: self.version, dir: dir.to_owned(), state }
+    }
+}
+
+impl StateWrite {
+    /// Durable on return, unless a newer state is already.
+    pub(crate) fn run<D: Disk>(&self, disk: &D) -> io::Result<()> {
+        let mut written = self.written.lock();
+        if *written >= self.version {
+            return Ok(());
+        }
+        let path = format!("{}/{STATE_FILE}", self.dir);
+        replace_file(disk, &path, &[&self.state.encode()])?;
+        *written = self.version;
+        Ok(())
+    }
+}

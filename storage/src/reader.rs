@@ -1,0 +1,474 @@
+//! Reading a log from any thread, without its shard.
+//!
+//! A reader sees three positions and the list of segments, all published by the log. It returns
+//! ranges of files, not bytes: the server sends them with `sendfile`, or takes the mapped bytes.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use varve_protocol::records::{BatchError, DecompressLimits, RecordBatch};
+use varve_protocol::vocabulary::{LeaderEpoch, Offset, TimestampMs, TopicIdPartition};
+
+use crate::epochs::{EpochCache, EpochStart};
+use crate::file::{Disk, DiskFile};
+use crate::open_files::OpenFiles;
+use crate::scan::{HeaderScan, ScanError, ScannedBatch};
+use crate::segment::Segment;
+use crate::slice::FileSlice;
+
+/// What a log shares with its readers.
+#[derive(Debug)]
+pub(crate) struct LogShared<D: Disk> {
+    pub(crate) tip: TopicIdPartition,
+    pub(crate) files: Arc<OpenFiles<D>>,
+    pub(crate) hot_bytes: u32,
+    pub(crate) log_start: AtomicI64,
+    /// Invariant: `log_start <= durable_end <= log_end`.
+    pub(crate) durable_end: AtomicI64,
+    pub(crate) log_end: AtomicI64,
+    /// Offsets from here on are damaged; `i64::MAX` if nothing is.
+    pub(crate) damaged_from: AtomicI64,
+    /// Guards the list of segments, by base offset; replaced as a whole.
+    pub(crate) segments: RwLock<Arc<[Arc<Segment<D>>]>>,
+    /// Guards the epochs; the log writes, readers ask.
+    pub(crate) epochs: RwLock<EpochCache>,
+}
+
+impl<D: Disk> LogShared<D> {
+    pub(crate) fn segments(&self) -> Arc<[Arc<Segment<D>>]> {
+        Arc::clone(&self.segments.read())
+    }
+}
+
+/// Reads one log. Cheap to clone; may be used from any thread.
+#[derive(Debug)]
+pub struct LogReader<D: Disk> {
+    pub(crate) shared: Arc<LogShared<D>>,
+}
+
+impl<D: Disk> Clone for LogReader<D> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// Whole batches, as ranges of files, in the order of their offsets.
+#[derive(Debug)]
+pub struct ReadSlices<D: Disk> {
+    /// The ranges; empty when there is nothing to read below the bound.
+    pub slices: Vec<FileSlice<D>>,
+    /// Base offset of the first batch, which may be lower than the offset asked for.
+    pub first_batch: Option<Offset>,
+    /// Offset behind the last record; where to read on.
+    pub next_offset: Offset,
+    /// Bytes of all ranges together.
+    pub len: usize,
+}
+
+/// Why a read is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The offset is not in the log.
+    #[error("offset {offset} is not within {log_start}..={log_end}")]
+    OutOfRange {
+        /// What was asked for.
+        offset: Offset,
+        /// Where the log begins.
+        log_start: Offset,
+        /// Where it ends.
+        log_end: Offset,
+    },
+    /// The bytes on the disk are not what was written. They are kept, and not served.
+    #[error("the log of {partition} is damaged from offset {damaged_from} on")]
+    Damaged {
+        /// Whose log.
+        partition: TopicIdPartition,
+        /// The first offset that cannot be served.
+        damaged_from: Offset,
+    },
+    /// The records of a batch could not be decoded.
+    #[error("the batch at offset {offset} cannot be decoded: {source}")]
+    Batch {
+        /// Its base offset.
+        offset: Offset,
+        /// What is wrong.
+        source: BatchError,
+    },
+    /// The disk did not give the bytes.
+    #[error("reading the log of {partition}: {source}")]
+    Io {
+        /// Whose log.
+        partition: TopicIdPartition,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+}
+
+/// A record found by its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimestampOffset {
+    /// The record's timestamp.
+    pub timestamp: TimestampMs,
+    /// The record's offset.
+    pub offset: Offset,
+    /// The epoch of its batch.
+    pub leader_epoch: LeaderEpoch,
+}
+
+impl<D: Disk> LogReader<D> {
+    /// Whose log this is.
+    #[must_use]
+    pub fn partition(&self) -> TopicIdPartition {
+        self.shared.tip
+    }
+
+    /// The first offset that may be read.
+    #[must_use]
+    pub fn log_start(&self) -> Offset {
+        Offset(self.shared.log_start.load(Ordering::Acquire))
+    }
+
+    /// Everything below is on the disk (or was acknowledged from the page cache, where
+    /// `write.caching` says so).
+    #[must_use]
+    pub fn durable_end(&self) -> Offset {
+        Offset(self.shared.durable_end.load(Ordering::Acquire))
+    }
+
+    /// The offset that the next record will get.
+    #[must_use]
+    pub fn log_end(&self) -> Offset {
+        Offset(self.shared.log_end.load(Ordering::Acquire))
+    }
+
+    /// The first offset that is damaged, if any is.
+    #[must_use]
+    pub fn damaged_from(&self) -> Option<Offset> {
+        let damaged_from = self.shared.damaged_from.load(Ordering::Acquire);
+        (damaged_from != i64::MAX).then_some(Offset(damaged_from))
+    }
+
+    /// Bytes of batches in all segments.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.shared.segments().iter().map(|segment| segment.size_bytes()).sum()
+    }
+
+    /// How many segments the log has.
+    #[must_use]
+    pub fn segment_count(&self) -> usize {
+        self.shared.segments.read().len()
+    }
+
+    /// Whole batches from the one that holds `from` on, all of whose records lie below `upper`,
+    /// at most `max_bytes` of them; with `at_least_one` the first batch comes even if it is larger.
+    ///
+    /// An offset between the log's start and end for which there is no batch (compaction took it)
+    /// is answered with the next one.
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] below the log's start and above its end, [`ReadError::Damaged`],
+    /// [`ReadError::Io`].
+    pub fn read(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+        upper: Offset,
+        at_least_one: bool,
+    ) -> Result<ReadSlices<D>, ReadError> {
+        let log_end = self.log_end();
+        self.check_range(from, log_end)?;
+        let upper = self.clip_to_damage(from, upper.0.min(log_end.0))?;
+        let mut read =
+            ReadSlices { slices: Vec::new(), first_batch: None, next_offset: from, len: 0 };
+        let segments = self.shared.segments();
+        let mut number = segments.partition_point(|segment| segment.base_offset <= from.0);
+        number = number.saturating_sub(1);
+        while read.next_offset.0 < upper && number < segments.len() {
+            let segment = &segments[number];
+            if segment.base_offset >= upper {
+                break;
+            }
+            let room = max_bytes.saturating_sub(read.len);
+            let is_first = read.slices.is_empty();
+            if room == 0 && !(is_first && at_least_one) {
+                break;
+            }
+            match self.read_segment(segment, &read, room, upper, at_least_one && is_first) {
+                Ok(SegmentRead::Range { slice, first_batch, next_offset, is_segment_end }) => {
+                    read.first_batch.get_or_insert(first_batch);
+                    read.next_offset = next_offset;
+                    read.len += slice.len_bytes();
+                    read.slices.push(slice);
+                    if !is_segment_end {
+                        break;
+                    }
+                }
+                Ok(SegmentRead::Nothing { is_segment_end: true }) => {}
+                Ok(SegmentRead::Nothing { is_segment_end: false }) => break,
+                Err(error) => return Err(self.explain(segment, from, error)),
+            }
+            number += 1;
+        }
+        Ok(read)
+    }
+
+    fn read_segment(
+        &self,
+        segment: &Arc<Segment<D>>,
+        read: &ReadSlices<D>,
+        room: usize,
+        upper: i64,
+        at_least_one: bool,
+    ) -> Result<SegmentRead<D>, ScanError> {
+        let (end_position, next_offset) = segment.end();
+        let file = segment.file()?;
+        let from = read.next_offset.0;
+        let Some(first) = segment.find_offset(&file, from, end_position)? else {
+            return Ok(SegmentRead::Nothing { is_segment_end: true });
+        };
+        let nothing = Ok(SegmentRead::Nothing { is_segment_end: false });
+        if first.header.next_offset().0 > upper {
+            return nothing;
+        }
+        let limit = first.position.saturating_add(room as u64);
+        let (mut end, mut next_offset) = if upper >= next_offset && limit >= end_position {
+            (end_position, next_offset)
+        } else if limit >= first.end_position() {
+            segment.find_end(&file, first.position, limit.min(end_position), upper)?
+        } else {
+            (first.position, from)
+        };
+        if end < first.end_position() {
+            if !at_least_one {
+                return nothing;
+            }
+            (end, next_offset) = (first.end_position(), first.header.next_offset().0);
+        }
+        let is_segment_end = end >= end_position;
+        let len = usize::try_from(end - first.position).expect("a segment fits into memory");
+        let is_hot = !segment.is_sealed()
+            && first.position + u64::from(self.shared.hot_bytes) >= end_position;
+        let slice = FileSlice::new(Arc::clone(segment), file, first.position, len, is_hot);
+        let first_batch = first.header.base_offset;
+        Ok(SegmentRead::Range {
+            slice,
+            first_batch,
+            next_offset: Offset(next_offset),
+            is_segment_end,
+        })
+    }
+
+    fn check_range(&self, from: Offset, log_end: Offset) -> Result<(), ReadError> {
+        let log_start = self.log_start();
+        if from < log_start || from > log_end {
+            return Err(ReadError::OutOfRange { offset: from, log_start, log_end });
+        }
+        Ok(())
+    }
+
+    fn clip_to_damage(&self, from: Offset, upper: i64) -> Result<i64, ReadError> {
+        let damaged_from = self.shared.damaged_from.load(Ordering::Acquire);
+        if from.0 >= damaged_from && from.0 < upper {
+            return Err(self.damaged(damaged_from));
+        }
+        Ok(upper.min(damaged_from))
+    }
+
+    fn damaged(&self, from: i64) -> ReadError {
+        ReadError::Damaged { partition: self.shared.tip, damaged_from: Offset(from) }
+    }
+
+    fn explain(&self, segment: &Arc<Segment<D>>, from: Offset, error: ScanError) -> ReadError {
+        match error {
+            // Retention or deletion took the segment while this read was under way.
+            _ if segment.is_retired() => ReadError::OutOfRange {
+                offset: from,
+                log_start: self.log_start().max(Offset(from.0.saturating_add(1))),
+                log_end: self.log_end(),
+            },
+            ScanError::Damaged { .. } => self.damaged(from.0),
+            ScanError::Io(source) => ReadError::Io { partition: self.shared.tip, source },
+        }
+    }
+
+    /// Whether a read from this offset touches only what was written recently: it is in the page
+    /// cache, and the position is known without reading the disk. Anything else belongs on a
+    /// thread that may wait for the disk.
+    #[must_use]
+    pub fn is_hot(&self, from: Offset) -> bool {
+        let segments = self.shared.segments.read();
+        let Some(active) = segments.last() else { return true };
+        if from.0 >= active.next_offset() {
+            return true;
+        }
+        if from.0 < active.base_offset {
+            return false;
+        }
+        let position = active.estimate_position(from.0);
+        position.is_some_and(|position| {
+            position + u64::from(self.shared.hot_bytes) >= active.end_position()
+        })
+    }
+
+    /// The first record below `upper` whose timestamp is `timestamp` or later.
+    ///
+    /// # Errors
+    /// As for [`Self::read`], and [`ReadError::Batch`].
+    pub fn offset_for_timestamp(
+        &self,
+        timestamp: TimestampMs,
+        upper: Offset,
+    ) -> Result<Option<TimestampOffset>, ReadError> {
+        let upper = upper.0.min(self.log_end().0).min(self.damaged_from().map_or(i64::MAX, |o| o.0));
+        let log_start = self.log_start();
+        for segment in self.shared.segments().iter() {
+            if segment.base_offset >= upper {
+                break;
+            }
+            if segment.max_timestamp() < timestamp.0 || segment.next_offset() <= log_start.0 {
+                continue;
+            }
+            let found = self.timestamp_in(segment, timestamp, log_start, upper)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    fn timestamp_in(
+        &self,
+        segment: &Arc<Segment<D>>,
+        timestamp: TimestampMs,
+        log_start: Offset,
+        upper: i64,
+    ) -> Result<Option<TimestampOffset>, ReadError> {
+        let explain = |error| self.explain(segment, log_start, error);
+        let (end, _) = segment.end();
+        let file = segment.file().map_err(|error| explain(error.into()))?;
+        let start = segment.position_for_timestamp(timestamp.0).map_err(explain)?;
+        let mut scan = HeaderScan::new(&*file, start, end);
+        while let Some(batch) = scan.next_batch().map_err(explain)? {
+            let header = &batch.header;
+            if header.base_offset.0 >= upper {
+                break;
+            }
+            if header.max_timestamp < timestamp || header.last_offset() < log_start {
+                continue;
+            }
+            let mut bytes = vec![0; header.size()];
+            file.read_at(batch.position, &mut bytes).map_err(|error| explain(error.into()))?;
+            let found = first_record_at(bytes.into(), timestamp, log_start, upper)
+                .map_err(|source| ReadError::Batch { offset: header.base_offset, source })?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The record with the latest timestamp below `upper`, the first of several.
+    ///
+    /// # Errors
+    /// As for [`Self::offset_for_timestamp`].
+    pub fn max_timestamp(&self, upper: Offset) -> Result<Option<TimestampOffset>, ReadError> {
+        let mut bound = i64::MAX;
+        // A segment's maximum may belong to a record at or past `upper`; then the next lower one
+        // is tried by looking at the batches of the segments that hold `upper`.
+        loop {
+            let segments = self.shared.segments();
+            let max = segments
+                .iter()
+                .filter(|segment| segment.base_offset < upper.0)
+                .map(|segment| segment.max_timestamp())
+                .filter(|timestamp| *timestamp < bound && *timestamp != i64::MIN)
+                .max();
+            let Some(max) = max else { return self.max_timestamp_by_batches(upper) };
+            if let Some(found) = self.offset_for_timestamp(TimestampMs(max), upper)? {
+                return Ok(Some(found));
+            }
+            bound = max;
+        }
+    }
+
+    fn max_timestamp_by_batches(
+        &self,
+        upper: Offset,
+    ) -> Result<Option<TimestampOffset>, ReadError> {
+        let log_start = self.log_start();
+        let mut max = None;
+        for segment in self.shared.segments().iter() {
+            if segment.base_offset >= upper.0 || segment.next_offset() <= log_start.0 {
+                continue;
+            }
+            let explain = |error| self.explain(segment, log_start, error);
+            let file = segment.file().map_err(|error| explain(error.into()))?;
+            let first = u64::from(crate::segment_header::HEADER_PAGE_BYTES);
+            let mut scan = HeaderScan::new(&*file, first, segment.end().0);
+            while let Some(batch) = scan.next_batch().map_err(explain)? {
+                let is_inside = batch.header.next_offset() <= upper
+                    && batch.header.last_offset() >= log_start;
+                if is_inside {
+                    max = max.max(Some(batch.header.max_timestamp));
+                }
+            }
+        }
+        match max {
+            None => Ok(None),
+            Some(max) => self.offset_for_timestamp(max, upper),
+        }
+    }
+
+    /// The largest epoch that is at most `epoch`, and the offset at which it ends (KIP-101,
+    /// KIP-279). `None` if no such epoch is known, or if `epoch` is newer than all.
+    #[must_use]
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        self.shared.epochs.read().end_offset_for(epoch, self.log_end())
+    }
+
+    /// The newest epoch and where it begins.
+    #[must_use]
+    pub fn latest_epoch(&self) -> Option<EpochStart> {
+        self.shared.epochs.read().latest()
+    }
+
+    /// The epoch that an offset belongs to.
+    #[must_use]
+    pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.shared.epochs.read().epoch_at(offset)
+    }
+
+    /// All epochs, oldest first.
+    #[must_use]
+    pub fn epochs(&self) -> Vec<EpochStart> {
+        self.shared.epochs.read().starts().to_vec()
+    }
+}
+
+enum SegmentRead<D: Disk> {
+    Range { slice: FileSlice<D>, first_batch: Offset, next_offset: Offset, is_segment_end: bool },
+    Nothing { is_segment_end: bool },
+}
+
+fn first_record_at(
+    bytes: Bytes,
+    timestamp: TimestampMs,
+    log_start: Offset,
+    upper: i64,
+) -> Result<Option<TimestampOffset>, BatchError> {
+    let batch = RecordBatch::parse(&bytes)?;
+    let leader_epoch = batch.header().partition_leader_epoch;
+    for record in batch.records(&DecompressLimits::default())? {
+        let record = record?;
+        let offset = batch.offset_of(&record);
+        let found = batch.timestamp_of(&record);
+        if offset.0 < upper && offset >= log_start && found >= timestamp {
+            return Ok(Some(TimestampOffset { timestamp: found, offset, leader_epoch }));
+        }
+    }
+    Ok(None)
+}

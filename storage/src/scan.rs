@@ -1,0 +1,148 @@
+//! Walking over the batches of a segment file: by headers only, or with every byte checked.
+
+use std::io;
+
+use varve_protocol::records::{BatchHeader, HEADER_BYTES};
+
+use crate::file::DiskFile;
+
+/// Where the CRC of a batch begins to count.
+const CRC_START: usize = 21;
+
+/// A batch that a walk came across.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ScannedBatch {
+    pub(crate) position: u64,
+    pub(crate) header: BatchHeader,
+}
+
+impl ScannedBatch {
+    pub(crate) fn end_position(&self) -> u64 {
+        self.position + self.header.size() as u64
+    }
+}
+
+/// Why a walk over published batches stopped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ScanError {
+    #[error("no batch at position {position}")]
+    Damaged { position: u64 },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Hops from header to header within published bytes.
+pub(crate) struct HeaderScan<'a, F: DiskFile> {
+    file: &'a F,
+    position: u64,
+    end: u64,
+    buffer: Vec<u8>,
+    buffer_start: u64,
+}
+
+impl<'a, F: DiskFile> HeaderScan<'a, F> {
+    /// From the batch at `position` to the published end.
+    pub(crate) fn new(file: &'a F, position: u64, end: u64) -> Self {
+        Self { file, position, end, buffer: Vec::new(), buffer_start: 0 }
+    }
+
+    /// The next batch; `None` at the end.
+    pub(crate) fn next_batch(&mut self) -> Result<Option<ScannedBatch>, ScanError> {
+        let position = self.position;
+        if position >= self.end {
+            return Ok(None);
+        }
+        let damaged = ScanError::Damaged { position };
+        if self.end - position < HEADER_BYTES as u64 {
+            return Err(damaged);
+        }
+        let bytes = self.header_bytes()?;
+        let Ok(header) = BatchHeader::parse(bytes) else { return Err(damaged) };
+        if header.size() as u64 > self.end - position || header.last_offset_delta < 0 {
+            return Err(damaged);
+        }
+        self.position += header.size() as u64;
+        Ok(Some(ScannedBatch { position, header }))
+    }
+
+    fn header_bytes(&mut self) -> io::Result<&[u8]> {
+        // Small batches lie together and are read together; past a large one only its successor's
+        // header is of interest.
+        const TOGETHER: u64 = 16 << 10;
+        const APART: u64 = 256;
+        let buffer_end = self.buffer_start + self.buffer.len() as u64;
+        if self.position < self.buffer_start || self.position + HEADER_BYTES as u64 > buffer_end {
+            let is_far = !self.buffer.is_empty() && self.position > buffer_end;
+            let len = (self.end - self.position).min(if is_far { APART } else { TOGETHER });
+            self.buffer.resize(usize::try_from(len).expect("at most 16 KiB"), 0);
+            self.file.read_at(self.position, &mut self.buffer)?;
+            self.buffer_start = self.position;
+        }
+        let start = usize::try_from(self.position - self.buffer_start).expect("within the buffer");
+        Ok(&self.buffer[start..start + HEADER_BYTES])
+    }
+}
+
+/// Reads every byte from a position on, and stops at the first that is not part of a whole batch.
+pub(crate) struct CheckedScan<'a, F: DiskFile> {
+    file: &'a F,
+    position: u64,
+    end: u64,
+    buffer: Vec<u8>,
+    /// The part of `buffer` that is not consumed, as positions in the file.
+    buffered: std::ops::Range<u64>,
+}
+
+const CHUNK: u64 = 256 << 10;
+
+impl<'a, F: DiskFile> CheckedScan<'a, F> {
+    /// From `position` to at most `end`, which lies within the file.
+    pub(crate) fn new(file: &'a F, position: u64, end: u64) -> Self {
+        Self { file, position, end, buffer: Vec::new(), buffered: position..position }
+    }
+
+    /// The next batch whose CRC fits; `None` where there is none. The position stays before
+    /// whatever was no batch.
+    pub(crate) fn next_batch(&mut self) -> io::Result<Option<ScannedBatch>> {
+        let position = self.position;
+        if position >= self.end || self.end - position < HEADER_BYTES as u64 {
+            return Ok(None);
+        }
+        let mut head = [0; HEADER_BYTES];
+        head.copy_from_slice(self.bytes_at(position, HEADER_BYTES)?);
+        let Ok(header) = BatchHeader::parse(&head) else { return Ok(None) };
+        if header.size() as u64 > self.end - position || header.last_offset_delta < 0 {
+            return Ok(None);
+        }
+        let end = position + header.size() as u64;
+        let mut crc = crc32c::crc32c(&head[CRC_START..]);
+        let mut at = position + HEADER_BYTES as u64;
+        while at < end {
+            let count = usize::try_from((end - at).min(CHUNK)).expect("at most a chunk");
+            crc = crc32c::crc32c_append(crc, self.bytes_at(at, count)?);
+            at += count as u64;
+        }
+        if crc != header.crc {
+            return Ok(None);
+        }
+        self.position = end;
+        Ok(Some(ScannedBatch { position, header }))
+    }
+
+    fn bytes_at(&mut self, at: u64, count: usize) -> io::Result<&[u8]> {
+        let is_buffered = at >= self.buffered.start && at + count as u64 <= self.buffered.end;
+        if !is_buffered {
+            let len = (self.end - at).min(CHUNK.max(count as u64));
+            self.buffer.resize(usize::try_from(len).expect("at most a chunk"), 0);
+            self.file.read_at(at, &mut self.buffer)?;
+            self.buffered = at..at + len;
+        }
+        let start = usize::try_from(at - self.buffered.start).expect("within the buffer");
+        Ok(&self.buffer[start..start + count])
+    }
+}
+
+/// Continues a segment's checksum of headers with one more batch.
+pub(crate) fn headers_crc_append(crc: u32, head: &[u8; HEADER_BYTES]) -> u32 {
+    crc32c::crc32c_append(crc, &head[..CRC_START])
+}

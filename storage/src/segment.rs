@@ -1,0 +1,410 @@
+//! One segment file: positions, published end, index, and the slot of its open file.
+//!
+//! A segment is shared by its log, which appends, and by readers on any thread. The only thing
+//! that changes under a reader is the published end, and that only grows, except when the log is
+//! truncated: then the segment is closed at a lower end for good, and a new file takes what comes
+//! next. Bytes below an end that was ever published are never written again.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::file::{Disk, DiskFile, OpenMode, read_file};
+use crate::index::{IndexedBatch, SegmentIndex};
+use crate::open_files::OpenFiles;
+use crate::scan::{HeaderScan, ScanError, ScannedBatch};
+use crate::segment_header::HEADER_PAGE_BYTES;
+
+/// A segment of a log.
+#[derive(Debug)]
+pub(crate) struct Segment<D: Disk> {
+    pub(crate) path: Box<str>,
+    pub(crate) base_offset: i64,
+    /// See [`crate::segment_header::SegmentHeader::generation`].
+    pub(crate) generation: u32,
+    /// See [`crate::segment_header::SegmentHeader::rewrite`].
+    pub(crate) rewrite: u32,
+    files: Arc<OpenFiles<D>>,
+    /// Guards the open file; empty while it is closed.
+    slot: Mutex<Option<Arc<D::File>>>,
+    /// Used since the clock's hand last passed.
+    is_touched: AtomicBool,
+    is_sealed: AtomicBool,
+    /// The file is gone or going; it is not opened again.
+    is_retired: AtomicBool,
+    /// Published: bytes below are batches and stay. Stored after `next_offset`, loaded before it.
+    end_position: AtomicU64,
+    /// Offset behind the last record below `end_position`.
+    next_offset: AtomicI64,
+    max_timestamp: AtomicI64,
+    /// Bytes below are on the disk.
+    synced_position: AtomicU64,
+    /// The file's name is on the disk.
+    is_name_synced: AtomicBool,
+    /// Guards the index; readers look up, the log appends.
+    index: RwLock<IndexState>,
+}
+
+#[derive(Debug)]
+struct IndexState {
+    index: SegmentIndex,
+    /// Batches at lower positions are not in the index yet.
+    begins_at: u64,
+    is_loaded: bool,
+}
+
+/// What a segment is when it is made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SegmentStart {
+    pub(crate) base_offset: i64,
+    pub(crate) generation: u32,
+    pub(crate) rewrite: u32,
+    pub(crate) end_position: u64,
+    pub(crate) next_offset: i64,
+    pub(crate) max_timestamp: i64,
+}
+
+impl SegmentStart {
+    pub(crate) fn empty(base_offset: i64, generation: u32) -> Self {
+        Self {
+            base_offset,
+            generation,
+            rewrite: 0,
+            end_position: u64::from(HEADER_PAGE_BYTES),
+            next_offset: base_offset,
+            max_timestamp: i64::MIN,
+        }
+    }
+}
+
+impl<D: Disk> Segment<D> {
+    /// A segment that is open for appends. Batches below `start.end_position` are indexed when
+    /// they are first asked for.
+    pub(crate) fn active(files: &Arc<OpenFiles<D>>, path: String, start: SegmentStart) -> Arc<Self> {
+        Self::make(files, path, start, false)
+    }
+
+    /// A closed segment, durable as it is.
+    pub(crate) fn sealed(files: &Arc<OpenFiles<D>>, path: String, start: SegmentStart) -> Arc<Self> {
+        let segment = Self::make(files, path, start, true);
+        segment.note_synced(start.end_position);
+        segment.note_name_synced();
+        segment
+    }
+
+    fn make(
+        files: &Arc<OpenFiles<D>>,
+        path: String,
+        start: SegmentStart,
+        is_sealed: bool,
+    ) -> Arc<Self> {
+        let index = IndexState {
+            index: SegmentIndex::new(),
+            begins_at: start.end_position,
+            is_loaded: !is_sealed,
+        };
+        Arc::new(Self {
+            path: path.into(),
+            base_offset: start.base_offset,
+            generation: start.generation,
+            rewrite: start.rewrite,
+            files: Arc::clone(files),
+            slot: Mutex::new(None),
+            is_touched: AtomicBool::new(false),
+            is_sealed: AtomicBool::new(is_sealed),
+            is_retired: AtomicBool::new(false),
+            end_position: AtomicU64::new(start.end_position),
+            next_offset: AtomicI64::new(start.next_offset),
+            max_timestamp: AtomicI64::new(start.max_timestamp),
+            synced_position: AtomicU64::new(0),
+            is_name_synced: AtomicBool::new(false),
+            index: RwLock::new(index),
+        })
+    }
+
+    /// Puts a file that is open already into the slot.
+    pub(crate) fn adopt_file(self: &Arc<Self>, file: D::File) -> Arc<D::File> {
+        let file = Arc::new(file);
+        *self.slot.lock() = Some(Arc::clone(&file));
+        self.is_touched.store(true, Ordering::Relaxed);
+        self.files.opened(self);
+        file
+    }
+
+    /// The open file; opens it if need be.
+    ///
+    /// # Errors
+    /// `NotFound` once the segment is retired; else as the disk says.
+    pub(crate) fn file(self: &Arc<Self>) -> io::Result<Arc<D::File>> {
+        self.is_touched.store(true, Ordering::Relaxed);
+        let file = {
+            let mut slot = self.slot.lock();
+            if let Some(file) = slot.as_ref() {
+                return Ok(Arc::clone(file));
+            }
+            if self.is_retired.load(Ordering::Acquire) {
+                return Err(io::Error::from(io::ErrorKind::NotFound));
+            }
+            let file = Arc::new(self.files.disk.open(&self.path, OpenMode::Write)?);
+            *slot = Some(Arc::clone(&file));
+            file
+        };
+        self.files.opened(self);
+        Ok(file)
+    }
+
+    pub(crate) fn take_touched(&self) -> bool {
+        self.is_touched.swap(false, Ordering::Relaxed)
+    }
+
+    /// Gives back the file and, of a closed segment, the memory of the index.
+    pub(crate) fn close_file(&self) {
+        *self.slot.lock() = None;
+        if self.is_sealed() {
+            let mut state = self.index.write();
+            state.index = SegmentIndex::new();
+            state.begins_at = u64::from(HEADER_PAGE_BYTES);
+            state.is_loaded = false;
+        }
+    }
+
+    pub(crate) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
+        *self.slot.lock() = None;
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.is_sealed.load(Ordering::Acquire)
+    }
+
+    /// The published end and the offset there, consistent with each other.
+    pub(crate) fn end(&self) -> (u64, i64) {
+        // `end_position` first: whoever sees it sees the offset that was stored before it.
+        let position = self.end_position.load(Ordering::Acquire);
+        (position, self.next_offset.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn end_position(&self) -> u64 {
+        self.end_position.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn next_offset(&self) -> i64 {
+        self.next_offset.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn max_timestamp(&self) -> i64 {
+        self.max_timestamp.load(Ordering::Acquire)
+    }
+
+    /// Bytes of batches.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.end_position() - u64::from(HEADER_PAGE_BYTES)
+    }
+
+    /// Makes a batch that was just written visible to readers.
+    pub(crate) fn publish(&self, batch: &ScannedBatch, index_interval_bytes: u32) {
+        let header = &batch.header;
+        assert!(batch.position == self.end_position.load(Ordering::Relaxed));
+        assert!(header.base_offset.0 >= self.next_offset.load(Ordering::Relaxed));
+        let indexed = self.indexed(batch);
+        self.index.write().index.push(indexed, index_interval_bytes);
+        self.max_timestamp.fetch_max(header.max_timestamp.0, Ordering::AcqRel);
+        self.next_offset.store(header.next_offset().0, Ordering::Release);
+        self.end_position.store(batch.end_position(), Ordering::Release);
+    }
+
+    fn indexed(&self, batch: &ScannedBatch) -> IndexedBatch {
+        let relative = batch.header.base_offset.0 - self.base_offset;
+        IndexedBatch {
+            relative_offset: u32::try_from(relative).expect("a segment spans less than 2^31 offsets"),
+            position: u32::try_from(batch.position).expect("a segment has less than 2^32 bytes"),
+            len: u32::try_from(batch.header.size()).expect("a batch has less than 2^31 bytes"),
+            max_timestamp: batch.header.max_timestamp.0,
+        }
+    }
+
+    /// Closes the segment to appends.
+    pub(crate) fn seal(&self) {
+        self.is_sealed.store(true, Ordering::Release);
+        self.index.write().index.shrink();
+    }
+
+    /// Closes the segment at a lower end; what lies behind it is void.
+    pub(crate) fn cut(&self, end_position: u64, next_offset: i64, max_timestamp: i64) {
+        assert!(end_position <= self.end_position());
+        {
+            let mut state = self.index.write();
+            state.index = SegmentIndex::new();
+            state.begins_at = u64::from(HEADER_PAGE_BYTES);
+            state.is_loaded = false;
+        }
+        self.is_sealed.store(true, Ordering::Release);
+        self.end_position.store(end_position, Ordering::Release);
+        self.next_offset.store(next_offset, Ordering::Release);
+        self.max_timestamp.store(max_timestamp, Ordering::Release);
+    }
+
+    pub(crate) fn synced_position(&self) -> u64 {
+        self.synced_position.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_synced(&self, position: u64) {
+        self.synced_position.fetch_max(position, Ordering::AcqRel);
+    }
+
+    pub(crate) fn is_name_synced(&self) -> bool {
+        self.is_name_synced.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_name_synced(&self) {
+        self.is_name_synced.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_synced(&self) -> bool {
+        self.is_name_synced() && self.synced_position() >= self.end_position()
+    }
+
+    /// Bytes that the index takes; 0 while it is not in memory.
+    pub(crate) fn index_bytes(&self) -> usize {
+        self.index.read().index.size_bytes()
+    }
+
+    /// Whether a lookup needs to read the file first.
+    pub(crate) fn is_index_ready(&self) -> bool {
+        let state = self.index.read();
+        state.is_loaded && state.begins_at <= u64::from(HEADER_PAGE_BYTES)
+    }
+
+    fn with_index<T>(
+        self: &Arc<Self>,
+        lookup: impl FnOnce(&SegmentIndex) -> T,
+    ) -> Result<T, ScanError> {
+        if !self.is_index_ready() {
+            self.complete_index()?;
+        }
+        Ok(lookup(&self.index.read().index))
+    }
+
+    /// Loads the index of a closed segment, or builds what is missing of it from the batches.
+    fn complete_index(self: &Arc<Self>) -> Result<(), ScanError> {
+        const INDEX_FILE_BYTES_MAX: u64 = 256 << 20;
+        let first = u64::from(HEADER_PAGE_BYTES);
+        if self.is_sealed()
+            && let Ok(file) = read_file(&self.files.disk, &self.index_path(), INDEX_FILE_BYTES_MAX)
+            && let Ok(index) = SegmentIndex::decode(&file, self.end_position())
+        {
+            let mut state = self.index.write();
+            *state = IndexState { index, begins_at: first, is_loaded: true };
+            return Ok(());
+        }
+        let begins_at = {
+            let state = self.index.read();
+            if state.is_loaded { state.begins_at } else { self.end_position() }
+        };
+        let built = self.build_index(begins_at)?;
+        let mut state = self.index.write();
+        if state.is_loaded && state.begins_at == begins_at {
+            state.index.prepend(built);
+        } else if !state.is_loaded {
+            state.index = built;
+        }
+        state.begins_at = first;
+        state.is_loaded = true;
+        Ok(())
+    }
+
+    fn build_index(self: &Arc<Self>, end: u64) -> Result<SegmentIndex, ScanError> {
+        let file = self.file()?;
+        let mut scan = HeaderScan::new(&*file, u64::from(HEADER_PAGE_BYTES), end);
+        let mut index = SegmentIndex::new();
+        while let Some(batch) = scan.next_batch()? {
+            if !self.may_hold(&batch) {
+                return Err(ScanError::Damaged { position: batch.position });
+            }
+            index.push(self.indexed(&batch), crate::index::REBUILD_INTERVAL_BYTES);
+        }
+        Ok(index)
+    }
+
+    fn may_hold(&self, batch: &ScannedBatch) -> bool {
+        let relative = batch.header.base_offset.0.checked_sub(self.base_offset);
+        relative.is_some_and(|relative| (0..=i64::from(i32::MAX)).contains(&relative))
+    }
+
+    pub(crate) fn index_path(&self) -> String {
+        format!("{}.index", self.path.strip_suffix(".log").unwrap_or(&self.path))
+    }
+
+    /// The index as a file, once the segment is closed.
+    pub(crate) fn encode_index(self: &Arc<Self>) -> Result<Vec<u8>, ScanError> {
+        let end = self.end_position();
+        self.with_index(|index| index.encode(end))
+    }
+
+    /// The first batch that ends behind `offset`, and a scan that goes on after it.
+    pub(crate) fn find_offset(
+        self: &Arc<Self>,
+        file: &D::File,
+        offset: i64,
+        end: u64,
+    ) -> Result<Option<ScannedBatch>, ScanError> {
+        let relative = u32::try_from((offset - self.base_offset).max(0)).unwrap_or(u32::MAX);
+        let position = u64::from(self.with_index(|index| index.position_for_offset(relative))?);
+        let mut scan = HeaderScan::new(file, position, end);
+        while let Some(batch) = scan.next_batch()? {
+            if !self.may_hold(&batch) {
+                return Err(ScanError::Damaged { position: batch.position });
+            }
+            if batch.header.last_offset().0 >= offset {
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The end of the last batch that begins at or after `from` (a batch's position), ends at or
+    /// before `limit`, and whose records all lie below `upper`; and where to read on. `from` itself
+    /// if there is no such batch.
+    pub(crate) fn find_end(
+        self: &Arc<Self>,
+        file: &D::File,
+        from: u64,
+        limit: u64,
+        upper: i64,
+    ) -> Result<(u64, i64), ScanError> {
+        let relative = u32::try_from((upper - self.base_offset).max(0)).unwrap_or(u32::MAX);
+        let floor = u32::try_from(limit).unwrap_or(u32::MAX);
+        let start = self.with_index(|index| {
+            index.floor_position(floor).min(index.position_for_offset(relative))
+        })?;
+        let (segment_end, segment_next) = self.end();
+        let mut end = u64::from(start).max(from);
+        let mut scan = HeaderScan::new(file, end, segment_end);
+        while let Some(batch) = scan.next_batch()? {
+            if batch.end_position() > limit || batch.header.next_offset().0 > upper {
+                return Ok((end, batch.header.base_offset.0));
+            }
+            end = batch.end_position();
+        }
+        Ok((end, segment_next))
+    }
+
+    /// Where to begin to look for a timestamp.
+    pub(crate) fn position_for_timestamp(self: &Arc<Self>, timestamp: i64) -> Result<u64, ScanError> {
+        Ok(u64::from(self.with_index(|index| index.position_for_timestamp(timestamp))?))
+    }
+
+    /// About where a batch lies, without reading anything; `None` while the index is not ready.
+    pub(crate) fn estimate_position(&self, offset: i64) -> Option<u64> {
+        let relative = u32::try_from((offset - self.base_offset).max(0)).unwrap_or(u32::MAX);
+        let state = self.index.read();
+        let is_ready = state.is_loaded && state.begins_at <= u64::from(HEADER_PAGE_BYTES);
+        is_ready.then(|| u64::from(state.index.position_for_offset(relative)))
+    }
+}

@@ -1,0 +1,470 @@
+//! Work off the append path: checkpoints, sealing, allocation ahead, retention, compaction, and
+//! taking away files that nobody reads any more.
+//!
+//! `maintain` decides on the shard's thread and hands out jobs; the jobs do the writing on another
+//! thread; `finish_maintenance` takes note. At most one checkpoint and one compaction are out at a
+//! time. Retention and compaction touch only segments behind the last durable checkpoint, so that
+//! no recovery can need what they take away.
+
+use std::io;
+use std::sync::Arc;
+
+use varve_protocol::vocabulary::{TimestampMs, TopicIdPartition};
+
+use super::LogShard;
+use crate::checkpoint::{Checkpoint, CheckpointEncoder};
+use crate::commit::{WrittenSegments, sync_segments};
+use crate::compaction::{CompactedLog, CompactionJob};
+use crate::config::ShardId;
+use crate::file::{DirectoryFailed, Disk, DiskFile, FailureLatch, OpenMode, replace_file};
+use crate::layout::{parse_offset_name, snapshot_name};
+use crate::log::{Discarded, Log, RolledSegment, UNSAVED_EPOCHS_MAX};
+use crate::partition_state::StateWrite;
+use crate::retention::{RetentionInput, SegmentSummary, choose_retention};
+use crate::scan::ScanError;
+use crate::segment::Segment;
+use crate::segment_header::{HEADER_PAGE_BYTES, SEAL_POSITION};
+
+/// A log that appended this much since the last maintenance gets space ahead.
+const FAST_BYTES: u64 = 4 << 20;
+
+/// A piece of maintenance. Run it on any thread, then give the result to
+/// `LogShard::finish_maintenance`.
+#[derive(Debug)]
+#[must_use = "the shard waits for the result"]
+pub struct MaintenanceJob<D: Disk> {
+    disk: D,
+    work: Work<D>,
+}
+
+/// A job that has run, well or not.
+#[derive(Debug)]
+#[must_use = "the shard has to be told"]
+pub struct MaintenanceDone<D: Disk> {
+    result: Result<Outcome<D>, DirectoryFailed>,
+    is_checkpoint: bool,
+    is_compaction: bool,
+}
+
+#[derive(Debug)]
+enum Work<D: Disk> {
+    Checkpoint(CheckpointJob<D>),
+    Allocate { segment: Arc<Segment<D>>, tip: TopicIdPartition, len: u64 },
+    Retain { state: StateWrite, dir: String, log_start: i64, segments: Vec<Arc<Segment<D>>> },
+    Remove { paths: Vec<String> },
+    Compact(CompactionJob<D>),
+}
+
+#[derive(Debug)]
+enum Outcome<D: Disk> {
+    Nothing,
+    Checkpoint { sequence: u64, number: u64, logs: Vec<(TopicIdPartition, u32, i64)> },
+    Allocated { tip: TopicIdPartition, base_offset: i64, generation: u32, len: u64 },
+    Discarded(Vec<Discarded<D>>),
+    Compacted(Box<CompactedLog<D>>),
+}
+
+#[derive(Debug)]
+struct CheckpointJob<D: Disk> {
+    shard: ShardId,
+    number: u64,
+    sequence: u64,
+    seals: Vec<RolledSegment<D>>,
+    segments: WrittenSegments<D>,
+    states: Vec<StateWrite>,
+    /// Producer snapshots that the checkpoint refers to.
+    snapshots: Vec<(String, Vec<u8>)>,
+    encoded: Vec<u8>,
+    logs: Vec<(TopicIdPartition, u32, i64)>,
+}
+
+impl<D: Disk> LogShard<D> {
+    /// Whether [`Self::maintain`] should be called now rather than with its next regular turn:
+    /// the journal waits for a checkpoint.
+    #[must_use]
+    pub fn is_maintenance_due(&self) -> bool {
+        !self.is_checkpoint_in_flight
+            && (self.journal.wants_checkpoint()
+                || self.appended_bytes >= self.options.checkpoint_bytes_max)
+    }
+
+    /// What there is to do off the append path. Call it about once a second, and whenever
+    /// [`Self::is_maintenance_due`] says so.
+    pub fn maintain(&mut self, now: TimestampMs) -> Vec<MaintenanceJob<D>> {
+        self.now = self.now.max(now);
+        if self.context.disk.latch().is_closed() {
+            return Vec::new();
+        }
+        let mut work = Vec::new();
+        for log in self.logs.values_mut() {
+            log.expire_producers(now.0);
+            allocate_ahead(log, &mut work);
+            retain(log, now.0, &mut work);
+            self.graveyard.extend(log.take_discarded());
+        }
+        if let Some(job) = self.choose_compaction(now.0) {
+            self.is_compaction_in_flight = true;
+            work.push(Work::Compact(job));
+        }
+        if let Some(job) = self.take_checkpoint(now.0) {
+            work.push(Work::Checkpoint(job));
+        }
+        let paths = self.removable();
+        if !paths.is_empty() {
+            work.push(Work::Remove { paths });
+        }
+        let disk = &self.context.disk;
+        work.into_iter().map(|work| MaintenanceJob { disk: disk.clone(), work }).collect()
+    }
+
+    fn take_checkpoint(&mut self, now_ms: i64) -> Option<CheckpointJob<D>> {
+        if self.is_checkpoint_in_flight {
+            return None;
+        }
+        let is_changed = self.is_set_changed || self.logs.values().any(|log| log.is_changed);
+        let since = now_ms.saturating_sub(self.checkpoint_taken_ms);
+        let is_old = is_changed && since >= self.options.checkpoint_interval_ms;
+        if !is_old && !self.is_maintenance_due() {
+            return None;
+        }
+        self.is_checkpoint_in_flight = true;
+        self.checkpoint_taken_ms = now_ms;
+        self.checkpoint_number += 1;
+        self.appended_bytes = 0;
+        self.is_set_changed = false;
+        Some(self.snapshot())
+    }
+
+    fn snapshot(&mut self) -> CheckpointJob<D> {
+        let sequence = self.journal.sequence();
+        let next_generation =
+            self.context.next_generation.load(std::sync::atomic::Ordering::Relaxed);
+        let mut encoder =
+            CheckpointEncoder::new(sequence, next_generation, self.options.shard_count);
+        let mut job = CheckpointJob {
+            shard: self.id,
+            number: self.checkpoint_number,
+            sequence,
+            seals: Vec::new(),
+            segments: Vec::new(),
+            states: Vec::new(),
+            snapshots: Vec::new(),
+            encoded: Vec::new(),
+            logs: Vec::new(),
+        };
+        for (tip, log) in &mut self.logs {
+            if log.unsaved_epochs() > UNSAVED_EPOCHS_MAX {
+                job.states.push(log.prepare_state_write());
+            }
+            if log.has_many_producers() && (log.is_changed || log.checkpointed.is_none()) {
+                let path = format!("{}/{}", log.dir(), snapshot_name(log.log_end().0));
+                job.snapshots.push((path, log.producers_snapshot()));
+            }
+            log.is_changed = false;
+            encoder.push(&log.record());
+            job.segments.extend(log.unsynced_segments());
+            job.seals.extend(log.take_rolled());
+            job.logs.push((*tip, log.generation(), log.active().base_offset));
+        }
+        job.encoded = encoder.finish();
+        job
+    }
+
+    /// Takes note of a job that has run.
+    ///
+    /// # Errors
+    /// [`DirectoryFailed`] once a write or sync has failed.
+    pub fn finish_maintenance(&mut self, done: MaintenanceDone<D>) -> Result<(), DirectoryFailed> {
+        if done.is_checkpoint {
+            self.is_checkpoint_in_flight = false;
+        }
+        if done.is_compaction {
+            self.is_compaction_in_flight = false;
+        }
+        match done.result? {
+            Outcome::Nothing => {}
+            Outcome::Checkpoint { sequence, number, logs } => {
+                self.journal.on_checkpoint(sequence);
+                self.checkpoints_done = number;
+                for (tip, generation, active_base) in logs {
+                    let Some(log) = self.logs.get_mut(&tip) else { continue };
+                    log.drop_synced();
+                    if log.generation() == generation {
+                        log.checkpointed = Some((generation, active_base));
+                    }
+                }
+            }
+            Outcome::Allocated { tip, base_offset, generation, len } => {
+                if let Some(log) = self.logs.get_mut(&tip) {
+                    log.on_allocated(base_offset, generation, len);
+                }
+            }
+            Outcome::Discarded(discarded) => self.graveyard.extend(discarded),
+            Outcome::Compacted(compacted) => self.finish_compaction(*compacted),
+        }
+        Ok(())
+    }
+
+    fn finish_compaction(&mut self, compacted: CompactedLog<D>) {
+        let Some(log) = self.logs.get_mut(&compacted.tip) else { return };
+        self.graveyard.extend(compacted.install(log));
+    }
+
+    fn choose_compaction(&mut self, now_ms: i64) -> Option<CompactionJob<D>> {
+        if self.is_compaction_in_flight {
+            return None;
+        }
+        let candidates = self.logs.values_mut().filter(|log| log.config().cleanup.compact);
+        let mut best: Option<(f64, TopicIdPartition)> = None;
+        for log in candidates {
+            let Some(ratio) = crate::compaction::dirty_ratio(log, now_ms) else { continue };
+            if best.is_none_or(|(highest, _)| ratio > highest) {
+                best = Some((ratio, log.partition()));
+            }
+        }
+        let log = self.logs.get_mut(&best?.1)?;
+        CompactionJob::take(log, &self.context, now_ms)
+    }
+
+    /// Files of deleted logs and segments over which no slice is any more.
+    fn removable(&mut self) -> Vec<String> {
+        let mut paths = Vec::new();
+        let is_free = |segment: &Arc<Segment<D>>| Arc::strong_count(segment) == 1;
+        self.graveyard.retain(|discarded| {
+            let is_free = is_free(&discarded.segment);
+            if is_free {
+                paths.push(discarded.path.clone());
+            }
+            !is_free
+        });
+        let checkpoints_done = self.checkpoints_done;
+        self.dead_logs.retain(|dead| {
+            let is_free =
+                dead.after_checkpoint <= checkpoints_done && dead.segments.iter().all(is_free);
+            if is_free {
+                paths.push(dead.path.clone());
+            }
+            !is_free
+        });
+        paths
+    }
+
+    /// Makes everything durable and writes a checkpoint, so that the next open has nothing to
+    /// replay. For a clean shutdown; the shard can go on afterwards.
+    ///
+    /// # Errors
+    /// [`DirectoryFailed`].
+    ///
+    /// # Panics
+    /// If a commit is in flight: finish it first.
+    pub fn close(&mut self) -> Result<(), DirectoryFailed> {
+        assert!(!self.is_commit_in_flight);
+        if let Some(job) = self.take_commit() {
+            let done = job.run();
+            let _ = self.finish_commit(done)?;
+        }
+        if self.is_checkpoint_in_flight {
+            // Its result will not come any more; the one that follows covers it.
+            self.is_checkpoint_in_flight = false;
+        }
+        self.checkpoint_number += 1;
+        let work = Work::Checkpoint(self.snapshot());
+        let done = MaintenanceJob { disk: self.context.disk.clone(), work }.run();
+        self.finish_maintenance(done)
+    }
+}
+
+/// Allocates ahead of a fast log, so that its append path never waits for the file system.
+fn allocate_ahead<D: Disk>(log: &mut Log<D>, work: &mut Vec<Work<D>>) {
+    let appended = std::mem::take(&mut log.appended_bytes);
+    if appended < FAST_BYTES {
+        return;
+    }
+    let limit = u64::from(log.segment_bytes()) + u64::from(HEADER_PAGE_BYTES);
+    let end = log.active().end_position();
+    if log.allocated() >= limit || log.allocated() > end + 2 * appended {
+        return;
+    }
+    let len = (end + 8 * appended).min(limit).next_multiple_of(4096);
+    let segment = Arc::clone(log.active());
+    work.push(Work::Allocate { segment, tip: log.partition(), len });
+}
+
+/// Drops what the settings and the log's start have outlived.
+fn retain<D: Disk>(log: &mut Log<D>, now_ms: i64, work: &mut Vec<Work<D>>) {
+    let Some((generation, active_base)) = log.checkpointed else { return };
+    if generation != log.generation() || log.damaged_from().is_some() {
+        return;
+    }
+    let segments = log.segments();
+    let summaries: Vec<SegmentSummary> = segments.iter().map(SegmentSummary::of).collect();
+    let choice = choose_retention(&RetentionInput {
+        segments: &summaries,
+        log_start: log.log_start().0,
+        limit: log.cleanup_limit(),
+        config: log.config(),
+        now_ms,
+    });
+    if choice.rolls_active {
+        // A full disk only puts it off.
+        let _ = log.roll(now_ms);
+    }
+    let behind = segments.iter().take_while(|segment| segment.base_offset < active_base).count();
+    let count = choice.segments.min(behind);
+    if count == 0 {
+        return;
+    }
+    let log_start = segments[count].base_offset.max(log.log_start().0);
+    let dropped = log.drop_oldest(count);
+    let state = log.move_log_start(log_start);
+    let dir = log.dir().to_owned();
+    work.push(Work::Retain { state, dir, log_start, segments: dropped });
+}
+
+impl<D: Disk> MaintenanceJob<D> {
+    /// Does the work.
+    pub fn run(self) -> MaintenanceDone<D> {
+        let is_checkpoint = matches!(self.work, Work::Checkpoint(_));
+        let is_compaction = matches!(self.work, Work::Compact(_));
+        let disk = self.disk;
+        let ran = match self.work {
+            Work::Checkpoint(job) => job.run(&disk),
+            Work::Allocate { segment, tip, len } => allocate(&segment, tip, len),
+            Work::Retain { state, dir, log_start, segments } => {
+                state.run(&disk).map(|()| discard(&disk, &dir, log_start, segments))
+            }
+            Work::Remove { paths } => {
+                for path in paths {
+                    // What stays is found and taken away by the next open.
+                    let _ = disk.remove(&path);
+                }
+                Ok(Outcome::Nothing)
+            }
+            Work::Compact(job) => Ok(Outcome::Compacted(Box::new(job.run()))),
+        };
+        let result = ran.map_err(|error| fail(disk.latch(), "maintenance", &error));
+        MaintenanceDone { result, is_checkpoint, is_compaction }
+    }
+}
+
+fn fail(latch: &FailureLatch, what: &str, error: &io::Error) -> DirectoryFailed {
+    latch.close(what, error);
+    latch.failure().expect("the latch was just closed")
+}
+
+fn allocate<D: Disk>(
+    segment: &Arc<Segment<D>>,
+    tip: TopicIdPartition,
+    len: u64,
+) -> io::Result<Outcome<D>> {
+    // No room ahead is no failure: the append path finds out for itself, in smaller steps.
+    let allocated = segment.file().and_then(|file| file.allocate(len));
+    if allocated.is_err() || segment.is_retired() {
+        return Ok(Outcome::Nothing);
+    }
+    let (base_offset, generation) = (segment.base_offset, segment.generation);
+    Ok(Outcome::Allocated { tip, base_offset, generation, len })
+}
+
+/// Renames the files of dropped segments away and takes what was derived from them.
+fn discard<D: Disk>(
+    disk: &D,
+    dir: &str,
+    log_start: i64,
+    segments: Vec<Arc<Segment<D>>>,
+) -> Outcome<D> {
+    let mut discarded = Vec::new();
+    for segment in segments {
+        segment.retire();
+        let _ = disk.remove(&segment.index_path());
+        let path = format!("{}.{}.void", segment.path, segment.generation);
+        if disk.rename(&segment.path, &path).is_ok() {
+            discarded.push(Discarded { path, segment });
+        }
+    }
+    let entries = disk.list(dir).unwrap_or_default();
+    let mut snapshots: Vec<i64> =
+        entries.iter().filter_map(|entry| parse_offset_name(&entry.name, "snapshot")).collect();
+    snapshots.sort_unstable();
+    // The newest one at or below the start is where a rebuild begins.
+    let keep = snapshots.partition_point(|offset| *offset <= log_start).saturating_sub(1);
+    for offset in &snapshots[..keep] {
+        let _ = disk.remove(&format!("{dir}/{}", snapshot_name(*offset)));
+    }
+    Outcome::Discarded(discarded)
+}
+
+impl<D: Disk> CheckpointJob<D> {
+    fn run(self, disk: &D) -> io::Result<Outcome<D>> {
+        for rolled in &self.seals {
+            seal(disk, rolled)?;
+        }
+        // A cut segment is synced already, but its seal is not.
+        let mut segments = self.segments;
+        segments.extend(
+            self.seals.iter().map(|rolled| (Arc::clone(&rolled.segment), rolled.seal.end_position)),
+        );
+        segments.sort_by_key(|(segment, _)| Arc::as_ptr(segment).addr());
+        segments.dedup_by(|(later, later_end), (first, end)| {
+            let is_same = Arc::ptr_eq(later, first);
+            if is_same {
+                *end = (*end).max(*later_end);
+            }
+            is_same
+        });
+        sync_segments(disk, &segments, disk.parallelism())?;
+        for state in &self.states {
+            ignore_deleted(state.run(disk))?;
+        }
+        for (path, snapshot) in &self.snapshots {
+            ignore_deleted(replace_file(disk, path, &[snapshot]))?;
+        }
+        Checkpoint::store(disk, self.shard, &self.encoded)?;
+        Ok(Outcome::Checkpoint { sequence: self.sequence, number: self.number, logs: self.logs })
+    }
+}
+
+/// A log that was deleted while the job ran has no directory any more.
+fn ignore_deleted(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Writes the seal of a closed segment, its index, the producers at its end, and gives back the
+/// space behind it. All of it is derived: what a power cut takes is made again.
+fn seal<D: Disk>(disk: &D, rolled: &RolledSegment<D>) -> io::Result<()> {
+    let segment = &rolled.segment;
+    let file = match segment.file() {
+        Ok(file) => file,
+        Err(_) if segment.is_retired() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    file.write_at(SEAL_POSITION, &[&rolled.seal.encode()])?;
+    let len = file.len()?;
+    let page_end = rolled.seal.end_position.next_multiple_of(4096);
+    if page_end < len && !rolled.is_cut && rolled.seal.end_position == segment.end_position() {
+        file.erase(page_end, len, true)?;
+    }
+    match segment.encode_index() {
+        Ok(index) => write_derived(disk, &segment.index_path(), &index)?,
+        Err(ScanError::Io(error)) if !segment.is_retired() => return Err(error),
+        Err(_) => {}
+    }
+    let dir = crate::file::parent(&segment.path);
+    write_derived(disk, &format!("{dir}/{}", snapshot_name(rolled.seal.next_offset)), &rolled.snapshot)
+}
+
+fn write_derived<D: Disk>(disk: &D, path: &str, content: &[u8]) -> io::Result<()> {
+    let scratch = format!("{path}.new");
+    let written = disk.open(&scratch, OpenMode::Replace).and_then(|file| {
+        file.write_at(0, &[content])?;
+        disk.rename(&scratch, path)
+    });
+    match written {
+        // Derived files may be missing; a full disk must not fail the directory.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+        other => ignore_deleted(other),
+    }
+}
