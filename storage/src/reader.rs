@@ -15,7 +15,7 @@ use varve_protocol::vocabulary::{LeaderEpoch, Offset, TimestampMs, TopicIdPartit
 use crate::epochs::{EpochCache, EpochStart};
 use crate::file::{Disk, DiskFile};
 use crate::open_files::OpenFiles;
-use crate::scan::{HeaderScan, ScanError, ScannedBatch};
+use crate::scan::{HeaderScan, ScanError};
 use crate::segment::Segment;
 use crate::slice::FileSlice;
 

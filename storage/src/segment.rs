@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::file::{Disk, DiskFile, OpenMode, read_file};
+use crate::file::{Disk, OpenMode, read_file};
 use crate::index::{IndexedBatch, SegmentIndex};
 use crate::open_files::OpenFiles;
 use crate::scan::{HeaderScan, ScanError, ScannedBatch};

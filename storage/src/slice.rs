@@ -1,9 +1,11 @@
 //! A range of a segment: what a read returns and the server sends.
 
+use std::any::Any;
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use varve_protocol::wire::RecordSource;
 
 use crate::file::{Disk, DiskFile};
 use crate::segment::Segment;
@@ -67,6 +69,20 @@ impl<D: Disk> FileSlice<D> {
         }
         let mapped = self.file.map(self.position, self.len)?;
         Ok(Bytes::from_owner(KeptBytes { bytes: mapped, _segment: Arc::clone(&self.segment) }))
+    }
+}
+
+impl<D: Disk> RecordSource for FileSlice<D> {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn to_bytes(&self) -> io::Result<Bytes> {
+        self.bytes()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 

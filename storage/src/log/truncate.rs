@@ -161,7 +161,7 @@ impl<D: Disk> Log<D> {
             Some(batch) => (batch.position, batch.header.base_offset.0.min(offset)),
             None => (end_position, next_offset.min(offset)),
         };
-        let seal = seal_up_to(&file, position, end_offset)?;
+        let seal = seal_up_to(&*file, position, end_offset)?;
         Ok(Cut { number, seal, end_offset: end_offset.max(self.log_start().0) })
     }
 
