@@ -122,10 +122,7 @@ pub(crate) enum CheckpointError {
 
 impl Checkpoint {
     /// The shard's checkpoint; `None` if it never made one.
-    pub(crate) fn load<D: Disk>(
-        disk: &D,
-        shard: ShardId,
-    ) -> Result<Option<Self>, CheckpointError> {
+    pub(crate) fn load<D: Disk>(disk: &D, shard: ShardId) -> Result<Option<Self>, CheckpointError> {
         match read_file(disk, &checkpoint_file(shard), FILE_BYTES_MAX) {
             Ok(file) => Ok(Some(Self::decode(&file)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

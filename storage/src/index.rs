@@ -74,8 +74,7 @@ impl SegmentIndex {
 
     /// Where to begin to look for the first batch with a timestamp of at least `timestamp`.
     pub(crate) fn position_for_timestamp(&self, timestamp: i64) -> u32 {
-        let after =
-            self.entries.partition_point(|entry| entry.max_timestamp_before < timestamp);
+        let after = self.entries.partition_point(|entry| entry.max_timestamp_before < timestamp);
         after.checked_sub(1).map_or(HEADER_PAGE_BYTES, |index| self.entries[index].position)
     }
 

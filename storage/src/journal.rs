@@ -276,10 +276,8 @@ pub(crate) fn open_journal<D: Disk>(
         damage.get_or_insert(JournalDamage { path, position: chains[1 - newest].end });
     }
     drop(chains);
-    let files = [
-        open_or_create(disk, shard, 0, file_bytes)?,
-        open_or_create(disk, shard, 1, file_bytes)?,
-    ];
+    let files =
+        [open_or_create(disk, shard, 0, file_bytes)?, open_or_create(disk, shard, 1, file_bytes)?];
     let journal = Journal {
         files,
         file_bytes,

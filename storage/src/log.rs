@@ -17,13 +17,13 @@ use parking_lot::RwLock;
 use varve_protocol::vocabulary::{LeaderEpoch, Offset, TopicIdPartition};
 
 pub use append::{AppendError, AppendOrigin, Appended};
-pub(crate) use truncate::{Discarded, newest_snapshot, seal_up_to};
 pub use truncate::TruncateError;
+pub(crate) use truncate::{Discarded, newest_snapshot, seal_up_to};
 
 use crate::checkpoint::{INLINE_PRODUCERS_MAX, LogRecord, RecordedProducers};
 use crate::config::{LogConfig, ShardOptions};
 use crate::epochs::{EpochCache, EpochStart};
-use crate::file::{Disk, DiskFile, DirectoryFailed, OpenMode};
+use crate::file::{DirectoryFailed, Disk, DiskFile, OpenMode};
 use crate::journal::{ENTRY_HEADER_BYTES, EntryKind, EntryTarget, OutgoingEntry};
 use crate::layout::segment_name;
 use crate::open_files::OpenFiles;
@@ -191,8 +191,11 @@ impl<D: Disk> Log<D> {
             segments: RwLock::new(parts.segments.into()),
             epochs: RwLock::new(parts.epochs),
         });
-        let first_append_ms =
-            if parts.first_timestamp == i64::MIN { now_ms } else { parts.first_timestamp.min(now_ms) };
+        let first_append_ms = if parts.first_timestamp == i64::MIN {
+            now_ms
+        } else {
+            parts.first_timestamp.min(now_ms)
+        };
         Self {
             shared,
             context: Arc::clone(context),
@@ -332,7 +335,9 @@ impl<D: Disk> Log<D> {
         }
         if offset > self.log_start() {
             let write = self.move_log_start(offset.0);
-            write.run(&self.context.disk).map_err(|error| self.failed("partition.state", &error))?;
+            write
+                .run(&self.context.disk)
+                .map_err(|error| self.failed("partition.state", &error))?;
         }
         Ok(self.log_start())
     }
@@ -350,11 +355,8 @@ impl<D: Disk> Log<D> {
     pub(crate) fn prepare_state_write(&mut self) -> StateWrite {
         let epochs = self.shared.epochs.read().starts().to_vec();
         self.epochs_saved = epochs.last().map_or(LeaderEpoch(-1), |last| last.epoch);
-        let state = PartitionState {
-            generation: self.generation,
-            log_start: self.log_start().0,
-            epochs,
-        };
+        let state =
+            PartitionState { generation: self.generation, log_start: self.log_start().0, epochs };
         self.state_writer.prepare(&self.dir, state)
     }
 

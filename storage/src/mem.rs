@@ -450,7 +450,8 @@ impl Disk for SimDisk {
         if state.names.get(path) != Some(&Node::Dir) {
             return Err(io::Error::from(io::ErrorKind::NotFound));
         }
-        let entries = state.names.iter().filter(|(name, _)| !name.is_empty() && parent(name) == path);
+        let entries =
+            state.names.iter().filter(|(name, _)| !name.is_empty() && parent(name) == path);
         Ok(entries
             .map(|(name, node)| DirEntry {
                 name: name.rsplit('/').next().unwrap_or(name).to_owned(),
@@ -501,7 +502,10 @@ pub struct SimFile {
 }
 
 impl SimFile {
-    fn with<T>(&self, action: impl FnOnce(&mut State, &mut Inode) -> io::Result<T>) -> io::Result<T> {
+    fn with<T>(
+        &self,
+        action: impl FnOnce(&mut State, &mut Inode) -> io::Result<T>,
+    ) -> io::Result<T> {
         let mut state = self.disk.state.lock();
         state.alive()?;
         // An unlinked inode stays readable as long as the state keeps it, as on a real system.

@@ -201,7 +201,8 @@ impl DiskFile for RealFile {
         const PIECES_MAX: usize = 1024;
         self.latch.check_io()?;
         for pieces in pieces.chunks(PIECES_MAX) {
-            let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut slices: Vec<IoSlice<'_>> =
+                pieces.iter().map(|piece| IoSlice::new(piece)).collect();
             let mut rest = slices.as_mut_slice();
             IoSlice::advance_slices(&mut rest, 0);
             while !rest.is_empty() {
@@ -232,7 +233,8 @@ impl DiskFile for RealFile {
             return Ok(());
         }
         loop {
-            return match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), old, len - old) {
+            return match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), old, len - old)
+            {
                 Ok(()) => Ok(()),
                 Err(Errno::INTR) => continue,
                 Err(error) => Err(error.into()),

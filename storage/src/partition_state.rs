@@ -9,9 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::epochs::{EpochCache, EpochStart};
-use crate::fields::{
-    EnvelopeError, FieldReader, FieldWriter, open_envelope, seal_envelope,
-};
+use crate::fields::{EnvelopeError, FieldReader, FieldWriter, open_envelope, seal_envelope};
 use crate::file::{Disk, read_file, replace_file};
 use crate::layout::STATE_FILE;
 

@@ -323,7 +323,8 @@ impl<D: Disk> LogReader<D> {
         timestamp: TimestampMs,
         upper: Offset,
     ) -> Result<Option<TimestampOffset>, ReadError> {
-        let upper = upper.0.min(self.log_end().0).min(self.damaged_from().map_or(i64::MAX, |o| o.0));
+        let upper =
+            upper.0.min(self.log_end().0).min(self.damaged_from().map_or(i64::MAX, |o| o.0));
         let log_start = self.log_start();
         for segment in self.shared.segments().iter() {
             if segment.base_offset >= upper {
@@ -410,8 +411,8 @@ impl<D: Disk> LogReader<D> {
             let first = u64::from(crate::segment_header::HEADER_PAGE_BYTES);
             let mut scan = HeaderScan::new(&*file, first, segment.end().0);
             while let Some(batch) = scan.next_batch().map_err(explain)? {
-                let is_inside = batch.header.next_offset() <= upper
-                    && batch.header.last_offset() >= log_start;
+                let is_inside =
+                    batch.header.next_offset() <= upper && batch.header.last_offset() >= log_start;
                 if is_inside {
                     max = max.max(Some(batch.header.max_timestamp));
                 }

@@ -82,12 +82,20 @@ impl SegmentStart {
 impl<D: Disk> Segment<D> {
     /// A segment that is open for appends. Batches below `start.end_position` are indexed when
     /// they are first asked for.
-    pub(crate) fn active(files: &Arc<OpenFiles<D>>, path: String, start: SegmentStart) -> Arc<Self> {
+    pub(crate) fn active(
+        files: &Arc<OpenFiles<D>>,
+        path: String,
+        start: SegmentStart,
+    ) -> Arc<Self> {
         Self::make(files, path, start, false)
     }
 
     /// A closed segment, durable as it is.
-    pub(crate) fn sealed(files: &Arc<OpenFiles<D>>, path: String, start: SegmentStart) -> Arc<Self> {
+    pub(crate) fn sealed(
+        files: &Arc<OpenFiles<D>>,
+        path: String,
+        start: SegmentStart,
+    ) -> Arc<Self> {
         let segment = Self::make(files, path, start, true);
         segment.note_synced(start.end_position);
         segment.note_name_synced();
@@ -222,7 +230,8 @@ impl<D: Disk> Segment<D> {
     fn indexed(&self, batch: &ScannedBatch) -> IndexedBatch {
         let relative = batch.header.base_offset.0 - self.base_offset;
         IndexedBatch {
-            relative_offset: u32::try_from(relative).expect("a segment spans less than 2^31 offsets"),
+            relative_offset: u32::try_from(relative)
+                .expect("a segment spans less than 2^31 offsets"),
             position: u32::try_from(batch.position).expect("a segment has less than 2^32 bytes"),
             len: u32::try_from(batch.header.size()).expect("a batch has less than 2^31 bytes"),
             max_timestamp: batch.header.max_timestamp.0,
@@ -396,7 +405,10 @@ impl<D: Disk> Segment<D> {
     }
 
     /// Where to begin to look for a timestamp.
-    pub(crate) fn position_for_timestamp(self: &Arc<Self>, timestamp: i64) -> Result<u64, ScanError> {
+    pub(crate) fn position_for_timestamp(
+        self: &Arc<Self>,
+        timestamp: i64,
+    ) -> Result<u64, ScanError> {
         Ok(u64::from(self.with_index(|index| index.position_for_timestamp(timestamp))?))
     }
 

@@ -207,8 +207,7 @@ impl<D: Disk> LogShard<D> {
         // The generation says which journal entries the deletion makes void.
         let path = format!("{}{DELETED_SUFFIX}-{}", log.dir(), self.context.take_generation());
         let disk = &self.context.disk;
-        let renamed =
-            disk.rename(log.dir(), &path).and_then(|()| disk.sync_dir(PARTITIONS_DIR));
+        let renamed = disk.rename(log.dir(), &path).and_then(|()| disk.sync_dir(PARTITIONS_DIR));
         if let Err(error) = renamed {
             return Err(self.failed("deletion", &error).into());
         }

@@ -12,9 +12,7 @@ use crate::checkpoint::{LogRecord, RecordedProducers};
 use crate::epochs::EpochCache;
 use crate::file::{Disk, DiskFile, OpenMode};
 use crate::journal::ReplayEntry;
-use crate::layout::{
-    PARTITIONS_DIR, parse_offset_name, partition_dir, segment_name,
-};
+use crate::layout::{PARTITIONS_DIR, parse_offset_name, partition_dir, segment_name};
 use crate::log::{
     LogParts, RolledSegment, ShardContext, create_segment_file, newest_snapshot, seal_up_to,
 };
@@ -195,7 +193,9 @@ impl<D: Disk> Recovery<'_, D> {
             Some(header) if header.tip != self.tip || header.base_offset != base_offset => {
                 Some("belongs to another partition or offset".to_owned())
             }
-            Some(header) if self.is_foreign(header) => Some("belongs to another cluster".to_owned()),
+            Some(header) if self.is_foreign(header) => {
+                Some("belongs to another cluster".to_owned())
+            }
             Some(_) => None,
         };
         match (header, problem) {
@@ -214,7 +214,8 @@ impl<D: Disk> Recovery<'_, D> {
                 needs_sync: false,
             }),
             (_, problem) => {
-                self.headless.push((base_offset, format!("{path} {}", problem.unwrap_or_default())));
+                self.headless
+                    .push((base_offset, format!("{path} {}", problem.unwrap_or_default())));
             }
         }
         Ok(())
@@ -575,7 +576,8 @@ impl<D: Disk> Recovery<'_, D> {
         let mut seal = start.seal;
         let mut number = start.number;
         loop {
-            let limit = self.live.get(number + 1).map_or(i64::MAX, |next| next.identity.base_offset);
+            let limit =
+                self.live.get(number + 1).map_or(i64::MAX, |next| next.identity.base_offset);
             seal = self.scan_segment(number, limit, seal, producers, epochs)?;
             let is_complete = limit != i64::MAX && seal.next_offset == limit;
             if is_complete {
@@ -772,7 +774,11 @@ fn extend(seal: Seal, header: &BatchHeader, end_position: u64) -> Seal {
         end_position,
         next_offset: header.next_offset().0,
         max_timestamp: seal.max_timestamp.max(header.max_timestamp.0),
-        first_timestamp: if seal.first_timestamp == i64::MIN { first } else { seal.first_timestamp },
+        first_timestamp: if seal.first_timestamp == i64::MIN {
+            first
+        } else {
+            seal.first_timestamp
+        },
         headers_crc: headers_crc_append(seal.headers_crc, &header.encode()),
     }
 }

@@ -453,7 +453,11 @@ fn seal<D: Disk>(disk: &D, rolled: &RolledSegment<D>) -> io::Result<()> {
         Err(_) => {}
     }
     let dir = crate::file::parent(&segment.path);
-    write_derived(disk, &format!("{dir}/{}", snapshot_name(rolled.seal.next_offset)), &rolled.snapshot)
+    write_derived(
+        disk,
+        &format!("{dir}/{}", snapshot_name(rolled.seal.next_offset)),
+        &rolled.snapshot,
+    )
 }
 
 fn write_derived<D: Disk>(disk: &D, path: &str, content: &[u8]) -> io::Result<()> {
