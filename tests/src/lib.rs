@@ -1,2 +1,15 @@
-//! Tests that cross crates: real processes, simulated disks, other people's clients.
+//! The harness of the tests that cross crates: real broker processes, raw connections, other
+//! people's clients, and a checker of what they saw.
+//!
+//! A library of test code: what cannot be done is a panic that says what was attempted, with the
+//! broker's last words, since no caller could do anything else.
 #![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod connection;
+pub mod history;
+pub mod peers;
+pub mod process;
+pub mod rounds;
+pub mod spawn;
+pub mod workload;
