@@ -16,7 +16,9 @@ use varve_protocol::messages::produce::{
 use varve_protocol::messages::{
     CreateTopicsRequest, FetchRequest, ListOffsetsRequest, ProduceRequest, ProduceResponse,
 };
-use varve_protocol::wire::{Message, Reader, Request, RequestHeader, ResponseHeader, encode_request};
+use varve_protocol::wire::{
+    Message, Reader, Request, RequestHeader, ResponseHeader, encode_request,
+};
 
 /// The version of Produce that the harness sends: the last but one with topic names.
 pub const PRODUCE_VERSION: i16 = 9;

@@ -113,7 +113,11 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost(id, Some(offset)) => {
-                write!(f, "partition {}: {id} was acknowledged at {offset} and is not there", id.partition)
+                write!(
+                    f,
+                    "partition {}: {id} was acknowledged at {offset} and is not there",
+                    id.partition
+                )
             }
             Self::Lost(id, None) => {
                 write!(f, "partition {}: {id} was acknowledged and is not there", id.partition)
@@ -122,19 +126,34 @@ impl fmt::Display for Violation {
                 write!(f, "partition {}: {id} is there a second time at {offset}", id.partition)
             }
             Self::OutOfOrder(id, offset) => {
-                write!(f, "partition {}: {id} at {offset} stands behind its successor", id.partition)
+                write!(
+                    f,
+                    "partition {}: {id} at {offset} stands behind its successor",
+                    id.partition
+                )
             }
             Self::Gap(id, offset) => {
                 write!(f, "partition {}: before {offset}, {id} is missing", id.partition)
             }
             Self::Phantom(id, offset) => {
-                write!(f, "partition {}: at {offset} there is {id}, which was not sent", id.partition)
+                write!(
+                    f,
+                    "partition {}: at {offset} there is {id}, which was not sent",
+                    id.partition
+                )
             }
             Self::OffsetJump(partition, offset) => {
-                write!(f, "partition {partition}: the offset {offset} does not follow the one before")
+                write!(
+                    f,
+                    "partition {partition}: the offset {offset} does not follow the one before"
+                )
             }
             Self::ReadChanged(id, offset) => {
-                write!(f, "partition {}: a consumer read {id} at {offset}, which is not there", id.partition)
+                write!(
+                    f,
+                    "partition {}: a consumer read {id} at {offset}, which is not there",
+                    id.partition
+                )
             }
             Self::Refused(id, code) => {
                 write!(f, "partition {}: {id} was refused with error {code}", id.partition)
@@ -143,7 +162,10 @@ impl fmt::Display for Violation {
                 write!(f, "partition {partition}: the committed offset is {found}, it was {least}")
             }
             Self::CommitInvented(partition, found, most) => {
-                write!(f, "partition {partition}: the committed offset is {found}, at most {most} was sent")
+                write!(
+                    f,
+                    "partition {partition}: the committed offset is {found}, at most {most} was sent"
+                )
             }
         }
     }
@@ -172,11 +194,7 @@ fn sent_counts(events: &[Event]) -> BTreeMap<(u32, i32), u64> {
 }
 
 /// The log by itself: each producer's records from 0 up, each once.
-fn check_log(
-    log: &FinalLog,
-    sent: &BTreeMap<(u32, i32), u64>,
-    violations: &mut Vec<Violation>,
-) {
+fn check_log(log: &FinalLog, sent: &BTreeMap<(u32, i32), u64>, violations: &mut Vec<Violation>) {
     for (&partition, records) in log {
         let mut next: BTreeMap<u32, u64> = BTreeMap::new();
         let mut seen: std::collections::BTreeSet<RecordId> = std::collections::BTreeSet::new();
@@ -373,7 +391,10 @@ mod tests {
     #[test]
     fn commits_that_go_back_or_come_from_nowhere_are_found() {
         let commit = |offset| {
-            [Event::CommitSent { partition: 0, offset }, Event::CommitAcked { partition: 0, offset }]
+            [
+                Event::CommitSent { partition: 0, offset },
+                Event::CommitAcked { partition: 0, offset },
+            ]
         };
         let fetched = |offset| Event::CommitFetched { partition: 0, offset };
         let [sent5, acked5] = commit(5);
@@ -381,6 +402,10 @@ mod tests {
         expect(&[sent5, acked5, fetched(-1)], &log(&[]), &[Violation::CommitWentBack(0, -1, 5)]);
         expect(&[sent5, fetched(6)], &log(&[]), &[Violation::CommitInvented(0, 6, 5)]);
         // Unacknowledged, but seen once.
-        expect(&[sent5, fetched(5), fetched(-1)], &log(&[]), &[Violation::CommitWentBack(0, -1, 5)]);
+        expect(
+            &[sent5, fetched(5), fetched(-1)],
+            &log(&[]),
+            &[Violation::CommitWentBack(0, -1, 5)],
+        );
     }
 }

@@ -1,9 +1,12 @@
 //! Rounds of produce and consume while the broker is killed with SIGKILL at random moments, and
 //! the verdict.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -11,10 +14,14 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::clock::{now, pause};
-use crate::history::{Event, Violation, check};
+use crate::connection::Connection;
+use crate::history::{Event, FinalLog, Violation, check};
 use crate::process::BrokerProcess;
 use crate::spawn;
 use crate::workload::{Consumer, Producer, Shared, read_all};
+
+/// How long reading the log at the end may fail.
+const READ_LIMIT: Duration = Duration::from_secs(20);
 
 /// What a run does.
 #[derive(Clone, Debug)]
@@ -29,12 +36,15 @@ pub struct Plan {
     pub partitions: i32,
     /// Where the broker's files lie.
     pub folder: PathBuf,
+    /// A broker that is there already, and is not killed: to see what the clients themselves get
+    /// wrong.
+    pub against: Option<SocketAddr>,
 }
 
 impl Plan {
     /// A plan with as many rounds, in this folder.
     pub fn new(rounds: u32, seed: u64, folder: &Path) -> Self {
-        Self { rounds, seed, producers: 3, partitions: 4, folder: folder.to_owned() }
+        Self { rounds, seed, producers: 3, partitions: 4, folder: folder.to_owned(), against: None }
     }
 }
 
@@ -53,46 +63,58 @@ pub struct Verdict {
     pub starts: Vec<Duration>,
 }
 
+/// The broker of a run.
+enum Victim {
+    Own(BrokerProcess),
+    Spared(SocketAddr),
+}
+
+impl Victim {
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Own(broker) => broker.address(),
+            Self::Spared(address) => *address,
+        }
+    }
+
+    fn connect(&self) -> io::Result<Connection> {
+        Connection::open(self.address())
+    }
+}
+
 /// Runs the plan; `progress` is told each round.
 ///
 /// # Panics
 /// When the broker ends by itself, hangs, or does not come up.
 pub fn run(plan: &Plan, mut progress: impl FnMut(u32)) -> Verdict {
-    let mut random = StdRng::seed_from_u64(plan.seed);
-    let mut broker = BrokerProcess::start(&plan.folder, &[]);
+    let mut victim = match plan.against {
+        None => Victim::Own(BrokerProcess::start(&plan.folder, &[])),
+        Some(address) => Victim::Spared(address),
+    };
     let shared = Arc::new(Shared {
-        address: broker.address(),
-        topic: "crash-rounds".to_owned(),
+        address: victim.address(),
+        topic: format!("crash-rounds-{}", plan.seed),
         partitions: plan.partitions,
-        group: "crash-rounds".to_owned(),
+        group: format!("crash-rounds-{}", plan.seed),
         events: Mutex::new(Vec::new()),
         is_over: AtomicBool::new(false),
     });
     // Segments as small as Kafka allows, so that they roll.
     let configs = [("segment.bytes", "1048576"), ("retention.ms", "-1")];
-    broker
+    victim
         .connect()
-        .create_topic(&shared.topic, plan.partitions, &configs)
+        .and_then(|mut admin| admin.create_topic(&shared.topic, plan.partitions, &configs))
         .expect("the topic is created");
-    let mut clients = Vec::new();
-    for number in 0..plan.producers {
-        let producer = Producer::new(shared.clone(), number, plan.seed);
-        clients.push(spawn::thread(format!("producer {number}"), move || producer.run()));
-    }
-    let consumer = Consumer::new(shared.clone(), plan.seed);
-    clients.push(spawn::thread("consumer", move || consumer.run()));
-
-    let mut starts = vec![broker.started_in()];
+    let clients = start_clients(plan, &shared);
+    let mut starts = Vec::new();
+    let mut random = StdRng::seed_from_u64(plan.seed);
     for round in 0..plan.rounds {
         pause(Duration::from_millis(random.random_range(5..400)));
-        broker.kill();
-        // Now and then once more while it recovers.
-        while random.random_bool(0.15) {
-            broker.restart_and_kill(Duration::from_millis(random.random_range(0..60)));
+        if let Victim::Own(broker) = &mut victim {
+            strike(broker, &mut random);
+            starts.push(broker.started_in());
         }
-        broker.restart();
-        starts.push(broker.started_in());
-        if clients.iter().any(std::thread::JoinHandle::is_finished) {
+        if clients.iter().any(JoinHandle::is_finished) {
             break;
         }
         progress(round + 1);
@@ -103,25 +125,54 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u32)) -> Verdict {
             std::panic::resume_unwind(panic);
         }
     }
-    broker.assert_running();
-    let mut log = read_all(&mut broker.connect(), &shared).expect("the log can be read");
+    let log = read_patiently(&victim, &shared);
     let mut violations = check(&shared.events.lock(), &log);
-    // An orderly end must lose nothing either.
-    let status = broker.terminate();
-    assert!(status.success(), "the broker ended with {status} after SIGTERM");
-    broker.restart();
-    let begun = now();
-    let again = loop {
-        match read_all(&mut broker.connect(), &shared) {
-            Ok(again) => break again,
-            Err(error) => assert!(now() - begun < Duration::from_secs(20), "{error}"),
+    if let Victim::Own(broker) = &mut victim {
+        // An orderly end must lose nothing either.
+        broker.assert_running();
+        let status = broker.terminate();
+        assert!(status.success(), "the broker ended with {status} after SIGTERM");
+        broker.restart();
+        starts.push(broker.started_in());
+        let again = read_patiently(&victim, &shared);
+        if again != log {
+            violations.extend(check(&shared.events.lock(), &again));
         }
-    };
-    if again != log {
-        log = again;
-        violations.extend(check(&shared.events.lock(), &log));
     }
     verdict(&shared.events.lock(), violations, starts)
+}
+
+fn start_clients(plan: &Plan, shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
+    let mut clients = Vec::new();
+    for number in 0..plan.producers {
+        let producer = Producer::new(shared.clone(), number, plan.seed);
+        clients.push(spawn::thread(format!("producer {number}"), move || producer.run()));
+    }
+    let consumer = Consumer::new(shared.clone(), plan.seed);
+    clients.push(spawn::thread("consumer", move || consumer.run()));
+    clients
+}
+
+/// Kills the broker and starts it again; now and then it is killed once more while it recovers.
+fn strike(broker: &mut BrokerProcess, random: &mut StdRng) {
+    broker.kill();
+    while random.random_bool(0.15) {
+        broker.restart_and_kill(Duration::from_millis(random.random_range(0..60)));
+    }
+    broker.restart();
+}
+
+fn read_patiently(victim: &Victim, shared: &Shared) -> FinalLog {
+    let mut last_error = String::new();
+    let begun = now();
+    loop {
+        assert!(now() - begun < READ_LIMIT, "the log cannot be read: {last_error}");
+        match victim.connect().and_then(|mut connection| read_all(&mut connection, shared)) {
+            Ok(log) => return log,
+            Err(error) => last_error = error.to_string(),
+        }
+        pause(Duration::from_millis(20));
+    }
 }
 
 fn verdict(events: &[Event], violations: Vec<Violation>, starts: Vec<Duration>) -> Verdict {

@@ -2,7 +2,7 @@
 //! and a consumer that commits. They speak the wire themselves, so that what is tested is the
 //! broker alone, and every retry is in plain sight.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,11 +19,10 @@ use varve_protocol::messages::offset_commit::{
 };
 use varve_protocol::messages::offset_fetch::OffsetFetchRequestTopic;
 use varve_protocol::messages::{
-    FetchRequest, InitProducerIdRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest,
+    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, OffsetCommitRequest,
+    OffsetFetchRequest, ProduceRequest,
 };
-use varve_protocol::records::{
-    BatchBuilder, Batches, Compression, DecompressLimits, NewRecord,
-};
+use varve_protocol::records::{BatchBuilder, Batches, Compression, DecompressLimits, NewRecord};
 use varve_protocol::vocabulary::{ProducerEpoch, ProducerId, TimestampMs};
 
 use crate::clock::{now, pause};
@@ -84,6 +83,8 @@ pub struct Producer {
     identity: Option<(ProducerId, ProducerEpoch)>,
     next_number: BTreeMap<i32, u64>,
     pending: BTreeMap<i32, VecDeque<Pending>>,
+    /// Partitions in which a batch was acknowledged.
+    is_known: BTreeSet<i32>,
 }
 
 impl Producer {
@@ -96,6 +97,7 @@ impl Producer {
             identity: None,
             next_number: BTreeMap::new(),
             pending: BTreeMap::new(),
+            is_known: BTreeSet::new(),
         }
     }
 
@@ -139,7 +141,8 @@ impl Producer {
         loop {
             while !self.shared.is_over() && flight.len() < IN_FLIGHT_MAX {
                 let partition = self.random.random_range(0..self.shared.partitions);
-                if self.pending.entry(partition).or_default().len() == IN_FLIGHT_PER_PARTITION_MAX {
+                if self.pending.entry(partition).or_default().len() >= self.in_flight_max(partition)
+                {
                     break;
                 }
                 let bytes = self.make_batch(partition);
@@ -150,10 +153,17 @@ impl Producer {
                 }
             }
             let Some((partition, id)) = flight.pop_front() else { return Ok(()) };
-            let answer = only_partition(connection.receive::<ProduceRequest>(PRODUCE_VERSION, id)?)?;
+            let answer =
+                only_partition(connection.receive::<ProduceRequest>(PRODUCE_VERSION, id)?)?;
             self.on_answer(partition, answer.error_code, answer.base_offset)?;
             *last_progress = now();
         }
+    }
+
+    /// A broker that knows nothing of a producer takes any first sequence (so does Kafka), so
+    /// nothing may overtake the first batch.
+    fn in_flight_max(&self, partition: i32) -> usize {
+        if self.is_known.contains(&partition) { IN_FLIGHT_PER_PARTITION_MAX } else { 1 }
     }
 
     fn identify(&mut self, connection: &mut Connection) -> io::Result<()> {
@@ -229,6 +239,7 @@ impl Producer {
             }
         }
         queue.pop_front();
+        self.is_known.insert(partition);
         Ok(())
     }
 }
@@ -294,6 +305,14 @@ impl Consumer {
     }
 
     fn committed(&mut self, connection: &mut Connection) -> io::Result<Vec<(i32, i64)>> {
+        // There is one broker, which is the coordinator; but asking for it is what makes the
+        // topic of the offsets.
+        let request =
+            FindCoordinatorRequest { key: self.shared.group.clone(), ..Default::default() };
+        let response = connection.call(1, &request)?;
+        if response.error_code != 0 {
+            return Err(retry_later("find coordinator", response.error_code));
+        }
         let request = OffsetFetchRequest {
             group_id: self.shared.group.clone(),
             topics: Some(vec![OffsetFetchRequestTopic {
@@ -358,7 +377,11 @@ impl Consumer {
             .collect();
         let request = OffsetCommitRequest {
             group_id: self.shared.group.clone(),
-            topics: vec![OffsetCommitRequestTopic { name: self.shared.topic.clone(), partitions }],
+            topics: vec![OffsetCommitRequestTopic {
+                name: self.shared.topic.clone(),
+                partitions,
+                ..OffsetCommitRequestTopic::default()
+            }],
             ..OffsetCommitRequest::default()
         };
         for &(partition, offset) in positions {

@@ -1,5 +1,6 @@
 //! `crash-rounds [--rounds 200] [--seed N] [--folder DIR]`: kills a broker again and again under
-//! load, and says whether anything acknowledged was lost, twice, or out of order.
+//! load, and says whether anything acknowledged was lost, twice, or out of order. With
+//! `--against HOST:PORT` the same clients run against a broker that is there and is not killed.
 //!
 //! Exit codes: 0 all right, 1 violations, 2 wrong arguments, 101 the broker hung or died.
 #![forbid(unsafe_code)]
@@ -10,10 +11,13 @@ use std::process::ExitCode;
 use varve_tests::clock::now;
 use varve_tests::rounds::{Plan, run};
 
+const USAGE: &str = "crash-rounds [--rounds 200] [--seed N] [--folder DIR] [--against HOST:PORT]";
+
 fn main() -> ExitCode {
     let mut rounds = 200;
     let mut seed = None;
     let mut folder = None;
+    let mut against = None;
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let value = arguments.next().unwrap_or_default();
@@ -24,10 +28,11 @@ fn main() -> ExitCode {
                 folder = Some(PathBuf::from(&value));
                 !value.is_empty()
             }
+            "--against" => value.parse().map(|value| against = Some(value)).is_ok(),
             _ => false,
         };
         if !is_right {
-            eprintln!("crash-rounds [--rounds 200] [--seed N] [--folder DIR], not {name} {value}");
+            eprintln!("{USAGE}, not {name} {value}");
             return ExitCode::from(2);
         }
     }
@@ -35,12 +40,16 @@ fn main() -> ExitCode {
     // Kept only on request or after a violation, so it is not removed by itself.
     let temporary = folder.is_none();
     let folder = folder.unwrap_or_else(|| {
-        tempfile::Builder::new().prefix("varve-rounds-").tempdir().expect("a temporary folder").keep()
+        tempfile::Builder::new()
+            .prefix("varve-rounds-")
+            .tempdir()
+            .expect("a temporary folder")
+            .keep()
     });
     println!("{rounds} rounds; again with: crash-rounds --rounds {rounds} --seed {seed}");
     println!("the broker's folder is {}", folder.display());
     let begun = now();
-    let verdict = run(&Plan::new(rounds, seed, &folder), |round| {
+    let verdict = run(&Plan { against, ..Plan::new(rounds, seed, &folder) }, |round| {
         if round % 20 == 0 {
             println!("{round} kills, {:.0} s", (now() - begun).as_secs_f64());
         }
@@ -48,15 +57,16 @@ fn main() -> ExitCode {
     let mut starts = verdict.starts.clone();
     starts.sort();
     println!(
-        "{} records acknowledged, {} read, {} offsets committed; restart p50 {:?}, max {:?}",
-        verdict.acknowledged,
-        verdict.read,
-        verdict.commits,
-        starts[starts.len() / 2],
-        starts[starts.len() - 1],
+        "{} records acknowledged, {} read, {} offsets committed",
+        verdict.acknowledged, verdict.read, verdict.commits,
     );
+    if let (Some(median), Some(longest)) = (starts.get(starts.len() / 2), starts.last()) {
+        println!("from start to serving: p50 {median:?}, max {longest:?}");
+    }
     if verdict.violations.is_empty() {
-        println!("nothing lost, nothing twice, nothing out of order, no committed offset went back");
+        println!(
+            "nothing lost, nothing twice, nothing out of order, no committed offset went back"
+        );
         if temporary {
             let _ = std::fs::remove_dir_all(&folder);
         }

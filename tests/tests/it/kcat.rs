@@ -47,7 +47,8 @@ fn headers_offsets_and_metadata() {
         run_ok(&mut produce, value.as_bytes(), LIMIT);
     }
     let format = "%p %o %s %h\n";
-    let mut consume = command(&["-C", "-t", "named", "-p", "1", "-o", "1", "-e", "-q", "-f", format]);
+    let mut consume =
+        command(&["-C", "-t", "named", "-p", "1", "-o", "1", "-e", "-q", "-f", format]);
     assert_eq!(run_ok(&mut consume, b"", LIMIT), "1 1 two h=1,h=2\n1 2 three h=1,h=2\n");
     // The last one, by an offset that counts from the end.
     let mut consume = command(&["-C", "-t", "named", "-p", "1", "-o", "-1", "-e", "-q"]);
