@@ -4,6 +4,7 @@ use crate::admin::Admin;
 use crate::config::{ClientConfig, ConfigError};
 use crate::error::ConnectError;
 use crate::net::Cluster;
+use crate::producer::ProducerBuilder;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,11 @@ impl Client {
     /// [`ConnectError`] if the configuration is not valid, or no broker answers.
     pub async fn with_config(config: ClientConfig) -> Result<Self, ConnectError> {
         Ok(Client { cluster: Cluster::connect(config).await? })
+    }
+
+    /// A producer, ready after `build().await`.
+    pub fn producer(&self) -> ProducerBuilder {
+        ProducerBuilder::new(self.clone())
     }
 
     /// Administrative calls.

@@ -8,6 +8,7 @@ mod config;
 mod consumer;
 mod error;
 mod net;
+mod producer;
 mod record;
 mod spawn;
 
@@ -27,6 +28,7 @@ pub use error::{
     AdminError, CommitError, ConnectError, ConsumeError, ErrorContext, FenceReason, ProduceError,
     RequestError, TryEnqueueError,
 };
+pub use producer::{Delivery, Producer, ProducerBuilder, ProducerStats, Reservation};
 pub use record::{ConsumerRecord, ProducerRecord, RecordMetadata, Topic, TopicPartition};
 pub use varve_protocol::ErrorCode;
 pub use varve_protocol::records::{Compression, Header, TimestampType};

@@ -3,8 +3,12 @@
 
 mod live {
     mod admin;
+    mod produce;
 
     use varve_client::Client;
+
+    /// How long anything may take.
+    pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
     /// The broker under test, or `None` after saying so.
     pub(crate) async fn client(test: &str) -> Option<Client> {

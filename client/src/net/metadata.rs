@@ -244,6 +244,26 @@ fn in_order(mut partitions: Vec<MetadataResponsePartition>) -> Vec<MetadataRespo
     partitions
 }
 
+/// A topic with these leaders, for the tests of cores.
+#[cfg(test)]
+pub(crate) fn test_topic(name: &str, leaders: &[Option<i32>]) -> TopicMetadata {
+    let partition = |leader: &Option<i32>| PartitionMetadata {
+        leader: *leader,
+        leader_epoch: 0,
+        replicas: Vec::new(),
+    };
+    TopicMetadata {
+        name: name.into(),
+        id: TopicId::ZERO,
+        is_internal: false,
+        error: None,
+        partitions: leaders.iter().map(partition).collect(),
+        asked_at: crate::clock::now(),
+        generation: 0,
+        is_stale: false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,4 +12,6 @@ mod metadata;
 pub(crate) use backoff::{Backoff, Jitter};
 pub(crate) use cluster::{Cluster, Lane, Target};
 pub(crate) use connection::{Connection, PendingResponse};
+#[cfg(test)]
+pub(crate) use metadata::test_topic;
 pub(crate) use metadata::{LeaderHint, MetadataCache, TopicMetadata};

@@ -1,13 +1,10 @@
 //! Administrative calls, each answered by a real broker.
 
-use super::{client, unique};
-use std::time::Duration;
+use super::{PATIENCE, client, unique};
 use varve_client::{
     Admin, ConfigChange, ConfigResource, ErrorCode, IsolationLevel, NewPartitions, NewTopic,
     OffsetSpec, TopicDescription, TopicPartition,
 };
-
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The topic once the broker asked has heard of it with so many partitions: Kafka's brokers follow the controller.
 async fn described(admin: &Admin, name: &str, partitions: usize) -> TopicDescription {
