@@ -12,7 +12,7 @@
 //!   ──────────► Loading ─────► Active ──► on_resigned ──► Resigned ──► on_elected …
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -410,11 +410,16 @@ impl Coordinator {
     /// Writes a group's end.
     fn bury(&mut self, now: Now, id: &GroupId, token: Option<Token>) {
         let Some(group) = self.groups.get_mut(id) else { return };
-        let mut records: Vec<CoordinatorRecord> = group
-            .offsets
-            .iter()
-            .map(|(topic, partition, _)| tombstone(id, topic, partition))
-            .collect();
+        let stored = group.offsets.iter().map(|(topic, partition, _)| (topic, partition));
+        // Commits under way come before the tombstones in the log.
+        let under_way = self.out.appends.values().filter_map(|pending| match pending {
+            Pending::Commit { group, offsets, .. } if group == id => Some(offsets),
+            _ => None,
+        });
+        let under_way = under_way.flatten().map(|(topic, partition, _)| (topic.as_str(), *partition));
+        let doomed: BTreeSet<(&str, i32)> = stored.chain(under_way).collect();
+        let mut records: Vec<CoordinatorRecord> =
+            doomed.into_iter().map(|(topic, partition)| tombstone(id, topic, partition)).collect();
         records.push(CoordinatorRecord::GroupMetadata { group: id.to_string(), value: None });
         // The moment since when it is empty stays, in case that the append fails.
         group.state = State::Dead;
@@ -505,10 +510,11 @@ impl Coordinator {
                 let error = result.map_or_else(commit_error, |()| ErrorCode::None);
                 step.answer(token, Answer::Commit(error));
             }
-            Pending::Reserve { group, generation } => {
-                if let Some(group) = self.groups.get_mut(&group) {
+            Pending::Reserve { group: id, generation } => {
+                if let Some(group) = self.groups.get_mut(&id) {
                     group.on_reserved(&mut step, generation, result);
                 }
+                self.drop_if_unused(&id);
             }
             Pending::Assignment { group, generation, assignments } => {
                 if let Some(group) = self.groups.get_mut(&group) {
@@ -656,7 +662,7 @@ fn tombstone(group: &GroupId, topic: &str, partition: i32) -> CoordinatorRecord 
 /// Of equal names the first stays; metadata is copied out of the request's frame, which would
 /// otherwise live as long as the member.
 fn own_protocols(protocols: &mut Vec<Protocol>) {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     protocols.retain(|protocol| seen.insert(protocol.name.clone()));
     for protocol in protocols {
         protocol.metadata = Bytes::copy_from_slice(&protocol.metadata);

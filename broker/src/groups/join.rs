@@ -201,7 +201,7 @@ impl Group {
         step.event(event);
         if is_initial {
             self.arm_join(step, delay_ms);
-        } else if was_empty || self.all_joined() {
+        } else if was_empty || self.members.is_empty() || self.all_joined() {
             self.complete_join(step);
         } else {
             self.arm_join(step, self.rebalance_timeout_ms());

@@ -59,8 +59,10 @@ impl Group {
             .map(|member| {
                 let result = self.leave_one(step, member);
                 if result == ErrorCode::None && reason.is_none() {
-                    let why = member.reason.as_deref().unwrap_or("not said why");
-                    reason = Some(format!("member {} leaves ({why})", member.member_id));
+                    let why = member.reason.as_deref().unwrap_or("no reason given");
+                    let instance = member.instance_id.as_deref().unwrap_or_default();
+                    let name = [member.member_id.as_str(), instance].join(" ");
+                    reason = Some(format!("member {} leaves ({why})", name.trim()));
                 }
                 result
             })

@@ -1,1 +1,5 @@
-//! Tests of the core.
+//! The core under test: message traces of scripts, and random interleavings.
+
+mod random;
+mod script;
+mod traces;
