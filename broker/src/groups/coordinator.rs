@@ -416,7 +416,8 @@ impl Coordinator {
             Pending::Commit { group, offsets, .. } if group == id => Some(offsets),
             _ => None,
         });
-        let under_way = under_way.flatten().map(|(topic, partition, _)| (topic.as_str(), *partition));
+        let under_way =
+            under_way.flatten().map(|(topic, partition, _)| (topic.as_str(), *partition));
         let doomed: BTreeSet<(&str, i32)> = stored.chain(under_way).collect();
         let mut records: Vec<CoordinatorRecord> =
             doomed.into_iter().map(|(topic, partition)| tombstone(id, topic, partition)).collect();

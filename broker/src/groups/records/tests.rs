@@ -73,7 +73,8 @@ fn a_group_in_the_version_that_is_written() {
     let key = b"\0\x02\0\x01g";
     let head = b"\0\x03\0\x08consumer\0\0\0\x02\0\x05range\0\x01a\0\0\0\0\0\0\x03\xe8";
     check(&group(vec![]), key, Some(&[&head[..], b"\0\0\0\0"].concat()));
-    let tail = b"\0\0\0\x01\0\x01a\xff\xff\0\x01c\0\x02/h\0\0\0\x05\0\0\0\x06\0\0\0\x03sub\0\0\0\x02as";
+    let tail =
+        b"\0\0\0\x01\0\x01a\xff\xff\0\x01c\0\x02/h\0\0\0\x05\0\0\0\x06\0\0\0\x03sub\0\0\0\x02as";
     check(&group(vec![member]), key, Some(&[&head[..], tail].concat()));
 }
 

@@ -111,10 +111,7 @@ impl Script {
     }
 
     fn now(&self) -> Now {
-        Now {
-            monotonic: Millis(self.now_ms),
-            wall: TimestampMs(self.now_ms + WALL_OFFSET_MS),
-        }
+        Now { monotonic: Millis(self.now_ms), wall: TimestampMs(self.now_ms + WALL_OFFSET_MS) }
     }
 
     fn token(&mut self) -> Token {
@@ -480,7 +477,10 @@ fn topic_id(topic: &str) -> TopicId {
 fn protocol(text: &str, protocol_type: &str) -> Protocol {
     let (name, topics) = text.split_once(':').unwrap_or((text, ""));
     if protocol_type != "consumer" {
-        return Protocol { name: name.to_owned(), metadata: Bytes::copy_from_slice(topics.as_bytes()) };
+        return Protocol {
+            name: name.to_owned(),
+            metadata: Bytes::copy_from_slice(topics.as_bytes()),
+        };
     }
     let topics: Vec<&str> = topics.split('+').filter(|topic| !topic.is_empty()).collect();
     let mut metadata = vec![0, 1];
