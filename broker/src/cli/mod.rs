@@ -15,7 +15,9 @@ mod group;
 mod offsets;
 mod output;
 mod positions;
+mod produce;
 mod profile;
+mod spawn;
 mod topic;
 
 use std::ffi::OsString;
@@ -57,6 +59,8 @@ enum Command {
     /// Create, list, describe, configure and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
+    /// Produce records from standard input or a file
+    Produce(produce::ProduceArgs),
     /// List, describe, move and delete consumer groups
     #[command(subcommand)]
     Group(group::GroupCommand),
@@ -86,6 +90,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Broker(arguments) => broker::run(&arguments),
         Command::Dev(arguments) => dev::run(&arguments),
         Command::Topic(command) => block_on(topic::run(&cli.connection, &command)),
+        Command::Produce(arguments) => block_on(produce::run(&cli.connection, &arguments)),
         Command::Group(command) => block_on(group::run(&cli.connection, &command)),
         Command::Cluster(command) => block_on(cluster::run(&cli.connection, &command)),
         Command::Version(arguments) => version(&arguments),

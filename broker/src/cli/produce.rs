@@ -61,16 +61,17 @@ pub(crate) struct ProduceArgs {
     /// Reads this file instead of standard input
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    #[command(flatten)]
-    connection: ConnectionArgs,
 }
 
 /// Runs the command.
-pub(crate) async fn run(arguments: &ProduceArgs) -> Result<(), CliError> {
+pub(crate) async fn run(
+    connection: &ConnectionArgs,
+    arguments: &ProduceArgs,
+) -> Result<(), CliError> {
     let plan = Plan::of(arguments)?;
-    let client = arguments.connection.connect().await?;
+    let client = connection.connect().await?;
     let mut builder = client.producer();
-    for (key, value) in arguments.connection.further_properties()? {
+    for (key, value) in connection.further_properties()? {
         builder = builder.property(&key, &value);
     }
     if let Some(codec) = &arguments.compression {
@@ -127,8 +128,9 @@ pub(crate) async fn run(arguments: &ProduceArgs) -> Result<(), CliError> {
     acknowledged.outcome()?;
     closed.map_err(|error| CliError::failed(error.to_string()))?;
     match input_error {
-        Some(message) => Err(CliError::failed(message)
-            .help(format!("{sent} records before it were produced"))),
+        Some(message) => {
+            Err(CliError::failed(message).help(format!("{sent} records before it were produced")))
+        }
         None => Ok(()),
     }
 }

@@ -35,6 +35,8 @@ pub(crate) enum TopicCommand {
     Delete(DeleteArgs),
     /// Delete the oldest records of a topic, up to an offset or a point in time
     TrimPrefix(TrimPrefixArgs),
+    /// Produce records (the same as varve produce)
+    Produce(super::produce::ProduceArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -188,6 +190,7 @@ pub(crate) async fn run(
         TopicCommand::AddPartitions(arguments) => add_partitions(connection, arguments).await,
         TopicCommand::Delete(arguments) => delete(connection, arguments).await,
         TopicCommand::TrimPrefix(arguments) => trim_prefix(connection, arguments).await,
+        TopicCommand::Produce(arguments) => super::produce::run(connection, arguments).await,
     }
 }
 
