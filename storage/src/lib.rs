@@ -14,6 +14,8 @@ mod checkpoint;
 mod commit;
 mod compaction;
 pub mod config;
+mod data_dir;
+mod entry_log;
 mod epochs;
 mod fields;
 mod file;
@@ -40,6 +42,10 @@ use varve_protocol::vocabulary::TopicIdPartition;
 
 pub use commit::{CommitDone, CommitJob};
 pub use config::{CleanupPolicy, LogConfig, ShardId, ShardOptions, TimestampType};
+pub use data_dir::{DataDir, DataDirError, FORMAT_VERSION, inspect};
+pub use entry_log::{
+    ENTRY_BYTES_MAX, Entry, EntryLog, EntryLogError, EntrySnapshot, RecoveredEntries,
+};
 pub use epochs::EpochStart;
 pub use file::{DirEntry, DirectoryFailed, Disk, DiskFile, FailureLatch, OpenMode, SECTOR_BYTES};
 pub use log::{AppendError, AppendOrigin, Appended, Log, TruncateError};
