@@ -26,7 +26,9 @@ pub struct DataDir {
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// Another process uses it.
-    #[error("{path} is in use by another process; stop that one first, or choose another directory")]
+    #[error(
+        "{path} is in use by another process; stop that one first, or choose another directory"
+    )]
     Locked {
         /// The directory.
         path: PathBuf,

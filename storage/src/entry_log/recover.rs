@@ -64,10 +64,7 @@ pub(super) fn open<D: Disk>(
     Ok(opened)
 }
 
-fn begin<D: Disk>(
-    disk: D,
-    dir: &str,
-) -> Result<(EntryLog<D>, RecoveredEntries), EntryLogError> {
+fn begin<D: Disk>(disk: D, dir: &str) -> Result<(EntryLog<D>, RecoveredEntries), EntryLogError> {
     let context = Context { path: dir, dir };
     let log = create(&disk, dir, 1, (0, 0)).map_err(|error| context.io(error))?;
     let placed = log
@@ -135,10 +132,7 @@ fn check_header(
         return Err(damaged());
     }
     let mut reader = FieldReader::new(&content[8 + 4 + 8..]);
-    let snapshot = (
-        reader.u64().map_err(|_| damaged())?,
-        reader.u64().map_err(|_| damaged())?,
-    );
+    let snapshot = (reader.u64().map_err(|_| damaged())?, reader.u64().map_err(|_| damaged())?);
     let expected = file_header(number, snapshot);
     if content[..expected.len()] != expected {
         return Err(damaged());

@@ -124,10 +124,7 @@ fn refuses_damage_anywhere() {
     for position in 0..40 {
         let damaged = disk.after_kill();
         damaged.flip_bit(&snapshot_path("metadata", 2), position, 1);
-        assert!(matches!(
-            EntryLog::open(damaged, "metadata"),
-            Err(EntryLogError::Corrupt { .. })
-        ));
+        assert!(matches!(EntryLog::open(damaged, "metadata"), Err(EntryLogError::Corrupt { .. })));
     }
 }
 
