@@ -93,9 +93,9 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u32)) -> Verdict {
     };
     let shared = Arc::new(Shared {
         address: victim.address(),
-        topic: format!("crash-rounds-{}", plan.seed),
+        topic: format!("crash-rounds-{}-{}", plan.seed, std::process::id()),
         partitions: plan.partitions,
-        group: format!("crash-rounds-{}", plan.seed),
+        group: format!("crash-rounds-{}-{}", plan.seed, std::process::id()),
         events: Mutex::new(Vec::new()),
         is_over: AtomicBool::new(false),
     });
