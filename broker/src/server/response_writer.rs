@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use varve_protocol::wire::{EncodedFrame, FramePiece, RecordSource};
+use varve_storage::{FileSlice, RealDisk};
 
 use crate::metrics::Counter;
 
@@ -49,8 +50,7 @@ pub(super) async fn write(
 }
 
 fn file_range(source: &dyn RecordSource) -> Option<(&File, u64, usize)> {
-    let _ = source;
-    None
+    source.as_any().downcast_ref::<FileSlice<RealDisk>>()?.file_range()
 }
 
 async fn write_gathered(
