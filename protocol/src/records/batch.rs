@@ -74,7 +74,12 @@ impl RecordBatch {
     /// [`BatchError::UnknownCompression`] and [`BatchError::Decompress`].
     pub fn records(&self, limits: &DecompressLimits) -> Result<Records, BatchError> {
         let compression = self.compression()?;
-        let records = decompress(compression, &self.records_bytes(), limits)?;
+        let packed = self.records_bytes();
+        // A batch that compaction has emptied has no compressed stream either.
+        let records = match self.header.record_count {
+            0 if packed.is_empty() => packed,
+            _ => decompress(compression, &packed, limits)?,
+        };
         Ok(Records { records, position: 0, index: 0, count: self.header.record_count })
     }
 

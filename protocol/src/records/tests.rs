@@ -146,6 +146,21 @@ fn compacted_batches_are_for_followers_only() {
     assert_eq!(valid.header.last_offset(), Offset(4));
 }
 
+/// Validation took a batch without records whose codec flag was still set, and walking over it
+/// then failed in the codec: there is no stream to decompress.
+#[test]
+fn an_emptied_batch_may_keep_its_codec() {
+    let header = RecordBatch::parse(&sample(Compression::Gzip, 1)).unwrap().header().clone();
+    let batch_length = (HEADER_BYTES - LOG_OVERHEAD_BYTES) as i32;
+    let emptied = BatchHeader { batch_length, record_count: 0, ..header };
+    let mut bytes = emptied.encode().to_vec();
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    let limits = ValidationLimits { origin: BatchOrigin::Leader, ..ValidationLimits::default() };
+    let valid = validate_batch(bytes.into(), &limits).unwrap();
+    assert_eq!(valid.batch().records(&limits.decompress).unwrap().count(), 0);
+}
+
 #[test]
 fn a_row_of_batches_ends_where_the_last_is_cut() {
     let one = sample(Compression::None, 3);
