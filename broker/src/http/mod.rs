@@ -3,6 +3,7 @@
 //! It runs on a thread and a runtime of its own, so that it answers truthfully while the runtime
 //! that serves Kafka's protocol does not turn over. It reads, and never changes anything.
 
+mod gauges;
 mod health;
 
 #[cfg(test)]
@@ -18,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
 
+pub use gauges::{CommittedGauge, Gauges, GroupGauges, PartitionGauges, write_disk};
 pub use health::{Check, Health};
 
 use crate::metrics::{Exposition, Metrics};

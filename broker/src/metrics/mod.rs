@@ -365,6 +365,6 @@ fn float(value: u64) -> f64 {
     value as f64
 }
 
-fn seconds(milliseconds: u64) -> f64 {
+pub(crate) fn seconds(milliseconds: u64) -> f64 {
     float(milliseconds) / 1_000.0
 }
