@@ -79,6 +79,9 @@ pub enum ChangeError {
     /// The metadata log failed and takes no more changes until the broker is restarted.
     #[error("the metadata log failed, the broker must be restarted: {0}")]
     StoreFailed(String),
+    /// There is no room for the change, and nothing has changed.
+    #[error("the disk is full, the metadata cannot be changed; free some space and try again")]
+    DiskFull,
     /// The broker is shutting down.
     #[error("the broker is shutting down")]
     ShuttingDown,
@@ -92,7 +95,7 @@ impl ChangeError {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::StoreFailed(_) => ErrorCode::KafkaStorageError,
+            Self::StoreFailed(_) | Self::DiskFull => ErrorCode::KafkaStorageError,
             Self::ShuttingDown => ErrorCode::CoordinatorNotAvailable,
             Self::ProducerIdsExhausted => ErrorCode::UnknownServerError,
         }

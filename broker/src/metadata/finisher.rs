@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use varve_protocol::vocabulary::{BrokerId, TopicId, TopicIdPartition};
-use varve_storage::config::LogConfig;
+use varve_storage::LogConfig;
 
 use super::change::{Applied, CreatedTopic};
 use super::delta::Delta;

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use varve_protocol::vocabulary::{LeaderEpoch, TopicIdPartition};
-use varve_storage::config::LogConfig;
+use varve_storage::LogConfig;
 
 /// A future that the host answers with.
 pub type HostFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

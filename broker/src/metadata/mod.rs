@@ -47,6 +47,7 @@ pub use start::{
     KAFKA_LISTENER, MetadataOptions, OpenedMetadata, ReconcileError, Reconciled, StartedMetadata,
     reconcile,
 };
+pub use store::{AppendError, METADATA_DIRECTORY, MetadataStore, OpenError};
 pub use topic_image::{PartitionImage, TopicImage};
 pub use topic_name::{
     CONSUMER_OFFSETS, InvalidTopicName, TRANSACTION_STATE, check_topic_name, is_internal_topic,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use varve_protocol::vocabulary::{BrokerId, TopicIdPartition};
+use varve_storage::Disk;
 
 use super::broker_image::Endpoint;
 use super::finisher::{MetadataFinisher, hosted_logs, hosted_partitions};
@@ -18,7 +19,7 @@ use super::host::{HostError, PartitionHost};
 use super::image::MetadataImage;
 use super::plan::{BrokerRegistration, MetadataLimits, PlanSettings, plan_register_broker};
 use super::record::MetadataRecord;
-use super::store::{AppendError, RecordLog};
+use super::store::{AppendError, MetadataStore, OpenError, RecordLog};
 use super::writer::{IdSource, MetadataWriter, WriterCore};
 use crate::config::BrokerConfig;
 use crate::topic_config::StaticConfig;
@@ -86,6 +87,15 @@ impl MetadataOptions {
 }
 
 impl OpenedMetadata {
+    /// Opens the metadata of a data directory. Blocks for the disk.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the log is damaged, or was written by a version that knows more.
+    pub fn open<D: Disk>(disk: D) -> Result<Self, OpenError> {
+        let (log, image) = MetadataStore::open(disk)?;
+        Ok(Self::new(Box::new(log), image))
+    }
+
     /// Takes a log and what it held.
     #[must_use]
     pub fn new(log: Box<dyn RecordLog>, image: MetadataImage) -> Self {

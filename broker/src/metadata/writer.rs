@@ -21,7 +21,7 @@ use super::plan::{
     plan_producer_ids,
 };
 use super::record::MetadataRecord;
-use super::store::RecordLog;
+use super::store::{AppendError, RecordLog};
 
 /// Changes that are made durable together.
 const BATCH_CHANGES_MAX: usize = 256;
@@ -114,19 +114,32 @@ impl WriterCore {
             return Some(Batch { image: self.image.clone(), delta, answers });
         }
         if let Err(error) = self.log.append(&entries) {
-            let failure = ChangeError::StoreFailed(error.to_string());
-            tracing::error!(%error, "the metadata log failed; no metadata changes until a restart");
+            let failure = self.failed(&error);
             answer_all(answers.into_iter().map(|(answer, _)| answer), &failure);
-            self.failure = Some(failure);
             return None;
         }
         self.image = Arc::new(image);
         if let Err(error) = self.log.snapshot_if_due(&self.image) {
             // What was appended is durable and stands; only later changes are refused.
-            tracing::error!(%error, "the metadata log failed; no metadata changes until a restart");
-            self.failure = Some(ChangeError::StoreFailed(error.to_string()));
+            self.failed(&error);
         }
         Some(Batch { image: self.image.clone(), delta, answers })
+    }
+
+    /// What to answer; after a failure of the disk, from now on.
+    fn failed(&mut self, error: &AppendError) -> ChangeError {
+        match error {
+            AppendError::Full => {
+                tracing::warn!("the disk is full; a metadata change was refused");
+                ChangeError::DiskFull
+            }
+            AppendError::Failed(reason) => {
+                tracing::error!(%reason, "the metadata log failed; no changes until a restart");
+                let failure = ChangeError::StoreFailed(reason.clone());
+                self.failure = Some(failure.clone());
+                failure
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! From a topic's configuration values to its logs' settings.
 
-use varve_storage::config::{CleanupPolicy, LogConfig, TimestampType};
+use varve_storage::{CleanupPolicy, LogConfig, TimestampType};
 
 use super::ConfigMap;
 use super::describe::ConfigLayers;

@@ -1,6 +1,6 @@
 //! Tables, values, layers and edits of configurations. Messages are those of Apache Kafka 4.3.
 
-use varve_storage::config::{CleanupPolicy, LogConfig, TimestampType};
+use varve_storage::{CleanupPolicy, LogConfig, TimestampType};
 
 use super::*;
 

@@ -248,7 +248,7 @@ fn a_default_broker_sets_nothing_that_topics_would_notice() {
     let empty = crate::topic_config::ConfigMap::new();
     let fixed = &options.settings.fixed;
     let layers = crate::topic_config::ConfigLayers { broker: &empty, cluster: &empty, fixed };
-    assert_eq!(layers.log_config(&empty), varve_storage::config::LogConfig::default());
+    assert_eq!(layers.log_config(&empty), varve_storage::LogConfig::default());
     for entry in layers.describe_topic(&empty) {
         assert_eq!(entry.source.code(), 5, "{}", entry.definition.name);
     }

@@ -6,6 +6,7 @@ mod handle;
 mod image;
 mod placement;
 mod plan;
+mod store;
 pub(crate) mod world;
 
 use varve_protocol::vocabulary::{BrokerId, TopicId};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use varve_protocol::vocabulary::TopicIdPartition;
-use varve_storage::config::LogConfig;
+use varve_storage::LogConfig;
 
 use super::registration;
 use crate::metadata::record::MetadataRecord;
@@ -41,7 +41,7 @@ impl RecordLog for MemoryLog {
     fn append(&mut self, batches: &[Vec<MetadataRecord>]) -> Result<(), AppendError> {
         let mut state = self.shared.lock();
         if state.fails {
-            return Err(AppendError::test("the disk is gone"));
+            return Err(AppendError::Failed("the disk is gone".to_owned()));
         }
         state.records.extend(batches.iter().flatten().cloned());
         state.syncs += 1;
