@@ -1,11 +1,17 @@
 //! The varve broker and command line.
 #![forbid(unsafe_code)]
 
+pub mod broker;
+mod clock;
 pub mod config;
+mod fetch;
 pub mod groups;
+mod handlers;
 pub mod http;
 pub mod metadata;
 pub mod metrics;
+mod partition;
 pub mod server;
+pub mod shard;
 mod spawn;
 pub mod topic_config;

@@ -23,6 +23,20 @@ pub(crate) async fn blocking<T: Send + 'static>(body: impl FnOnce() -> T + Send 
     tokio::task::spawn_blocking(body).await.expect("the body does not panic, and is not cancelled")
 }
 
+/// Runs something that may wait for the disk on a blocking thread of `runtime`; for threads that
+/// are not of the runtime. It says itself when it is done.
+pub(crate) fn blocking_on(
+    runtime: &tokio::runtime::Handle,
+    body: impl FnOnce() + Send + 'static,
+) {
+    drop(runtime.spawn_blocking(body));
+}
+
+/// Starts a task on the current runtime that says itself when it is done.
+pub(crate) fn detached(task: impl Future<Output = ()> + Send + 'static) {
+    drop(tokio::spawn(task));
+}
+
 /// Tasks that end with their owner. A panic in one ends that one, and is logged.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {

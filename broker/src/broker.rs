@@ -1,0 +1,452 @@
+//! One broker: what its handlers share, how it starts and how it ends.
+//!
+//! Threads and tasks, each with who ends it:
+//!
+//! | who | what | ends |
+//! |---|---|---|
+//! | `log-N` | steps a log shard | told by `Shards::close` |
+//! | `sync-N` | runs that shard's commits | when its shard has ended |
+//! | `metadata` | plans and writes metadata changes | told by `MetadataHandle::shutdown` |
+//! | `http` | health and metrics, on a runtime of its own | told at the end |
+//! | finisher (task) | makes the logs of new topics | when the metadata writer has ended |
+//! | ticker (task) | tells the shards the time | told by the stop signal |
+//! | listener, connections (tasks) | serve clients | told by the stop signal |
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
+use varve_protocol::vocabulary::{BrokerId, TopicId};
+use varve_storage::config::ShardOptions;
+use varve_storage::{DataDir, DataDirError};
+
+use crate::clock;
+use crate::config::BrokerConfig;
+use crate::fetch::session::SessionCache;
+use crate::handlers::{Dispatcher, ProducerIds};
+use crate::http::{self, Detail, Gauges, Health, Observed, PartitionGauges};
+use crate::metadata::store::{AppendError, OpenError};
+use crate::metadata::{
+    MetadataHandle, MetadataOptions, OpenedMetadata, ReconcileError, StartedMetadata, reconcile,
+};
+use crate::metrics::{Exposition, Metrics};
+use crate::server::{self, ServerLimits};
+use crate::shard::{Partitions, ShardError, ShardSettings, Shards};
+use crate::spawn::{self, Tasks};
+
+/// Between two ticks of the shards.
+const TICK: Duration = Duration::from_millis(100);
+/// Threads that wait for the disk in place of network workers, at most.
+const BLOCKING_THREADS_MAX: usize = 64;
+
+/// What the handlers of one broker share.
+#[derive(Debug)]
+pub struct Broker {
+    /// What the broker was told at start.
+    pub config: Arc<BrokerConfig>,
+    /// Topics, brokers, configurations.
+    pub metadata: MetadataHandle,
+    /// The partitions that lie here.
+    pub partitions: Partitions,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    pub(crate) fetch_sessions: SessionCache,
+    pub(crate) producer_ids: ProducerIds,
+}
+
+/// Why a broker cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({key}): {source}")]
+    Bind {
+        /// The configuration's key.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The error.
+        source: std::io::Error,
+    },
+    /// The metadata cannot be read.
+    #[error(transparent)]
+    Metadata(#[from] OpenError),
+    /// The metadata cannot be written.
+    #[error(transparent)]
+    Register(#[from] AppendError),
+    /// The logs cannot be opened.
+    #[error(transparent)]
+    Shards(#[from] ShardError),
+    /// Metadata and logs contradict each other.
+    #[error(transparent)]
+    Reconcile(#[from] ReconcileError),
+    /// The system has no room for a thread or a runtime.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A broker that serves. Dropping it without [`Self::shutdown`] is as a crash.
+#[derive(Debug)]
+pub struct RunningBroker {
+    runtime: tokio::runtime::Runtime,
+    broker: Arc<Broker>,
+    kafka_addr: SocketAddr,
+    http_addr: Option<SocketAddr>,
+    stop: watch::Sender<bool>,
+    ended: oneshot::Receiver<()>,
+    http: Option<HttpPort>,
+    metadata_writer: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct HttpPort {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// Starts a broker: on return it serves. Blocks while it recovers its logs; not to be called from
+/// a task.
+///
+/// # Errors
+/// [`StartError`].
+pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
+    let metrics = Arc::new(Metrics::new());
+    let health = Arc::new(Health::default());
+    let began = clock::monotonic_ms();
+    let data_dir = DataDir::lock(&config.data_dir, u32::from(shard_count(&config)))?;
+    let kafka = bind("listeners.kafka.bind", config.listeners.kafka.bind)?;
+    let kafka_addr = kafka.local_addr()?;
+    let observer = Arc::new(Observer {
+        metrics: Arc::clone(&metrics),
+        health: Arc::clone(&health),
+        broker: OnceLock::new(),
+    });
+    let (http_addr, http) = start_http(&config, &observer)?;
+    let runtime = runtime(&config)?;
+
+    let started = start_metadata(&config, &data_dir, kafka_addr)?;
+    let StartedMetadata { handle: metadata, writer, finisher } = started;
+    health.set_registered(true);
+    let metadata_writer = spawn::thread("metadata", move || writer.run())?;
+
+    let settings = shard_settings(&config, &data_dir, &metadata, &metrics, runtime.handle());
+    let (shards, partitions) = Shards::start(settings)?;
+    let mut tasks = Tasks::new();
+    let entered = runtime.enter();
+    tasks.spawn(finisher.run(Arc::new(partitions.clone())));
+    drop(entered);
+    let reconciled = runtime.block_on(reconcile(&metadata, &partitions))?;
+    let took_ms = clock::monotonic_ms() - began;
+    metrics.recovery.took_ms.set(u64::try_from(took_ms).unwrap_or(0));
+    metrics.recovery.finish();
+
+    let broker = Arc::new(Broker {
+        fetch_sessions: SessionCache::new(config.limits.fetch_sessions_max as usize),
+        config: Arc::clone(&config),
+        metadata,
+        partitions,
+        metrics,
+        producer_ids: ProducerIds::default(),
+    });
+    // It is set here and nowhere else.
+    let _ = observer.broker.set(Arc::clone(&broker));
+    let (stop, stopped) = watch::channel(false);
+    let (ending, ended) = oneshot::channel();
+    let serving = Serving { broker: Arc::clone(&broker), shards, tasks, health, data_dir };
+    kafka.set_nonblocking(true)?;
+    let entered = runtime.enter();
+    let listener = tokio::net::TcpListener::from_std(kafka)?;
+    spawn::detached(serving.run(listener, stopped, ending));
+    drop(entered);
+    tracing::info!(kafka = %kafka_addr, http = ?http_addr, partitions = broker.partitions.count(),
+        created = reconciled.created, removed = reconciled.removed, took_ms, "serving");
+    Ok(RunningBroker {
+        runtime,
+        broker,
+        kafka_addr,
+        http_addr,
+        stop,
+        ended,
+        http,
+        metadata_writer,
+    })
+}
+
+impl RunningBroker {
+    /// Where clients connect.
+    #[must_use]
+    pub fn kafka_addr(&self) -> SocketAddr {
+        self.kafka_addr
+    }
+
+    /// Where health and metrics are, if they are anywhere.
+    #[must_use]
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http_addr
+    }
+
+    /// What its handlers share.
+    #[must_use]
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Serves until the process is told to end (SIGTERM, SIGINT) or `told` resolves, then ends in
+    /// order.
+    pub fn run_until(self, told: impl Future<Output = ()>) {
+        let signal = self.runtime.block_on(async {
+            tokio::select! {
+                signal = end_signal() => signal,
+                () = told => "told to",
+            }
+        });
+        tracing::info!(signal, "ending in order");
+        self.shutdown();
+    }
+
+    /// Answers what has been asked, makes everything durable, and ends. Blocks; not to be called
+    /// from a task.
+    pub fn shutdown(self) {
+        self.stop.send_replace(true);
+        // An error means that serving has ended by itself.
+        let _ = self.runtime.block_on(self.ended);
+        if let Err(panic) = self.metadata_writer.join() {
+            std::panic::resume_unwind(panic);
+        }
+        if let Some(http) = self.http {
+            // An error means that it has ended already.
+            let _ = http.stop.send(());
+            let _ = http.thread.join();
+        }
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+        tracing::info!("ended");
+    }
+}
+
+/// The serving part of a broker, as one task.
+struct Serving {
+    broker: Arc<Broker>,
+    shards: Shards,
+    tasks: Tasks,
+    health: Arc<Health>,
+    /// Locks the data directory until the logs are closed.
+    data_dir: DataDir,
+}
+
+impl Serving {
+    async fn run(
+        mut self,
+        listener: tokio::net::TcpListener,
+        stopped: watch::Receiver<bool>,
+        ending: oneshot::Sender<()>,
+    ) {
+        self.tasks.spawn(tick(self.shards.queues(), Arc::clone(&self.broker), stopped.clone()));
+        self.health.set_listening(true);
+        let service = Dispatcher::new(Arc::clone(&self.broker));
+        let config = &self.broker.config;
+        let patience = Duration::from_millis(config.limits.shutdown_ms.0);
+        let limits = ServerLimits::new(config);
+        let metrics = Arc::clone(&self.broker.metrics);
+        let shutdown = until_true(stopped);
+        let served = server::serve(listener, service, limits, metrics, shutdown, patience).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "no client can connect any more");
+        }
+        self.health.set_draining();
+        self.broker.metadata.shutdown().await;
+        self.shards.close().await;
+        drop(self.data_dir);
+        // The owner may be gone.
+        let _ = ending.send(());
+    }
+}
+
+async fn until_true(mut stopped: watch::Receiver<bool>) {
+    // An error means that the owner is gone, which ends the broker too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Tells shards and metrics that time passes.
+async fn tick(
+    queues: Vec<crate::shard::ShardQueue>,
+    broker: Arc<Broker>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut last_ms = clock::monotonic_ms();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+        Shards::tick(&queues);
+        let now_ms = clock::monotonic_ms();
+        let runtime = &broker.metrics.runtime;
+        runtime.last_beat_ms.set(u64::try_from(now_ms).unwrap_or(0).max(1));
+        let tick_ms = i64::try_from(TICK.as_millis()).unwrap_or(i64::MAX);
+        let stall_ms = u64::try_from(now_ms - last_ms - tick_ms).unwrap_or(0);
+        if stall_ms > runtime.stall_ms_max.value() {
+            runtime.stall_ms_max.set(stall_ms);
+        }
+        last_ms = now_ms;
+    }
+}
+
+async fn end_signal() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (terminate, interrupt) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
+        tracing::error!("signals cannot be waited for; only SIGKILL ends this process");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|source| StartError::Bind { key, address, source })
+}
+
+fn runtime(config: &BrokerConfig) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if config.workers > 0 {
+        builder.worker_threads(usize::from(config.workers));
+    }
+    builder.max_blocking_threads(BLOCKING_THREADS_MAX).thread_name("net").enable_all().build()
+}
+
+/// Half of the processors own logs; the other half, and what the logs leave, serve the network.
+fn shard_count(config: &BrokerConfig) -> u16 {
+    const CHOSEN_MAX: usize = 32;
+    if config.shards > 0 {
+        return config.shards;
+    }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    u16::try_from((processors / 2).clamp(1, CHOSEN_MAX)).expect("clamped")
+}
+
+fn start_metadata(
+    config: &BrokerConfig,
+    data_dir: &DataDir,
+    kafka_addr: SocketAddr,
+) -> Result<StartedMetadata, StartError> {
+    let mut opened = OpenedMetadata::open(data_dir.disk())?;
+    let fresh = TopicId(rand::random()).to_string();
+    let cluster_id = opened.ensure_cluster_id(&fresh)?;
+    tracing::info!(cluster_id, broker = config.node.id, "metadata opened");
+    let options = MetadataOptions::of_broker(config, kafka_addr, rand::random());
+    Ok(opened.start(options, Box::new(rand::random))?)
+}
+
+fn shard_settings(
+    config: &BrokerConfig,
+    data_dir: &DataDir,
+    metadata: &MetadataHandle,
+    metrics: &Arc<Metrics>,
+    runtime: &tokio::runtime::Handle,
+) -> ShardSettings {
+    let image = metadata.image();
+    let cluster_id = TopicId::parse(image.cluster_id()).map_or([0; 16], |id| id.0.to_be_bytes());
+    let defaults = ShardOptions::default();
+    let append_bytes_max = config.storage.journal_append_bytes_max.0;
+    let mut leader_epochs = std::collections::HashMap::new();
+    for topic in image.topics() {
+        for (name, partition) in topic.topic_id_partitions().zip(&topic.partitions) {
+            leader_epochs.insert(name, partition.leader_epoch);
+        }
+    }
+    ShardSettings {
+        broker: BrokerId(config.node.id),
+        disk: data_dir.disk(),
+        options: ShardOptions {
+            shard_count: data_dir.shard_count(),
+            cluster_id,
+            // The journal has two files that take turns.
+            journal_file_bytes: config.storage.journal_bytes.0 / 2,
+            journal_append_bytes_max: usize::try_from(append_bytes_max)
+                .unwrap_or(defaults.journal_append_bytes_max),
+            ..defaults
+        },
+        leader_epochs,
+        metrics: Arc::clone(metrics),
+        runtime: runtime.clone(),
+    }
+}
+
+fn start_http(
+    config: &BrokerConfig,
+    observer: &Arc<Observer>,
+) -> Result<(Option<SocketAddr>, Option<HttpPort>), StartError> {
+    let Some(address) = config.http.bind else { return Ok((None, None)) };
+    let listener = bind("http.bind", address)?;
+    let bound = listener.local_addr()?;
+    let (stop, stopped) = oneshot::channel();
+    let observed: Arc<dyn Observed> = Arc::clone(observer) as _;
+    let thread = spawn::thread("http", move || {
+        if let Err(error) = http::serve(listener, observed, stopped) {
+            tracing::error!(%error, "the HTTP port ended");
+        }
+    })?;
+    Ok((Some(bound), Some(HttpPort { stop, thread })))
+}
+
+/// What the HTTP port sees; the broker itself once it is there.
+struct Observer {
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    broker: OnceLock<Arc<Broker>>,
+}
+
+impl Observed for Observer {
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn health(&self) -> &Health {
+        &self.health
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        u64::try_from(clock::monotonic_ms()).unwrap_or(0)
+    }
+
+    fn write_gauges(&self, detail: Detail, out: &mut Exposition) {
+        if let Some(broker) = self.broker.get() {
+            broker.gauges().write(detail, out);
+        }
+    }
+}
+
+impl Broker {
+    fn gauges(&self) -> Gauges {
+        let image = self.metadata.image();
+        let mut partitions = Vec::new();
+        for topic in image.topics() {
+            for (name, partition) in topic.topic_id_partitions().zip(&topic.partitions) {
+                let Some(handle) = self.partitions.get(&name) else { continue };
+                partitions.push(PartitionGauges {
+                    topic: topic.name.to_string(),
+                    partition: name.partition.0,
+                    log_start: handle.log_start().0,
+                    high_watermark: handle.high_watermark().0,
+                    log_end: handle.reader().log_end().0,
+                    size_bytes: handle.reader().size_bytes(),
+                    segments: handle.reader().segment_count() as u64,
+                    leader_epoch: partition.leader_epoch.0,
+                    replicas: partition.replicas.len() as u64,
+                    in_sync: partition.isr.len() as u64,
+                });
+            }
+        }
+        Gauges { partitions, groups: Vec::new() }
+    }
+}

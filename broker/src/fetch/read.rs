@@ -1,0 +1,193 @@
+//! One pass over the partitions of a fetch.
+//!
+//! What is near a log's end is read on the network worker: positions and page cache are at hand.
+//! As soon as one partition has something older to read, the whole pass goes to a blocking thread.
+
+use std::sync::Arc;
+
+use varve_protocol::error_code::ErrorCode;
+use varve_protocol::messages::fetch::{EpochEndOffset, LeaderIdAndEpoch, PartitionData};
+use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset};
+use varve_protocol::wire::{RecordPiece, RecordSet};
+use varve_storage::{FileSlice, ReadError, RealDisk};
+
+use super::residency::make_resident;
+use super::session::Wanted;
+use crate::handlers::error_table::read_error;
+use crate::shard::PartitionHandle;
+use crate::spawn;
+
+/// A partition to be read, or why it cannot be.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) wanted: Wanted,
+    pub(crate) partition: Result<PartitionHandle, ErrorCode>,
+}
+
+/// The bounds of a whole fetch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) bytes_max: usize,
+    /// Only what belongs to no open transaction.
+    pub(crate) is_committed_only: bool,
+    /// This broker, told to clients that ask the wrong epoch.
+    pub(crate) broker: BrokerId,
+}
+
+/// What a pass read.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    /// In the order of the targets.
+    pub(crate) partitions: Vec<PartitionData>,
+    /// Bytes of all records.
+    pub(crate) bytes: usize,
+    /// Something has to be told at once.
+    pub(crate) has_error: bool,
+}
+
+/// Reads all targets.
+pub(crate) async fn read(targets: &Arc<[Target]>, bounds: Bounds) -> Pass {
+    if targets.iter().all(|target| is_hot(target, bounds)) {
+        return read_all(targets, bounds);
+    }
+    let targets = Arc::clone(targets);
+    spawn::blocking(move || read_all(&targets, bounds)).await
+}
+
+fn is_hot(target: &Target, bounds: Bounds) -> bool {
+    let Ok(handle) = &target.partition else { return true };
+    let from = Offset(target.wanted.fetch_offset);
+    // Nothing to read is quick to find out.
+    from >= upper(handle, bounds) || handle.reader().is_hot(from)
+}
+
+fn upper(handle: &PartitionHandle, bounds: Bounds) -> Offset {
+    if bounds.is_committed_only { handle.last_stable_offset() } else { handle.high_watermark() }
+}
+
+fn read_all(targets: &[Target], bounds: Bounds) -> Pass {
+    let mut pass =
+        Pass { partitions: Vec::with_capacity(targets.len()), bytes: 0, has_error: false };
+    for target in targets {
+        let room = bounds.bytes_max.saturating_sub(pass.bytes);
+        let is_first = pass.bytes == 0;
+        let data = match &target.partition {
+            Ok(handle) => read_one(handle, target.wanted, bounds, room, is_first),
+            Err(code) => refused(*code),
+        };
+        pass.bytes += data.records.len();
+        pass.has_error |= data.error_code != 0 || data.diverging_epoch.epoch >= 0;
+        pass.partitions.push(data);
+    }
+    pass
+}
+
+fn refused(code: ErrorCode) -> PartitionData {
+    PartitionData {
+        error_code: code.code(),
+        high_watermark: -1,
+        aborted_transactions: None,
+        ..PartitionData::default()
+    }
+}
+
+fn read_one(
+    handle: &PartitionHandle,
+    wanted: Wanted,
+    bounds: Bounds,
+    room: usize,
+    is_first: bool,
+) -> PartitionData {
+    if let Err(code) = check_leader_epoch(handle, wanted.current_leader_epoch) {
+        let (leader_id, leader_epoch) = (bounds.broker.0, handle.leader_epoch().0);
+        let current_leader = LeaderIdAndEpoch { leader_id, leader_epoch };
+        return PartitionData { current_leader, ..refused(code) };
+    }
+    // The end before the start: a log that is trimmed meanwhile never shows a start past its end.
+    let high_watermark = handle.high_watermark();
+    let mut data = PartitionData {
+        high_watermark: high_watermark.0,
+        last_stable_offset: handle.last_stable_offset().0,
+        log_start_offset: handle.log_start().0,
+        // Absent for who reads everything, none as long as nobody has transactions.
+        aborted_transactions: bounds.is_committed_only.then(Vec::new),
+        ..PartitionData::default()
+    };
+    if let Some(diverging) = diverging_epoch(handle, wanted) {
+        data.diverging_epoch = diverging;
+        return data;
+    }
+    let bytes_max = room.min(usize::try_from(wanted.bytes_max).unwrap_or(0));
+    match records(handle, wanted, bounds, bytes_max, is_first) {
+        Ok(records) => data.records = records,
+        Err(error) => {
+            if !matches!(error, ReadError::OutOfRange { .. }) {
+                tracing::error!(partition = %handle.partition(), offset = wanted.fetch_offset,
+                    %error, "a read failed");
+            }
+            data = PartitionData { log_start_offset: data.log_start_offset, ..refused(read_error(&error)) };
+        }
+    }
+    data
+}
+
+fn records(
+    handle: &PartitionHandle,
+    wanted: Wanted,
+    bounds: Bounds,
+    bytes_max: usize,
+    is_first: bool,
+) -> Result<RecordSet, ReadError> {
+    let reader = handle.reader();
+    let from = Offset(wanted.fetch_offset);
+    let upper = upper(handle, bounds);
+    let log_end = reader.log_end();
+    // Between the high watermark and the log's end there is nothing to read yet.
+    if from >= upper && from <= log_end && from >= reader.log_start() {
+        return Ok(RecordSet::default());
+    }
+    let read = reader.read(from, bytes_max, upper, is_first)?;
+    let mut pieces = Vec::with_capacity(read.slices.len());
+    for slice in read.slices {
+        warm(&slice).map_err(|source| ReadError::Io { partition: handle.partition(), source })?;
+        pieces.push(RecordPiece::Source(Arc::new(slice)));
+    }
+    Ok(RecordSet { pieces })
+}
+
+fn warm(slice: &FileSlice<RealDisk>) -> std::io::Result<()> {
+    match slice.file_range() {
+        Some((file, position, len)) if !slice.is_hot() => {
+            make_resident(file, position, len as u64)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where the client's log parts from this one, if it says what it has read last (KIP-595).
+fn diverging_epoch(handle: &PartitionHandle, wanted: Wanted) -> Option<EpochEndOffset> {
+    if wanted.last_fetched_epoch < 0 {
+        return None;
+    }
+    let last_fetched = LeaderEpoch(wanted.last_fetched_epoch);
+    let (epoch, end) = handle.reader().end_offset_for_epoch(last_fetched)?;
+    let is_diverging = epoch < last_fetched || end.0 < wanted.fetch_offset;
+    is_diverging.then_some(EpochEndOffset { epoch: epoch.0, end_offset: end.0 })
+}
+
+/// Refuses a client that follows an older leader, or knows of a newer one (KIP-320).
+///
+/// # Errors
+/// FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH.
+pub(crate) fn check_leader_epoch(
+    handle: &PartitionHandle,
+    current_leader_epoch: i32,
+) -> Result<(), ErrorCode> {
+    let ours = handle.leader_epoch().0;
+    match current_leader_epoch {
+        ..0 => Ok(()),
+        theirs if theirs < ours => Err(ErrorCode::FencedLeaderEpoch),
+        theirs if theirs > ours => Err(ErrorCode::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
+}

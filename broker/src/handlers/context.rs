@@ -1,0 +1,58 @@
+//! What a handler knows of a request besides the request.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI16, Ordering};
+
+use varve_protocol::error_code::ErrorCode;
+
+/// Who asks, how, and in which version.
+#[derive(Debug)]
+pub(crate) struct RequestContext {
+    /// The version of request and response.
+    pub(crate) api_version: i16,
+    /// The client's name for itself; empty if it has none.
+    pub(crate) client_id: String,
+    /// The listener that the connection came in by.
+    pub(crate) listener: &'static str,
+    /// The client's address.
+    pub(crate) peer: SocketAddr,
+    /// Who the client is.
+    pub(crate) principal: Principal,
+    /// The first error of the answer, for the metrics.
+    first_error: AtomicI16,
+}
+
+/// Who a client is. Nobody is authenticated yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Principal {
+    /// Kafka's `User:ANONYMOUS`.
+    Anonymous,
+}
+
+impl RequestContext {
+    pub(crate) fn new(
+        api_version: i16,
+        client_id: Option<String>,
+        listener: &'static str,
+        peer: SocketAddr,
+    ) -> Self {
+        Self {
+            api_version,
+            client_id: client_id.unwrap_or_default(),
+            listener,
+            peer,
+            principal: Principal::Anonymous,
+            first_error: AtomicI16::new(0),
+        }
+    }
+
+    /// Notes an error that the answer holds; the first one is counted.
+    pub(crate) fn note_error(&self, error: ErrorCode) {
+        let first = &self.first_error;
+        let _ = first.compare_exchange(0, error.code(), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    pub(super) fn first_error(&self) -> i16 {
+        self.first_error.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,74 @@
+//! DeleteRecords (API 21): moves the start of partitions forward.
+
+use std::sync::Arc;
+
+use varve_protocol::error_code::ErrorCode;
+use varve_protocol::messages::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
+    DeleteRecordsResponse, DeleteRecordsTopicResult,
+};
+use varve_protocol::vocabulary::{Offset, PartitionIndex, TopicIdPartition};
+
+use super::RequestContext;
+use super::error_table::delete_records_error;
+use crate::broker::Broker;
+
+/// Stands for the high watermark.
+const HIGH_WATERMARK: i64 = -1;
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: DeleteRecordsRequest,
+) -> DeleteRecordsResponse {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in topic.partitions {
+            let partition_index = partition.partition_index;
+            let result = delete(broker, &topic.name, &partition).await;
+            if let Err(code) = result {
+                context.note_error(code);
+            }
+            partitions.push(DeleteRecordsPartitionResult {
+                partition_index,
+                low_watermark: result.map_or(-1, |low_watermark| low_watermark.0),
+                error_code: result.err().unwrap_or(ErrorCode::None).code(),
+            });
+        }
+        topics.push(DeleteRecordsTopicResult { name: topic.name, partitions });
+    }
+    DeleteRecordsResponse { topics, ..DeleteRecordsResponse::default() }
+}
+
+async fn delete(
+    broker: &Broker,
+    topic: &str,
+    wanted: &DeleteRecordsPartition,
+) -> Result<Offset, ErrorCode> {
+    let unknown = ErrorCode::UnknownTopicOrPartition;
+    let (topic_id, is_internal) = {
+        let image = broker.metadata.load();
+        let topic = image.topic(topic).ok_or(unknown)?;
+        (topic.id, topic.is_internal)
+    };
+    if is_internal {
+        return Err(ErrorCode::InvalidTopicException);
+    }
+    let partition = PartitionIndex(wanted.partition_index);
+    let handle = broker.partitions.get(&TopicIdPartition { topic_id, partition }).ok_or(unknown)?;
+    let config = handle.config();
+    if config.cleanup.compact && !config.cleanup.delete {
+        // As Kafka does: a compacted topic forgets by key.
+        return Err(ErrorCode::PolicyViolation);
+    }
+    let before = match wanted.offset {
+        HIGH_WATERMARK => None,
+        offset if offset < 0 => return Err(ErrorCode::OffsetOutOfRange),
+        offset => Some(Offset(offset)),
+    };
+    handle.delete_records(before).await.map_err(|error| {
+        tracing::info!(topic, partition = partition.0, %error, "records were not deleted");
+        delete_records_error(&error)
+    })
+}

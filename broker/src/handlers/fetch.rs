@@ -1,0 +1,213 @@
+//! Fetch (API 1): sessions, one or more passes over the partitions, a wait between them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use varve_protocol::error_code::ErrorCode;
+use varve_protocol::messages::fetch::{
+    FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+};
+use varve_protocol::records::{BatchHeader, Compression, HEADER_BYTES};
+use varve_protocol::vocabulary::{PartitionIndex, TopicId, TopicIdPartition};
+
+use super::RequestContext;
+use crate::broker::Broker;
+use crate::clock;
+pub(super) use crate::fetch::read::check_leader_epoch;
+use crate::fetch::read::{self, Bounds, Pass, Target};
+use crate::fetch::session::{PartitionKey, SessionRequest, TopicKey, Wanted};
+use crate::metadata::MetadataImage;
+use crate::shard::{Partitions, Waiter};
+
+/// The first version that has sessions.
+const SESSION_VERSION_MIN: i16 = 7;
+/// The first version whose clients know zstd.
+const ZSTD_VERSION_MIN: i16 = 10;
+/// The first version that names topics by id.
+const TOPIC_ID_VERSION_MIN: i16 = 13;
+/// The isolation level of who does not read open transactions.
+const READ_COMMITTED: i8 = 1;
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: FetchRequest,
+) -> FetchResponse {
+    let is_replica = request.replica_id >= 0 || request.replica_state.replica_id >= 0;
+    let version = context.api_version;
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
+    let limit = usize::try_from(broker.config.limits.fetch_bytes_max.0).unwrap_or(usize::MAX);
+    let bounds = Bounds {
+        bytes_max: usize::try_from(request.max_bytes).unwrap_or(0).min(limit),
+        is_committed_only: request.isolation_level == READ_COMMITTED,
+        broker: broker.metadata.broker_id(),
+    };
+    let session = session_request(version, request);
+    let resolved = match broker.fetch_sessions.resolve(session, clock::monotonic_ms()) {
+        Ok(resolved) => resolved,
+        Err(code) => {
+            context.note_error(code);
+            return FetchResponse { error_code: code.code(), ..FetchResponse::default() };
+        }
+    };
+    let (partitions, session) = resolved.split();
+    let targets: Arc<[Target]> = {
+        let image = broker.metadata.load();
+        let target = |(key, wanted): &(PartitionKey, Wanted)| Target {
+            wanted: *wanted,
+            partition: if is_replica {
+                // Followers have a listener of their own; a client that says it is one is not
+                // believed.
+                Err(ErrorCode::ClusterAuthorizationFailed)
+            } else {
+                find(&image, &broker.partitions, key)
+            },
+        };
+        partitions.iter().map(target).collect()
+    };
+    let mut pass = read_until(&targets, bounds, bytes_min, wait).await;
+    if version < ZSTD_VERSION_MIN {
+        refuse_zstd(&mut pass.partitions);
+    }
+    let mut results = Vec::with_capacity(partitions.len());
+    for (((key, wanted), mut data), target) in
+        partitions.into_iter().zip(pass.partitions).zip(targets.iter())
+    {
+        data.partition_index = key.partition;
+        if data.error_code != 0 {
+            context.note_error(ErrorCode::from_code(data.error_code));
+        } else if !data.records.is_empty()
+            && let Ok(handle) = &target.partition
+            && let Some(series) = handle.known_metrics(&broker.metrics, || topic_name(broker, &key))
+        {
+            series.bytes_out.add(data.records.len() as u64);
+        }
+        results.push((key, wanted, data));
+    }
+    let draw = || rand::rng().next_u32().cast_signed();
+    let now_ms = clock::monotonic_ms();
+    let (session_id, changed) = broker.fetch_sessions.finish(session, results, now_ms, draw);
+    FetchResponse { session_id, responses: by_topic(changed), ..FetchResponse::default() }
+}
+
+/// Reads until there are `bytes_min`, something has to be told, or the time is over.
+async fn read_until(
+    targets: &Arc<[Target]>,
+    bounds: Bounds,
+    bytes_min: usize,
+    wait: Duration,
+) -> Pass {
+    let is_enough = |pass: &Pass| pass.bytes >= bytes_min || pass.has_error;
+    let pass = read::read(targets, bounds).await;
+    if is_enough(&pass) || wait.is_zero() || targets.is_empty() {
+        return pass;
+    }
+    let waiter = Arc::new(Waiter::default());
+    let handles = targets.iter().filter_map(|target| target.partition.as_ref().ok());
+    let _watching: Vec<_> = handles.map(|handle| handle.watch(&waiter)).collect();
+    let time_over = tokio::time::sleep(wait);
+    tokio::pin!(time_over);
+    loop {
+        // Armed before looking: what moves after the look wakes.
+        waiter.arm();
+        let pass = read::read(targets, bounds).await;
+        if is_enough(&pass) {
+            return pass;
+        }
+        tokio::select! {
+            () = waiter.woken() => {}
+            () = &mut time_over => return read::read(targets, bounds).await,
+        }
+    }
+}
+
+fn session_request(version: i16, request: FetchRequest) -> SessionRequest {
+    let uses_ids = version >= TOPIC_ID_VERSION_MIN;
+    let key_of = |name: String, id: TopicId| {
+        if uses_ids { TopicKey::Id(id) } else { TopicKey::Name(name.into()) }
+    };
+    let mut partitions = Vec::new();
+    for topic in request.topics {
+        let key = key_of(topic.topic, topic.topic_id);
+        for partition in topic.partitions {
+            let wanted = Wanted {
+                fetch_offset: partition.fetch_offset,
+                bytes_max: partition.partition_max_bytes,
+                current_leader_epoch: partition.current_leader_epoch,
+                last_fetched_epoch: partition.last_fetched_epoch,
+            };
+            let key = PartitionKey { topic: key.clone(), partition: partition.partition };
+            partitions.push((key, wanted));
+        }
+    }
+    let mut forgotten = Vec::new();
+    for topic in request.forgotten_topics_data {
+        let key = key_of(topic.topic, topic.topic_id);
+        for partition in topic.partitions {
+            forgotten.push(PartitionKey { topic: key.clone(), partition });
+        }
+    }
+    let has_sessions = version >= SESSION_VERSION_MIN;
+    SessionRequest {
+        id: request.session_id,
+        epoch: if has_sessions { request.session_epoch } else { -1 },
+        uses_ids,
+        partitions,
+        forgotten,
+    }
+}
+
+fn find(
+    image: &MetadataImage,
+    partitions: &Partitions,
+    key: &PartitionKey,
+) -> Result<crate::shard::PartitionHandle, ErrorCode> {
+    let topic_id = match &key.topic {
+        TopicKey::Name(name) => image.topic_id(name).ok_or(ErrorCode::UnknownTopicOrPartition)?,
+        TopicKey::Id(id) => image.topic_by_id(*id).ok_or(ErrorCode::UnknownTopicId)?.id,
+    };
+    let partition = PartitionIndex(key.partition);
+    let handle = partitions.get(&TopicIdPartition { topic_id, partition });
+    handle.ok_or(ErrorCode::UnknownTopicOrPartition)
+}
+
+fn topic_name(broker: &Broker, key: &PartitionKey) -> Option<Arc<str>> {
+    match &key.topic {
+        TopicKey::Name(name) => Some(Arc::clone(name)),
+        TopicKey::Id(id) => Some(Arc::clone(&broker.metadata.load().topic_by_id(*id)?.name)),
+    }
+}
+
+/// Clients that ask in such an old version cannot read zstd; they are told instead of sent it.
+fn refuse_zstd(partitions: &mut [PartitionData]) {
+    for data in partitions {
+        let first = data.records.pieces.first().and_then(|piece| piece.to_bytes().ok());
+        let header = first.filter(|bytes| bytes.len() >= HEADER_BYTES);
+        let header = header.and_then(|bytes| BatchHeader::parse(&bytes).ok());
+        if header.is_some_and(|header| header.compression() == Some(Compression::Zstd)) {
+            data.records = Default::default();
+            data.error_code = ErrorCode::UnsupportedCompressionType.code();
+        }
+    }
+}
+
+fn by_topic(partitions: Vec<(PartitionKey, PartitionData)>) -> Vec<FetchableTopicResponse> {
+    let mut responses: Vec<FetchableTopicResponse> = Vec::new();
+    let mut last: Option<TopicKey> = None;
+    for (key, data) in partitions {
+        if last.as_ref() != Some(&key.topic) {
+            let (topic, topic_id) = match &key.topic {
+                TopicKey::Name(name) => (name.to_string(), TopicId::ZERO),
+                TopicKey::Id(id) => (String::new(), *id),
+            };
+            responses.push(FetchableTopicResponse { topic, topic_id, partitions: Vec::new() });
+            last = Some(key.topic);
+        }
+        if let Some(response) = responses.last_mut() {
+            response.partitions.push(data);
+        }
+    }
+    responses
+}

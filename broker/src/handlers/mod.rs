@@ -1,0 +1,226 @@
+//! Requests: from a frame to its answer. One API a file.
+//!
+//! This file owns the dispatch: what is implemented is what the table below holds, and only that is
+//! announced by ApiVersions. What a version cannot say is decided here; what a request means is the
+//! business of the API's own file.
+
+#[cfg(test)]
+mod admin_tests;
+mod alter_configs;
+mod api_versions;
+mod authorized_operations;
+mod config_changes;
+mod config_resource;
+mod context;
+mod create_partitions;
+mod create_topics;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_log_dirs;
+pub(crate) mod error_table;
+mod fetch;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use varve_protocol::messages::{ApiVersionsRequest, ProduceRequest};
+use varve_protocol::wire::{
+    ApiKey, EncodedFrame, Message, Reader, RequestHeader, encode_response,
+};
+
+pub(crate) use context::RequestContext;
+pub(crate) use init_producer_id::ProducerIds;
+
+use crate::broker::Broker;
+use crate::clock;
+use crate::metadata::KAFKA_LISTENER;
+use crate::server::{Peer, Reply, Service};
+
+/// Answers the requests of one listener.
+pub(crate) struct Dispatcher {
+    broker: Arc<Broker>,
+}
+
+/// A request whose body is still to be read.
+struct Incoming {
+    api: ApiKey,
+    correlation_id: i32,
+    context: RequestContext,
+    body: Reader,
+    began: Instant,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(broker: Arc<Broker>) -> Self {
+        Self { broker }
+    }
+}
+
+impl Service for Dispatcher {
+    fn call(&self, peer: &Peer, frame: Bytes) -> Reply {
+        let size = frame.len();
+        let mut body = Reader::new(frame);
+        let header = match RequestHeader::decode(&mut body) {
+            Ok(header) => header,
+            Err(error) => return Reply::Close(format!("a request's header: {error}")),
+        };
+        let RequestHeader { api_key, api_version, correlation_id, client_id } = header;
+        let Some(api) = ApiKey::from_code(api_key) else {
+            return Reply::Close(format!("API key {api_key} is not known"));
+        };
+        self.broker.metrics.requests.observe_size(api_key, size);
+        let context = RequestContext::new(api_version, client_id, KAFKA_LISTENER, peer.remote);
+        let began = clock::now();
+        let incoming = Incoming { api, correlation_id, context, body, began };
+        let announced = api.announced();
+        let is_announced = (announced.min_version..=announced.max_version).contains(&api_version);
+        if api == ApiKey::ApiVersions && !is_announced {
+            return self.answer_now(incoming, 0, &api_versions::unsupported_version());
+        }
+        if !is_announced || !api.codec_versions().contains(&api_version) {
+            return Reply::Close(format!("{} has no version {api_version} here", api.name()));
+        }
+        self.route(incoming)
+    }
+}
+
+macro_rules! routes {
+    ($($api:ident => $module:ident;)*) => {
+        /// The APIs that are served: announced by ApiVersions, and no others.
+        pub(crate) const SERVED: &[ApiKey] =
+            &[ApiKey::Produce, ApiKey::ApiVersions, $(ApiKey::$api,)*];
+
+        impl Dispatcher {
+            fn route(&self, mut incoming: Incoming) -> Reply {
+                match incoming.api {
+                    ApiKey::Produce => self.produce(incoming),
+                    ApiKey::ApiVersions => self.api_versions(incoming),
+                    $(ApiKey::$api => {
+                        let version = incoming.context.api_version;
+                        let request = match Message::decode(&mut incoming.body, version) {
+                            Ok(request) => request,
+                            Err(error) => return malformed(incoming.api, version, &error),
+                        };
+                        let broker = Arc::clone(&self.broker);
+                        let Incoming { api, correlation_id, context, began, .. } = incoming;
+                        Reply::Later(Box::pin(async move {
+                            let response = $module::handle(&broker, &context, request).await;
+                            let request = Answered { api, correlation_id, context: &context, began };
+                            request.encode(&broker, version, &response)
+                        }))
+                    })*
+                    other => Reply::Close(format!("{} is not served", other.name())),
+                }
+            }
+        }
+    };
+}
+
+// Each handler is `async fn handle(&Arc<Broker>, &RequestContext, XRequest) -> XResponse`.
+routes! {
+    Fetch => fetch;
+    ListOffsets => list_offsets;
+    Metadata => metadata;
+    CreateTopics => create_topics;
+    DeleteTopics => delete_topics;
+    DeleteRecords => delete_records;
+    InitProducerId => init_producer_id;
+    OffsetForLeaderEpoch => offset_for_leader_epoch;
+    DescribeConfigs => describe_configs;
+    AlterConfigs => alter_configs;
+    DescribeLogDirs => describe_log_dirs;
+    CreatePartitions => create_partitions;
+    IncrementalAlterConfigs => incremental_alter_configs;
+    DescribeCluster => describe_cluster;
+}
+
+impl Dispatcher {
+    fn api_versions(&self, mut incoming: Incoming) -> Reply {
+        let version = incoming.context.api_version;
+        let request: ApiVersionsRequest = match Message::decode(&mut incoming.body, version) {
+            Ok(request) => request,
+            Err(error) => return malformed(incoming.api, version, &error),
+        };
+        let response = api_versions::handle(&incoming.context, &request);
+        self.answer_now(incoming, version, &response)
+    }
+
+    /// Batches are handed to their shards before the next request of the connection is looked at,
+    /// which keeps their order; only the acknowledgement is waited for later.
+    fn produce(&self, mut incoming: Incoming) -> Reply {
+        let version = incoming.context.api_version;
+        let request: ProduceRequest = match Message::decode(&mut incoming.body, version) {
+            Ok(request) => request,
+            Err(error) => return malformed(incoming.api, version, &error),
+        };
+        let is_answered = request.acks != 0;
+        let Incoming { api, correlation_id, context, began, body } = incoming;
+        drop(body);
+        let started = produce::start(&self.broker, &context, request);
+        let broker = Arc::clone(&self.broker);
+        Reply::Later(Box::pin(async move {
+            let response = started.finish(&broker, &context).await;
+            let request = Answered { api, correlation_id, context: &context, began };
+            if is_answered {
+                return request.encode(&broker, version, &response);
+            }
+            request.observe(&broker);
+            // Who asked for no answer is told of an error by the end of the connection.
+            (context.first_error() == 0).then(|| EncodedFrame { pieces: Vec::new(), len: 0 })
+        }))
+    }
+
+    fn answer_now<M: Message>(&self, incoming: Incoming, version: i16, response: &M) -> Reply {
+        let Incoming { api, correlation_id, context, began, .. } = incoming;
+        let request = Answered { api, correlation_id, context: &context, began };
+        match request.encode(&self.broker, version, response) {
+            Some(frame) => Reply::Ready(frame),
+            None => Reply::Close(format!("the answer to {} cannot be encoded", api.name())),
+        }
+    }
+}
+
+/// A request at the time of its answer.
+struct Answered<'a> {
+    api: ApiKey,
+    correlation_id: i32,
+    context: &'a RequestContext,
+    began: Instant,
+}
+
+impl Answered<'_> {
+    fn observe(&self, broker: &Broker) {
+        let error = self.context.first_error();
+        broker.metrics.requests.observe(self.api.code(), error, self.began.elapsed());
+    }
+
+    fn encode<M: Message>(
+        &self,
+        broker: &Broker,
+        version: i16,
+        response: &M,
+    ) -> Option<EncodedFrame> {
+        self.observe(broker);
+        match encode_response(self.api, version, self.correlation_id, response) {
+            Ok(frame) => Some(frame),
+            Err(error) => {
+                let api = self.api.name();
+                tracing::error!(api, version, %error, "an answer cannot be encoded");
+                None
+            }
+        }
+    }
+}
+
+fn malformed(api: ApiKey, version: i16, error: &varve_protocol::wire::DecodeError) -> Reply {
+    Reply::Close(format!("{} v{version}: {error}", api.name()))
+}

@@ -1,0 +1,131 @@
+//! What a log shard is told, and what it says.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+use varve_protocol::records::ValidatedBatch;
+use varve_protocol::vocabulary::{Acks, LeaderEpoch, Offset, TimestampMs, TopicIdPartition};
+use varve_storage::config::LogConfig;
+use varve_storage::{AppendError, AppendOrigin, DirectoryFailed, LogSetError, TruncateError};
+
+/// A batch for a partition of the shard.
+#[derive(Debug)]
+pub(crate) struct AppendItem {
+    pub(crate) partition: TopicIdPartition,
+    pub(crate) batch: ValidatedBatch,
+}
+
+/// A log to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct NewLog {
+    pub(crate) partition: TopicIdPartition,
+    pub(crate) leader_epoch: LeaderEpoch,
+    pub(crate) config: Arc<LogConfig>,
+}
+
+/// What a shard is told. `A` is where its answer goes, and opaque to the shard.
+#[derive(Debug)]
+pub(crate) enum Command<A> {
+    /// Appends batches, in their order; one answer for all of them.
+    Append {
+        items: Vec<AppendItem>,
+        origin: AppendOrigin,
+        acks: Acks,
+        /// Milliseconds of the monotonic clock.
+        deadline_ms: i64,
+        answer: A,
+    },
+    /// Makes logs. One that exists already is no error.
+    Create { logs: Vec<NewLog>, answer: A },
+    /// Deletes logs. One that does not exist is no error.
+    Delete { partitions: Vec<TopicIdPartition>, answer: A },
+    /// Changes logs' settings.
+    SetConfig { configs: Vec<(TopicIdPartition, Arc<LogConfig>)>, answer: A },
+    /// Moves a log's start up to an offset; none means the high watermark.
+    DeleteRecords { partition: TopicIdPartition, before: Option<Offset>, answer: A },
+}
+
+/// What answers a command.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// In the order of the items.
+    Appended(Vec<Result<AppendAnswer, ProduceError>>),
+    /// In the order of the logs.
+    LogsChanged(Vec<Result<(), LogSetError>>),
+    /// Where the log begins now.
+    RecordsDeleted(Result<Offset, DeleteRecordsError>),
+}
+
+/// Where a batch went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendAnswer {
+    /// Offset of the first record; of the first time, if the batch is a repetition.
+    pub base_offset: Offset,
+    /// The time that all records got, if the topic's timestamps are those of the append.
+    pub log_append_time: Option<TimestampMs>,
+    /// Where the log begins.
+    pub log_start: Offset,
+}
+
+/// Why a batch is not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ProduceError {
+    /// The log did not take it.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// A write or sync failed after it was appended; whether it is durable is not known.
+    #[error(transparent)]
+    DirectoryFailed(#[from] DirectoryFailed),
+    /// Fewer replicas are in sync than the topic demands.
+    #[error("fewer replicas are in sync than min.insync.replicas demands")]
+    NotEnoughReplicas,
+    /// It is not acknowledged within the request's timeout; it may be later.
+    #[error("the batch was not acknowledged in time")]
+    TimedOut,
+    /// The partition was deleted meanwhile.
+    #[error("the partition was deleted")]
+    Deleted,
+    /// The shard's queue is full.
+    #[error("too many requests wait for the log shard")]
+    Overloaded,
+    /// The broker ends.
+    #[error("the broker is shutting down")]
+    ShuttingDown,
+}
+
+/// Why records are not deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DeleteRecordsError {
+    /// The shard has no such log.
+    #[error("the partition has no log here")]
+    UnknownPartition,
+    /// The offset is past the high watermark.
+    #[error("offset {offset} is past the high watermark {high_watermark}")]
+    OutOfRange {
+        /// The offset asked for.
+        offset: Offset,
+        /// The highest that would do.
+        high_watermark: Offset,
+    },
+    /// The log did not take it.
+    #[error(transparent)]
+    Truncate(#[from] TruncateError),
+    /// The broker ends.
+    #[error("the broker is shutting down")]
+    ShuttingDown,
+}
+
+/// What the shard's owner has to do.
+#[derive(Debug)]
+pub(crate) enum Effect<A> {
+    /// Answer whoever sent a command.
+    Answer { to: A, outcome: Outcome },
+    /// Consumers may read up to here: publish it, then wake who waits for it.
+    HighWatermark { partition: TopicIdPartition, high_watermark: Offset },
+    /// A partition can be used now.
+    Opened { partition: TopicIdPartition },
+    /// A partition's settings are others now.
+    Configured { partition: TopicIdPartition, config: Arc<LogConfig> },
+    /// A partition is gone.
+    Closed { partition: TopicIdPartition },
+}

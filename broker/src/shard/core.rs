@@ -1,0 +1,360 @@
+//! A log shard as a value: the logs that one thread owns, the partitions over them, and the
+//! requests that wait for them.
+//!
+//! Inputs are `on_*` with the time as an argument, work for other threads is `poll_*`, effects are
+//! drained. Nothing here blocks but what storage says does (deletions), so that a simulator can
+//! step it over a simulated disk.
+//!
+//! ```text
+//! on_command(Append) ─► log append ─► partition.on_appended ──┐
+//! poll_commit ─► CommitJob ─► on_committed ─► on_durable ─────┴─► high watermark ─► answers
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use varve_protocol::vocabulary::{Acks, BrokerId, LeaderEpoch, Offset, TimestampMs, TopicIdPartition};
+use varve_storage::config::LogConfig;
+use varve_storage::{
+    AppendError, AppendOrigin, CommitDone, CommitJob, DirectoryFailed, Disk, LogReader,
+    LogSetError, LogShard, MaintenanceDone, MaintenanceJob,
+};
+
+use super::command::{
+    AppendAnswer, AppendItem, Command, DeleteRecordsError, Effect, NewLog, Outcome, ProduceError,
+};
+use super::requests::Requests;
+use crate::partition::{Partition, RecoveredLog, WaitingAppend};
+
+/// The time of an input.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    /// For records and retention.
+    pub(crate) wall: TimestampMs,
+    /// For deadlines.
+    pub(crate) monotonic_ms: i64,
+}
+
+/// A log shard. `A` is where answers go.
+#[derive(Debug)]
+pub(crate) struct ShardCore<D: Disk, A> {
+    broker: BrokerId,
+    logs: LogShard<D>,
+    partitions: BTreeMap<TopicIdPartition, Partition>,
+    requests: Requests<A>,
+    effects: Vec<Effect<A>>,
+}
+
+impl<D: Disk, A> ShardCore<D, A> {
+    /// Takes over recovered logs. `epoch_of` tells in which epoch this broker leads a partition;
+    /// one that the metadata does not know is about to be deleted and is led in no epoch.
+    pub(crate) fn new(
+        broker: BrokerId,
+        mut logs: LogShard<D>,
+        epoch_of: impl Fn(&TopicIdPartition) -> Option<LeaderEpoch>,
+        now: Now,
+    ) -> Self {
+        let found: Vec<_> = logs.logs().map(varve_storage::Log::partition).collect();
+        let mut partitions = BTreeMap::new();
+        let mut effects = Vec::new();
+        for tip in found {
+            let log = logs.log_mut(&tip).expect("it was just listed");
+            let epoch = epoch_of(&tip).unwrap_or(LeaderEpoch(0));
+            log.assign_epoch(epoch);
+            let recovered = RecoveredLog { log_start: log.log_start(), log_end: log.log_end() };
+            let config = log.config().clone();
+            let partition = Partition::lead(broker, epoch, &config, recovered, now.monotonic_ms);
+            partitions.insert(tip, partition);
+            effects.push(Effect::Opened { partition: tip });
+        }
+        let mut core = Self { broker, logs, partitions, requests: Requests::default(), effects };
+        let tips: Vec<_> = core.partitions.keys().copied().collect();
+        for tip in tips {
+            core.advance(&tip);
+        }
+        core
+    }
+
+    /// What has to be done for the outside, in order.
+    pub(crate) fn take_effects(&mut self) -> std::vec::Drain<'_, Effect<A>> {
+        self.effects.drain(..)
+    }
+
+    /// A reader of a partition's log.
+    pub(crate) fn reader(&self, partition: &TopicIdPartition) -> Option<LogReader<D>> {
+        Some(self.logs.log(partition)?.reader())
+    }
+
+    /// The settings of a partition's log.
+    pub(crate) fn config(&self, partition: &TopicIdPartition) -> Option<Arc<LogConfig>> {
+        Some(Arc::new(self.logs.log(partition)?.config().clone()))
+    }
+
+    /// The epoch in which a partition is led here.
+    pub(crate) fn epoch(&self, partition: &TopicIdPartition) -> Option<LeaderEpoch> {
+        Some(self.partitions.get(partition)?.epoch())
+    }
+
+    /// Why nothing can be written any more, if that is so.
+    pub(crate) fn failure(&self) -> Option<DirectoryFailed> {
+        self.logs.failure()
+    }
+
+    /// Takes one command.
+    pub(crate) fn on_command(&mut self, command: Command<A>, now: Now) {
+        match command {
+            Command::Append { items, origin, acks, deadline_ms, answer } => {
+                self.on_append(items, origin, acks, deadline_ms, answer, now);
+            }
+            Command::Create { logs, answer } => {
+                let results = logs.into_iter().map(|log| self.create(log, now)).collect();
+                self.answer(answer, Outcome::LogsChanged(results));
+            }
+            Command::Delete { partitions, answer } => {
+                let results = partitions.iter().map(|tip| self.delete(tip)).collect();
+                self.answer(answer, Outcome::LogsChanged(results));
+            }
+            Command::SetConfig { configs, answer } => {
+                let change = |(tip, config)| self.set_config(tip, config);
+                let results = configs.into_iter().map(change).collect();
+                self.answer(answer, Outcome::LogsChanged(results));
+            }
+            Command::DeleteRecords { partition, before, answer } => {
+                let outcome = self.delete_records(&partition, before);
+                self.answer(answer, Outcome::RecordsDeleted(outcome));
+            }
+        }
+    }
+
+    /// What was appended since the last commit, to be made durable; none while one is under way.
+    pub(crate) fn poll_commit(&mut self) -> Option<CommitJob<D>> {
+        self.logs.take_commit()
+    }
+
+    /// Whether a commit is on its way.
+    pub(crate) fn is_commit_in_flight(&self) -> bool {
+        self.logs.is_commit_in_flight()
+    }
+
+    /// A commit has run.
+    pub(crate) fn on_committed(&mut self, done: CommitDone) {
+        match self.logs.finish_commit(done) {
+            Ok(durable) => {
+                for (tip, durable_end) in durable {
+                    if let Some(partition) = self.partitions.get_mut(&tip) {
+                        partition.on_durable(durable_end);
+                        self.advance(&tip);
+                    }
+                }
+            }
+            Err(failed) => self.fail_all(&failed),
+        }
+    }
+
+    /// Whether [`Self::poll_maintenance`] should be called before its next regular turn.
+    pub(crate) fn is_maintenance_due(&self) -> bool {
+        self.logs.is_maintenance_due()
+    }
+
+    /// Work off the append path; to be asked for about once a second.
+    pub(crate) fn poll_maintenance(&mut self, now: Now) -> Vec<MaintenanceJob<D>> {
+        for (tip, partition) in &self.partitions {
+            if let Some(log) = self.logs.log_mut(tip) {
+                log.set_cleanup_limit(partition.high_watermark());
+            }
+        }
+        let jobs = self.logs.maintain(now.wall);
+        // Retention may have moved logs' starts.
+        for (tip, partition) in &mut self.partitions {
+            if let Some(log) = self.logs.log(tip) {
+                partition.on_log_start(log.log_start());
+            }
+        }
+        jobs
+    }
+
+    /// A piece of maintenance has run.
+    ///
+    /// # Errors
+    /// [`DirectoryFailed`] when its writes failed.
+    pub(crate) fn on_maintained(&mut self, done: MaintenanceDone<D>) -> Result<(), DirectoryFailed> {
+        self.logs.finish_maintenance(done)
+    }
+
+    /// Time passes: requests whose deadline is over are answered.
+    pub(crate) fn on_tick(&mut self, now: Now) {
+        for (to, results) in self.requests.take_expired(now.monotonic_ms) {
+            self.answer(to, Outcome::Appended(results));
+        }
+    }
+
+    /// Gives the logs back, to be closed in order.
+    pub(crate) fn into_logs(self) -> LogShard<D> {
+        self.logs
+    }
+
+    fn answer(&mut self, to: A, outcome: Outcome) {
+        self.effects.push(Effect::Answer { to, outcome });
+    }
+
+    fn on_append(
+        &mut self,
+        items: Vec<AppendItem>,
+        origin: AppendOrigin,
+        acks: Acks,
+        deadline_ms: i64,
+        answer: A,
+        now: Now,
+    ) {
+        let request = self.requests.open(items.len(), deadline_ms, answer);
+        for (index, item) in items.into_iter().enumerate() {
+            match self.append(item, origin, acks, now) {
+                Ok(Progress::Done(appended)) => self.decide(request, index, Ok(appended)),
+                Ok(Progress::Waits { partition, until, answer }) => {
+                    let waiting = WaitingAppend { until, request, index, answer };
+                    let partition = self.partitions.get_mut(&partition);
+                    partition.expect("it was just appended to").waiting.push(waiting);
+                }
+                Err(error) => self.decide(request, index, Err(error)),
+            }
+        }
+    }
+
+    fn append(
+        &mut self,
+        item: AppendItem,
+        origin: AppendOrigin,
+        acks: Acks,
+        now: Now,
+    ) -> Result<Progress, ProduceError> {
+        let AppendItem { partition: tip, batch } = item;
+        let partition = self.partitions.get_mut(&tip).ok_or(AppendError::UnknownPartition)?;
+        if acks == Acks::All && partition.is_under_min_in_sync() {
+            return Err(ProduceError::NotEnoughReplicas);
+        }
+        let appended = self.logs.append(&tip, &batch, partition.epoch(), origin, now.wall)?;
+        let log_end = self.logs.log(&tip).expect("it was just appended to").log_end();
+        partition.on_appended(log_end);
+        let until = appended.last_offset + 1;
+        let is_committed = partition.high_watermark() >= until;
+        self.advance(&tip);
+        let answer = AppendAnswer {
+            base_offset: appended.base_offset,
+            log_append_time: appended.log_append_time,
+            log_start: appended.log_start,
+        };
+        if acks != Acks::All || is_committed {
+            return Ok(Progress::Done(answer));
+        }
+        Ok(Progress::Waits { partition: tip, until, answer })
+    }
+
+    /// Publishes a partition's high watermark if it has moved, and answers who waited for it.
+    fn advance(&mut self, tip: &TopicIdPartition) {
+        let Some(partition) = self.partitions.get_mut(tip) else { return };
+        let Some(high_watermark) = partition.poll_high_watermark() else { return };
+        self.effects.push(Effect::HighWatermark { partition: *tip, high_watermark });
+        while let Some(partition) = self.partitions.get_mut(tip)
+            && let Some(reached) = partition.waiting.pop_reached(high_watermark)
+        {
+            self.decide(reached.request, reached.index, Ok(reached.answer));
+        }
+    }
+
+    fn decide(
+        &mut self,
+        request: u64,
+        index: usize,
+        result: Result<AppendAnswer, ProduceError>,
+    ) {
+        if let Some((to, results)) = self.requests.decide(request, index, result) {
+            self.answer(to, Outcome::Appended(results));
+        }
+    }
+
+    fn fail_all(&mut self, failed: &DirectoryFailed) {
+        let mut undecided = Vec::new();
+        for partition in self.partitions.values_mut() {
+            while let Some(waiting) = partition.waiting.pop() {
+                undecided.push((waiting.request, waiting.index));
+            }
+        }
+        for (request, index) in undecided {
+            self.decide(request, index, Err(failed.clone().into()));
+        }
+    }
+
+    fn create(&mut self, new: NewLog, now: Now) -> Result<(), LogSetError> {
+        let tip = new.partition;
+        let log = match self.logs.create_log(tip, Arc::clone(&new.config)) {
+            Ok(log) => log,
+            Err(LogSetError::Exists) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        log.assign_epoch(new.leader_epoch);
+        let recovered = RecoveredLog { log_start: log.log_start(), log_end: log.log_end() };
+        let partition = Partition::lead(
+            self.broker,
+            new.leader_epoch,
+            &new.config,
+            recovered,
+            now.monotonic_ms,
+        );
+        self.partitions.insert(tip, partition);
+        self.effects.push(Effect::Opened { partition: tip });
+        self.advance(&tip);
+        Ok(())
+    }
+
+    fn delete(&mut self, tip: &TopicIdPartition) -> Result<(), LogSetError> {
+        if let Some(mut partition) = self.partitions.remove(tip) {
+            self.effects.push(Effect::Closed { partition: *tip });
+            while let Some(waiting) = partition.waiting.pop() {
+                self.decide(waiting.request, waiting.index, Err(ProduceError::Deleted));
+            }
+        }
+        match self.logs.delete_log(tip) {
+            Err(LogSetError::Unknown) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn set_config(
+        &mut self,
+        tip: TopicIdPartition,
+        config: Arc<LogConfig>,
+    ) -> Result<(), LogSetError> {
+        let log = self.logs.log_mut(&tip).ok_or(LogSetError::Unknown)?;
+        log.set_config(Arc::clone(&config));
+        if let Some(partition) = self.partitions.get_mut(&tip) {
+            partition.on_config(&config);
+        }
+        self.effects.push(Effect::Configured { partition: tip, config });
+        self.advance(&tip);
+        Ok(())
+    }
+
+    fn delete_records(
+        &mut self,
+        tip: &TopicIdPartition,
+        before: Option<Offset>,
+    ) -> Result<Offset, DeleteRecordsError> {
+        let unknown = DeleteRecordsError::UnknownPartition;
+        let partition = self.partitions.get_mut(tip).ok_or(unknown.clone())?;
+        let high_watermark = partition.high_watermark();
+        let offset = before.unwrap_or(high_watermark);
+        if offset > high_watermark {
+            return Err(DeleteRecordsError::OutOfRange { offset, high_watermark });
+        }
+        let log = self.logs.log_mut(tip).ok_or(unknown)?;
+        let log_start = log.advance_log_start(offset)?;
+        partition.on_log_start(log_start);
+        Ok(log_start)
+    }
+}
+
+/// What became of one batch.
+enum Progress {
+    Done(AppendAnswer),
+    Waits { partition: TopicIdPartition, until: Offset, answer: AppendAnswer },
+}

@@ -1,0 +1,435 @@
+//! A partition as the rest of the broker sees it, and all of them together.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::RwLock;
+use tokio::sync::{mpsc, oneshot};
+use varve_protocol::records::ValidatedBatch;
+use varve_protocol::vocabulary::{Acks, LeaderEpoch, Offset, TopicIdPartition};
+use varve_storage::config::LogConfig;
+use varve_storage::{AppendOrigin, LogSetError, RealDisk, shard_of};
+
+use super::command::{
+    AppendAnswer, AppendItem, Command, DeleteRecordsError, NewLog, Outcome, ProduceError,
+};
+use super::thread::Message;
+use super::watch::{Waiter, Watch};
+use crate::clock;
+use crate::metadata::{HostError, HostFuture, HostedLog, PartitionHost};
+use crate::metrics::{Metrics, TopicMetrics};
+
+/// Where a shard's answer goes.
+pub(super) type AnswerTo = oneshot::Sender<Outcome>;
+
+/// How long an internal append may take; it has no client that says.
+const INTERNAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One partition that lies on this broker. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct PartitionHandle {
+    shared: Arc<PartitionShared>,
+}
+
+#[derive(Debug)]
+struct PartitionShared {
+    partition: TopicIdPartition,
+    leader_epoch: LeaderEpoch,
+    high_watermark: AtomicI64,
+    config: ArcSwap<LogConfig>,
+    reader: varve_storage::LogReader<RealDisk>,
+    watch: Watch,
+    queue: mpsc::Sender<Message>,
+    /// The shard's number.
+    shard: usize,
+    metrics: OnceLock<Arc<TopicMetrics>>,
+}
+
+impl PartitionHandle {
+    pub(super) fn new(
+        reader: varve_storage::LogReader<RealDisk>,
+        leader_epoch: LeaderEpoch,
+        config: Arc<LogConfig>,
+        queue: mpsc::Sender<Message>,
+        shard: usize,
+    ) -> Self {
+        let shared = PartitionShared {
+            partition: reader.partition(),
+            leader_epoch,
+            high_watermark: AtomicI64::new(reader.log_start().0),
+            config: ArcSwap::new(config),
+            reader,
+            watch: Watch::default(),
+            queue,
+            shard,
+            metrics: OnceLock::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Which partition this is.
+    #[must_use]
+    pub fn partition(&self) -> TopicIdPartition {
+        self.shared.partition
+    }
+
+    /// The epoch in which this broker leads it.
+    #[must_use]
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.shared.leader_epoch
+    }
+
+    /// Consumers read up to here.
+    #[must_use]
+    pub fn high_watermark(&self) -> Offset {
+        Offset(self.shared.high_watermark.load(Ordering::SeqCst))
+    }
+
+    /// `read_committed` consumers read up to here; the high watermark as long as there are no
+    /// transactions.
+    #[must_use]
+    pub fn last_stable_offset(&self) -> Offset {
+        self.high_watermark()
+    }
+
+    /// The first offset that may be read.
+    #[must_use]
+    pub fn log_start(&self) -> Offset {
+        self.shared.reader.log_start()
+    }
+
+    /// Reads the log without its shard.
+    #[must_use]
+    pub fn reader(&self) -> &varve_storage::LogReader<RealDisk> {
+        &self.shared.reader
+    }
+
+    /// The log's settings.
+    #[must_use]
+    pub fn config(&self) -> Arc<LogConfig> {
+        self.shared.config.load_full()
+    }
+
+    /// The series of the partition's topic, whose name the caller knows.
+    #[must_use]
+    pub fn metrics(&self, metrics: &Metrics, topic: &str) -> &TopicMetrics {
+        self.shared.metrics.get_or_init(|| metrics.topics.topic(topic))
+    }
+
+    /// As [`Self::metrics`], where the name has to be looked for first; none if the topic is gone.
+    pub(crate) fn known_metrics(
+        &self,
+        metrics: &Metrics,
+        topic: impl FnOnce() -> Option<Arc<str>>,
+    ) -> Option<&TopicMetrics> {
+        if let Some(known) = self.shared.metrics.get() {
+            return Some(known);
+        }
+        Some(self.metrics(metrics, &topic()?))
+    }
+
+    /// Appends one batch, and returns when `acks` is satisfied.
+    ///
+    /// # Errors
+    /// [`ProduceError`].
+    pub async fn append(
+        &self,
+        batch: ValidatedBatch,
+        origin: AppendOrigin,
+        acks: Acks,
+    ) -> Result<AppendAnswer, ProduceError> {
+        let started = start_append(vec![(self.clone(), batch)], origin, acks, INTERNAL_TIMEOUT);
+        let mut results = started.wait().await;
+        results.pop().expect("one batch has one result")
+    }
+
+    /// Moves the log's start up to `before`, or to the high watermark. Durable on return.
+    ///
+    /// # Errors
+    /// [`DeleteRecordsError`].
+    pub async fn delete_records(
+        &self,
+        before: Option<Offset>,
+    ) -> Result<Offset, DeleteRecordsError> {
+        let (answer, answered) = oneshot::channel();
+        let partition = self.shared.partition;
+        let command = Command::DeleteRecords { partition, before, answer };
+        let sent = self.shared.queue.send(Message::Command(command)).await;
+        sent.map_err(|_| DeleteRecordsError::ShuttingDown)?;
+        match answered.await {
+            Ok(Outcome::RecordsDeleted(result)) => result,
+            Ok(other) => unreachable!("deleting records was answered with {other:?}"),
+            Err(_) => Err(DeleteRecordsError::ShuttingDown),
+        }
+    }
+
+    /// Wakes `waiter` whenever the high watermark moves, until the result is dropped.
+    #[must_use]
+    pub fn watch(&self, waiter: &Arc<Waiter>) -> Watching {
+        self.shared.watch.add(waiter);
+        Watching { shared: Arc::clone(&self.shared), waiter: Arc::clone(waiter) }
+    }
+
+    pub(super) fn publish_high_watermark(&self, high_watermark: Offset) {
+        self.shared.high_watermark.store(high_watermark.0, Ordering::SeqCst);
+    }
+
+    pub(super) fn publish_config(&self, config: Arc<LogConfig>) {
+        self.shared.config.store(config);
+    }
+
+    pub(super) fn wake(&self) {
+        self.shared.watch.wake();
+    }
+}
+
+/// A waiter's place in a partition; dropping it gives it up.
+#[derive(Debug)]
+pub struct Watching {
+    shared: Arc<PartitionShared>,
+    waiter: Arc<Waiter>,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.shared.watch.remove(&self.waiter);
+    }
+}
+
+/// Appends that are with their shards.
+#[derive(Debug)]
+pub(crate) struct StartedAppend {
+    /// By shard: the answer to come, and which of the batches it is for.
+    parts: Vec<(oneshot::Receiver<Outcome>, Vec<usize>)>,
+    results: Vec<Option<Result<AppendAnswer, ProduceError>>>,
+}
+
+/// Hands batches to their shards, one command a shard, in the order of the calls. Never waits: a
+/// full queue is an error of the batches that found it full.
+pub(crate) fn start_append(
+    batches: Vec<(PartitionHandle, ValidatedBatch)>,
+    origin: AppendOrigin,
+    acks: Acks,
+    timeout: Duration,
+) -> StartedAppend {
+    let timeout_ms = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+    let deadline_ms = clock::monotonic_ms().saturating_add(timeout_ms);
+    let mut started = StartedAppend {
+        parts: Vec::new(),
+        results: std::iter::repeat_with(|| None).take(batches.len()).collect(),
+    };
+    let mut by_shard: Vec<(PartitionHandle, Vec<AppendItem>, Vec<usize>)> = Vec::new();
+    for (index, (handle, batch)) in batches.into_iter().enumerate() {
+        let item = AppendItem { partition: handle.partition(), batch };
+        let shard = handle.shared.shard;
+        match by_shard.iter_mut().find(|(other, _, _)| other.shared.shard == shard) {
+            Some((_, items, indexes)) => {
+                items.push(item);
+                indexes.push(index);
+            }
+            None => by_shard.push((handle, vec![item], vec![index])),
+        }
+    }
+    for (handle, items, indexes) in by_shard {
+        let (answer, answered) = oneshot::channel();
+        let command = Command::Append { items, origin, acks, deadline_ms, answer };
+        match handle.shared.queue.try_send(Message::Command(command)) {
+            Ok(()) => started.parts.push((answered, indexes)),
+            Err(error) => {
+                let error = match error {
+                    mpsc::error::TrySendError::Full(_) => ProduceError::Overloaded,
+                    mpsc::error::TrySendError::Closed(_) => ProduceError::ShuttingDown,
+                };
+                for index in indexes {
+                    started.results[index] = Some(Err(error.clone()));
+                }
+            }
+        }
+    }
+    started
+}
+
+impl StartedAppend {
+    /// What became of the batches, in their order.
+    pub(crate) async fn wait(mut self) -> Vec<Result<AppendAnswer, ProduceError>> {
+        for (answered, indexes) in self.parts {
+            match answered.await {
+                Ok(Outcome::Appended(results)) => {
+                    for (index, result) in indexes.into_iter().zip(results) {
+                        self.results[index] = Some(result);
+                    }
+                }
+                Ok(other) => unreachable!("an append was answered with {other:?}"),
+                Err(_) => {
+                    for index in indexes {
+                        self.results[index] = Some(Err(ProduceError::ShuttingDown));
+                    }
+                }
+            }
+        }
+        let decided = self.results.into_iter();
+        decided.map(|result| result.expect("every batch is in one part")).collect()
+    }
+}
+
+/// The partitions of this broker. Cheap to clone; all clones are one.
+#[derive(Clone, Debug)]
+pub struct Partitions {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Guards the map; held for a lookup, or while a partition opens or closes.
+    handles: RwLock<HashMap<TopicIdPartition, PartitionHandle>>,
+    /// By the shard's number.
+    queues: Vec<mpsc::Sender<Message>>,
+}
+
+impl Partitions {
+    pub(super) fn new(queues: Vec<mpsc::Sender<Message>>) -> Self {
+        Self { inner: Arc::new(Inner { handles: RwLock::default(), queues }) }
+    }
+
+    /// One partition, if this broker has it.
+    #[must_use]
+    pub fn get(&self, partition: &TopicIdPartition) -> Option<PartitionHandle> {
+        self.inner.handles.read().get(partition).cloned()
+    }
+
+    /// All partitions, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<PartitionHandle> {
+        self.inner.handles.read().values().cloned().collect()
+    }
+
+    /// The names of all partitions, in no order.
+    #[must_use]
+    pub fn list(&self) -> Vec<TopicIdPartition> {
+        self.inner.handles.read().keys().copied().collect()
+    }
+
+    /// How many partitions there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.inner.handles.read().len()
+    }
+
+    /// Makes logs; one that exists is no error. They can be written and read on return.
+    pub(crate) async fn create(&self, logs: Vec<HostedLog>) -> Vec<Result<(), LogSetError>> {
+        let new = logs.into_iter().map(|log| NewLog {
+            partition: log.partition,
+            leader_epoch: log.leader_epoch,
+            config: Arc::new(log.config),
+        });
+        self.change(new.collect(), |log| log.partition, |logs, answer| Command::Create {
+            logs,
+            answer,
+        })
+        .await
+    }
+
+    /// Deletes logs with all that is in them; one that does not exist is no error.
+    pub(crate) async fn delete(
+        &self,
+        partitions: Vec<TopicIdPartition>,
+    ) -> Vec<Result<(), LogSetError>> {
+        self.change(partitions, |partition| *partition, |partitions, answer| Command::Delete {
+            partitions,
+            answer,
+        })
+        .await
+    }
+
+    /// Changes logs' settings.
+    pub(crate) async fn set_config(
+        &self,
+        configs: Vec<(TopicIdPartition, LogConfig)>,
+    ) -> Vec<Result<(), LogSetError>> {
+        let configs = configs.into_iter().map(|(name, config)| (name, Arc::new(config)));
+        self.change(configs.collect(), |(name, _)| *name, |configs, answer| Command::SetConfig {
+            configs,
+            answer,
+        })
+        .await
+    }
+
+    pub(super) fn insert(&self, handle: PartitionHandle) {
+        self.inner.handles.write().insert(handle.partition(), handle);
+    }
+
+    pub(super) fn remove(&self, partition: &TopicIdPartition) {
+        self.inner.handles.write().remove(partition);
+    }
+
+    /// Sends each shard its part of `items`, and puts the answers back into the items' order.
+    async fn change<T>(
+        &self,
+        items: Vec<T>,
+        partition_of: impl Fn(&T) -> TopicIdPartition,
+        command: impl Fn(Vec<T>, AnswerTo) -> Command<AnswerTo>,
+    ) -> Vec<Result<(), LogSetError>> {
+        let queues = &self.inner.queues;
+        let shard_count = u32::try_from(queues.len()).expect("the configuration bounds shards");
+        let mut by_shard: Vec<(Vec<T>, Vec<usize>)> =
+            std::iter::repeat_with(Default::default).take(queues.len()).collect();
+        let count = items.len();
+        for (index, item) in items.into_iter().enumerate() {
+            let shard = shard_of(&partition_of(&item), shard_count).0 as usize;
+            by_shard[shard].0.push(item);
+            by_shard[shard].1.push(index);
+        }
+        let mut parts = Vec::new();
+        for (queue, (items, indexes)) in queues.iter().zip(by_shard) {
+            if !items.is_empty() {
+                let (answer, answered) = oneshot::channel();
+                // If the shard has ended, the answer's other end is gone with the command.
+                let _ = queue.send(Message::Command(command(items, answer))).await;
+                parts.push((answered, indexes));
+            }
+        }
+        let mut results = vec![Err(LogSetError::Unknown); count];
+        for (answered, indexes) in parts {
+            if let Ok(Outcome::LogsChanged(changed)) = answered.await {
+                for (index, result) in indexes.into_iter().zip(changed) {
+                    results[index] = result;
+                }
+            }
+        }
+        results
+    }
+}
+
+impl PartitionHost for Partitions {
+    fn create(&self, logs: Vec<HostedLog>) -> HostFuture<'_, Vec<Result<(), HostError>>> {
+        Box::pin(async move { host_errors(Partitions::create(self, logs).await) })
+    }
+
+    fn delete(
+        &self,
+        partitions: Vec<TopicIdPartition>,
+    ) -> HostFuture<'_, Vec<Result<(), HostError>>> {
+        Box::pin(async move { host_errors(Partitions::delete(self, partitions).await) })
+    }
+
+    fn set_config(
+        &self,
+        configs: Vec<(TopicIdPartition, LogConfig)>,
+    ) -> HostFuture<'_, Vec<Result<(), HostError>>> {
+        Box::pin(async move { host_errors(Partitions::set_config(self, configs).await) })
+    }
+
+    fn list(&self) -> Vec<TopicIdPartition> {
+        Partitions::list(self)
+    }
+}
+
+fn host_errors(results: Vec<Result<(), LogSetError>>) -> Vec<Result<(), HostError>> {
+    let to_host = |result: Result<(), LogSetError>| {
+        result.map_err(|error| HostError(error.to_string()))
+    };
+    results.into_iter().map(to_host).collect()
+}

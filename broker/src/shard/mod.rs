@@ -1,0 +1,25 @@
+//! Log shards: OS threads that own partitions, and the handles by which everybody else uses them.
+//!
+//! - [`core`]: a shard as a value, stepped by the thread or by a simulator.
+//! - `thread`: the shell around it. `handle`: the way in for handlers. `watch`: long polls.
+//!
+//! ```text
+//! handlers ── bounded queue ──► shard thread ── CommitJob ──► sync thread
+//!     ▲                            │   ▲                           │
+//!     └── oneshot, high watermark ─┘   └──────── CommitDone ───────┘
+//! ```
+
+mod command;
+mod core;
+mod handle;
+mod requests;
+mod start;
+mod thread;
+mod watch;
+
+pub use command::{AppendAnswer, DeleteRecordsError, ProduceError};
+pub(crate) use handle::{StartedAppend, start_append};
+pub use handle::{PartitionHandle, Partitions, Watching};
+pub use start::ShardError;
+pub(crate) use start::{ShardQueue, ShardSettings, Shards};
+pub use watch::Waiter;
