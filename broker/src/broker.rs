@@ -165,16 +165,7 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
     drop(entered);
     tracing::info!(kafka = %kafka_addr, http = ?http_addr, partitions = broker.partitions.count(),
         created = reconciled.created, removed = reconciled.removed, took_ms, "serving");
-    Ok(RunningBroker {
-        runtime,
-        broker,
-        kafka_addr,
-        http_addr,
-        stop,
-        ended,
-        http,
-        metadata_writer,
-    })
+    Ok(RunningBroker { runtime, broker, kafka_addr, http_addr, stop, ended, http, metadata_writer })
 }
 
 impl RunningBroker {
@@ -300,8 +291,7 @@ async fn tick(
 
 async fn end_signal() -> &'static str {
     use tokio::signal::unix::{SignalKind, signal};
-    let (terminate, interrupt) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
         tracing::error!("signals cannot be waited for; only SIGKILL ends this process");
         return std::future::pending().await;

@@ -25,10 +25,7 @@ pub(crate) async fn blocking<T: Send + 'static>(body: impl FnOnce() -> T + Send 
 
 /// Runs something that may wait for the disk on a blocking thread of `runtime`; for threads that
 /// are not of the runtime. It says itself when it is done.
-pub(crate) fn blocking_on(
-    runtime: &tokio::runtime::Handle,
-    body: impl FnOnce() + Send + 'static,
-) {
+pub(crate) fn blocking_on(runtime: &tokio::runtime::Handle, body: impl FnOnce() + Send + 'static) {
     drop(runtime.spawn_blocking(body));
 }
 

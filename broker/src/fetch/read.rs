@@ -125,7 +125,10 @@ fn read_one(
                 tracing::error!(partition = %handle.partition(), offset = wanted.fetch_offset,
                     %error, "a read failed");
             }
-            data = PartitionData { log_start_offset: data.log_start_offset, ..refused(read_error(&error)) };
+            data = PartitionData {
+                log_start_offset: data.log_start_offset,
+                ..refused(read_error(&error))
+            };
         }
     }
     data
@@ -157,9 +160,7 @@ fn records(
 
 fn warm(slice: &FileSlice<RealDisk>) -> std::io::Result<()> {
     match slice.file_range() {
-        Some((file, position, len)) if !slice.is_hot() => {
-            make_resident(file, position, len as u64)
-        }
+        Some((file, position, len)) if !slice.is_hot() => make_resident(file, position, len as u64),
         _ => Ok(()),
     }
 }

@@ -342,4 +342,3 @@ fn evict(sessions: &mut BTreeMap<i32, Entry>, size: usize, now_ms: i64) -> bool 
         None => false,
     }
 }
-

@@ -88,8 +88,7 @@ fn describe_topics(
 /// The bytes of the volume, and those that can still be written.
 fn volume(directory: &Path) -> rustix::io::Result<(i64, i64)> {
     let found = rustix::fs::statvfs(directory)?;
-    let bytes = |blocks: u64| {
-        i64::try_from(blocks.saturating_mul(found.f_frsize)).unwrap_or(i64::MAX)
-    };
+    let bytes =
+        |blocks: u64| i64::try_from(blocks.saturating_mul(found.f_frsize)).unwrap_or(i64::MAX);
     Ok((bytes(found.f_blocks), bytes(found.f_bavail)))
 }

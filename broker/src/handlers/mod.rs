@@ -33,9 +33,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use varve_protocol::messages::{ApiVersionsRequest, ProduceRequest};
-use varve_protocol::wire::{
-    ApiKey, EncodedFrame, Message, Reader, RequestHeader, encode_response,
-};
+use varve_protocol::wire::{ApiKey, EncodedFrame, Message, Reader, RequestHeader, encode_response};
 
 pub(crate) use context::RequestContext;
 pub(crate) use init_producer_id::ProducerIds;

@@ -59,7 +59,11 @@ struct Target {
 enum TargetState {
     Refused(Refusal),
     /// Which of the started batches it is.
-    Started { handle: PartitionHandle, bytes: usize, records: i32 },
+    Started {
+        handle: PartitionHandle,
+        bytes: usize,
+        records: i32,
+    },
 }
 
 /// A request whose batches are with their shards.
@@ -258,8 +262,7 @@ impl Judge<'_> {
             return Err(Refusal::new(ErrorCode::InvalidRecord, message));
         }
         let size_max = config.max_message_bytes as usize;
-        let limits =
-            ValidationLimits { decompress: limits(), origin: BatchOrigin::Client };
+        let limits = ValidationLimits { decompress: limits(), origin: BatchOrigin::Client };
         let batch = validate_batch(records, &limits)
             .map_err(|error| Refusal::new(batch_error(&error), error.to_string()))?;
         if batch.bytes.len() > size_max {
@@ -295,7 +298,10 @@ fn check_records(batch: &ValidatedBatch, config: &LogConfig) -> Result<(), Refus
             let records = batch.indexes_outside(&limits(), least, most);
             if !records.is_empty() {
                 let message = format!("a record's timestamp is not within {least} and {most}");
-                return Err(Refusal { records, ..Refusal::new(ErrorCode::InvalidTimestamp, message) });
+                return Err(Refusal {
+                    records,
+                    ..Refusal::new(ErrorCode::InvalidTimestamp, message)
+                });
             }
         }
     }

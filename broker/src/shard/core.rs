@@ -13,7 +13,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use varve_protocol::vocabulary::{Acks, BrokerId, LeaderEpoch, Offset, TimestampMs, TopicIdPartition};
+use varve_protocol::vocabulary::{
+    Acks, BrokerId, LeaderEpoch, Offset, TimestampMs, TopicIdPartition,
+};
 use varve_storage::config::LogConfig;
 use varve_storage::{
     AppendError, AppendOrigin, CommitDone, CommitJob, DirectoryFailed, Disk, LogReader,
@@ -177,7 +179,10 @@ impl<D: Disk, A> ShardCore<D, A> {
     ///
     /// # Errors
     /// [`DirectoryFailed`] when its writes failed.
-    pub(crate) fn on_maintained(&mut self, done: MaintenanceDone<D>) -> Result<(), DirectoryFailed> {
+    pub(crate) fn on_maintained(
+        &mut self,
+        done: MaintenanceDone<D>,
+    ) -> Result<(), DirectoryFailed> {
         self.logs.finish_maintenance(done)
     }
 
@@ -261,12 +266,7 @@ impl<D: Disk, A> ShardCore<D, A> {
         }
     }
 
-    fn decide(
-        &mut self,
-        request: u64,
-        index: usize,
-        result: Result<AppendAnswer, ProduceError>,
-    ) {
+    fn decide(&mut self, request: u64, index: usize, result: Result<AppendAnswer, ProduceError>) {
         if let Some((to, results)) = self.requests.decide(request, index, result) {
             self.answer(to, Outcome::Appended(results));
         }

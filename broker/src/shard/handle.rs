@@ -325,10 +325,11 @@ impl Partitions {
             leader_epoch: log.leader_epoch,
             config: Arc::new(log.config),
         });
-        self.change(new.collect(), |log| log.partition, |logs, answer| Command::Create {
-            logs,
-            answer,
-        })
+        self.change(
+            new.collect(),
+            |log| log.partition,
+            |logs, answer| Command::Create { logs, answer },
+        )
         .await
     }
 
@@ -337,10 +338,11 @@ impl Partitions {
         &self,
         partitions: Vec<TopicIdPartition>,
     ) -> Vec<Result<(), LogSetError>> {
-        self.change(partitions, |partition| *partition, |partitions, answer| Command::Delete {
+        self.change(
             partitions,
-            answer,
-        })
+            |partition| *partition,
+            |partitions, answer| Command::Delete { partitions, answer },
+        )
         .await
     }
 
@@ -350,10 +352,11 @@ impl Partitions {
         configs: Vec<(TopicIdPartition, LogConfig)>,
     ) -> Vec<Result<(), LogSetError>> {
         let configs = configs.into_iter().map(|(name, config)| (name, Arc::new(config)));
-        self.change(configs.collect(), |(name, _)| *name, |configs, answer| Command::SetConfig {
-            configs,
-            answer,
-        })
+        self.change(
+            configs.collect(),
+            |(name, _)| *name,
+            |configs, answer| Command::SetConfig { configs, answer },
+        )
         .await
     }
 
@@ -428,8 +431,7 @@ impl PartitionHost for Partitions {
 }
 
 fn host_errors(results: Vec<Result<(), LogSetError>>) -> Vec<Result<(), HostError>> {
-    let to_host = |result: Result<(), LogSetError>| {
-        result.map_err(|error| HostError(error.to_string()))
-    };
+    let to_host =
+        |result: Result<(), LogSetError>| result.map_err(|error| HostError(error.to_string()));
     results.into_iter().map(to_host).collect()
 }

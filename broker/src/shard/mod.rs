@@ -18,8 +18,8 @@ mod thread;
 mod watch;
 
 pub use command::{AppendAnswer, DeleteRecordsError, ProduceError};
-pub(crate) use handle::{StartedAppend, start_append};
 pub use handle::{PartitionHandle, Partitions, Watching};
+pub(crate) use handle::{StartedAppend, start_append};
 pub use start::ShardError;
 pub(crate) use start::{ShardQueue, ShardSettings, Shards};
 pub use watch::Waiter;

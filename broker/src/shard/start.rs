@@ -152,8 +152,11 @@ fn tell_recovery(report: &RecoveryReport, logs: &LogShard<RealDisk>) {
     tracing::info!(shard = %logs.id(), logs = count, scanned_bytes, replayed_bytes, torn_tails,
         "logs recovered");
     for damaged in &report.damaged {
-        tracing::error!(?damaged, "a log is damaged: what lies below the damage is served, nothing \
-            is appended; `varve storage check` tells more");
+        tracing::error!(
+            ?damaged,
+            "a log is damaged: what lies below the damage is served, nothing \
+            is appended; `varve storage check` tells more"
+        );
     }
 }
 
