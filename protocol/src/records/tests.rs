@@ -77,6 +77,24 @@ fn stamping_keeps_the_crc_right() {
 }
 
 #[test]
+fn another_codec_keeps_the_records() {
+    let limits = DecompressLimits::default();
+    let records = |bytes: &Bytes| -> Vec<Record> {
+        let batch = RecordBatch::parse(bytes).unwrap();
+        batch.records(&limits).unwrap().map(Result::unwrap).collect()
+    };
+    for from in Compression::ALL {
+        for to in Compression::ALL {
+            let valid = validate(&sample(from, 30)).unwrap();
+            let changed = valid.recompressed(to, None, &limits).unwrap();
+            assert_eq!(validate(&changed.bytes).as_ref(), Ok(&changed), "{from} to {to}");
+            assert_eq!(changed.compression(), to);
+            assert_eq!(records(&changed.bytes), records(&valid.bytes));
+        }
+    }
+}
+
+#[test]
 fn changing_the_producer_keeps_the_crc_right() {
     let mut bytes = sample(Compression::Lz4, 9).to_vec();
     patch_producer(&mut bytes, ProducerId(77), ProducerEpoch(3), 12).unwrap();

@@ -12,9 +12,9 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::batch::RecordBatch;
-use super::codec::{DecompressError, DecompressLimits, Decompressor};
+use super::codec::{DecompressError, DecompressLimits, Decompressor, compress, decompress};
 use super::compression::Compression;
-use super::header::{BatchHeader, HEADER_BYTES};
+use super::header::{BatchHeader, HEADER_BYTES, LOG_OVERHEAD_BYTES, computed_crc};
 use super::skim::{RecordError, RecordFacts, skim_common_record, skim_length, skim_record};
 use crate::vocabulary::{LeaderEpoch, Offset, TimestampMs};
 
@@ -134,6 +134,9 @@ pub enum BatchError {
         /// 5 to 7.
         code: u8,
     },
+    /// The batch would take 2 GiB or more.
+    #[error("the batch would take 2 GiB or more")]
+    TooLarge,
     /// The records cannot be decompressed, or not within the limits.
     #[error(transparent)]
     Decompress(#[from] DecompressError),
@@ -181,6 +184,37 @@ impl ValidatedBatch {
     /// What follows the header.
     pub fn records_bytes(&self) -> Bytes {
         self.bytes.slice(HEADER_BYTES..)
+    }
+
+    /// This batch with another codec, for a topic whose `compression.type` is not `producer`. The
+    /// records stay as they are, byte for byte.
+    ///
+    /// # Errors
+    /// [`BatchError::Decompress`] when the limits are less than those of the validation, and
+    /// [`BatchError::TooLarge`] when the result is.
+    pub fn recompressed(
+        &self,
+        compression: Compression,
+        level: Option<i32>,
+        limits: &DecompressLimits,
+    ) -> Result<Self, BatchError> {
+        let plain = decompress(self.compression(), &self.records_bytes(), limits)?;
+        let records = match compression {
+            Compression::None => plain,
+            _ => compress(compression, level, &plain).into(),
+        };
+        let size = HEADER_BYTES - LOG_OVERHEAD_BYTES + records.len();
+        let mut header = BatchHeader {
+            batch_length: i32::try_from(size).map_err(|_| BatchError::TooLarge)?,
+            attributes: self.header.attributes.with_compression(compression),
+            ..self.header
+        };
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + records.len());
+        bytes.extend_from_slice(&header.encode());
+        bytes.extend_from_slice(&records);
+        header.crc = computed_crc(&bytes);
+        bytes[..HEADER_BYTES].copy_from_slice(&header.encode());
+        Ok(Self { bytes: bytes.into(), header, ..self.clone() })
     }
 
     /// The indexes of records without a key, for the `record_errors` of a produce response.
@@ -240,7 +274,7 @@ pub fn validate_batch(
         check_tail(&bytes[header.size()..])?;
     }
     let bytes = bytes.slice(..header.size());
-    let computed = super::header::computed_crc(&bytes);
+    let computed = computed_crc(&bytes);
     if computed != header.crc {
         return Err(BatchError::Crc { stored: header.crc, computed });
     }
