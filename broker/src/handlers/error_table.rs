@@ -15,6 +15,7 @@ pub(crate) fn batch_error(error: &BatchError) -> ErrorCode {
         | BatchError::Crc { .. }
         | BatchError::Decompress(_) => ErrorCode::CorruptMessage,
         BatchError::UnknownCompression { .. } => ErrorCode::UnsupportedCompressionType,
+        BatchError::TooLarge => ErrorCode::MessageTooLarge,
         BatchError::OldMagic { .. }
         | BatchError::UnknownMagic { .. }
         | BatchError::SecondBatch
