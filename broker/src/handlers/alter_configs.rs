@@ -13,10 +13,12 @@ use crate::metadata::{ConfigEdits, MetadataHandle};
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: AlterConfigsRequest,
 ) -> AlterConfigsResponse {
-    answer(&broker.metadata, request).await
+    let response = answer(&broker.metadata, request).await;
+    context.note_codes(response.responses.iter().map(|resource| resource.error_code));
+    response
 }
 
 pub(super) async fn answer(

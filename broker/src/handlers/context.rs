@@ -52,6 +52,13 @@ impl RequestContext {
         let _ = first.compare_exchange(0, error.code(), Ordering::Relaxed, Ordering::Relaxed);
     }
 
+    /// Notes the first error among the codes that the answer holds.
+    pub(crate) fn note_codes(&self, codes: impl IntoIterator<Item = i16>) {
+        if let Some(code) = codes.into_iter().find(|code| *code != ErrorCode::None.code()) {
+            self.note_error(ErrorCode::from_code(code));
+        }
+    }
+
     pub(super) fn first_error(&self) -> i16 {
         self.first_error.load(Ordering::Relaxed)
     }

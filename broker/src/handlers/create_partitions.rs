@@ -13,10 +13,12 @@ use crate::metadata::{MetadataHandle, NewPartitions, TopicError};
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
-    answer(&broker.metadata, request).await
+    let response = answer(&broker.metadata, request).await;
+    context.note_codes(response.results.iter().map(|topic| topic.error_code));
+    response
 }
 
 pub(super) async fn answer(

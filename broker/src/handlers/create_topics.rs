@@ -15,10 +15,12 @@ use crate::topic_config::ConfigEntry;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
-    answer(&broker.metadata, request).await
+    let response = answer(&broker.metadata, request).await;
+    context.note_codes(response.topics.iter().map(|topic| topic.error_code));
+    response
 }
 
 pub(super) async fn answer(

@@ -14,10 +14,12 @@ use crate::metadata::{MetadataHandle, TopicError, TopicSelector};
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: DeleteTopicsRequest,
 ) -> DeleteTopicsResponse {
-    answer(&broker.metadata, request).await
+    let response = answer(&broker.metadata, request).await;
+    context.note_codes(response.responses.iter().map(|topic| topic.error_code));
+    response
 }
 
 pub(super) async fn answer(

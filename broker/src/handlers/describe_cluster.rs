@@ -20,7 +20,9 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: DescribeClusterRequest,
 ) -> DescribeClusterResponse {
-    answer(&broker.metadata, &context.listener, &request)
+    let response = answer(&broker.metadata, context.listener, &request);
+    context.note_codes([response.error_code]);
+    response
 }
 
 pub(super) fn answer(

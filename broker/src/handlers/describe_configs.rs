@@ -15,10 +15,12 @@ use crate::topic_config::{ConfigEntry, ConfigSynonym};
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
-    answer(&broker.metadata, request)
+    let response = answer(&broker.metadata, request);
+    context.note_codes(response.results.iter().map(|resource| resource.error_code));
+    response
 }
 
 pub(super) fn answer(

@@ -16,10 +16,12 @@ use crate::topic_config::{AlterOperation, ConfigEdit};
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    answer(&broker.metadata, request).await
+    let response = answer(&broker.metadata, request).await;
+    context.note_codes(response.responses.iter().map(|resource| resource.error_code));
+    response
 }
 
 pub(super) async fn answer(

@@ -23,7 +23,10 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: MetadataRequest,
 ) -> MetadataResponse {
-    answer(&broker.metadata, &context.listener, context.api_version, request).await
+    let response =
+        answer(&broker.metadata, context.listener, context.api_version, request).await;
+    context.note_codes(response.topics.iter().map(|topic| topic.error_code));
+    response
 }
 
 /// The first version that names topics by id.
