@@ -23,8 +23,7 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: MetadataRequest,
 ) -> MetadataResponse {
-    let response =
-        answer(&broker.metadata, context.listener, context.api_version, request).await;
+    let response = answer(&broker.metadata, context.listener, context.api_version, request).await;
     context.note_codes(response.topics.iter().map(|topic| topic.error_code));
     response
 }
