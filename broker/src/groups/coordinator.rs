@@ -30,7 +30,7 @@ use super::offsets::Committed;
 use super::pending::{Pending, commit_error, metadata_error};
 use super::records::{CoordinatorRecord, GroupMetadata};
 use super::replay::{Replay, ReplayedGroup};
-use super::settings::GroupSettings;
+use super::settings::{GroupSettings, TEXT_BYTES_MAX};
 use super::sync::Sync;
 use super::timers::{Millis, Timer};
 
@@ -158,8 +158,14 @@ impl Coordinator {
     }
 
     fn validate_join(&self, join: &Join) -> Result<(), ErrorCode> {
-        if join.group_id.is_empty() {
+        if join.group_id.is_empty() || join.group_id.len() > TEXT_BYTES_MAX {
             return Err(ErrorCode::InvalidGroupId);
+        }
+        let mut texts = vec![join.client_id.as_str(), &join.protocol_type, &join.client_host];
+        texts.extend(join.instance_id.as_deref());
+        texts.extend(join.protocols.iter().map(|protocol| protocol.name.as_str()));
+        if texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
+            return Err(ErrorCode::InvalidRequest);
         }
         let (min, max) =
             (self.settings.session_timeout_ms_min, self.settings.session_timeout_ms_max);
@@ -269,6 +275,9 @@ impl Coordinator {
 
     fn accept_commit(&mut self, now: Now, commit: &Commit) -> Result<(), ErrorCode> {
         self.require_active()?;
+        if commit.group_id.len() > TEXT_BYTES_MAX {
+            return Err(ErrorCode::InvalidGroupId);
+        }
         match self.groups.get_mut(commit.group_id.as_str()) {
             Some(group) => {
                 group.validate_commit(commit)?;

@@ -1,5 +1,9 @@
 //! What the operator decides about groups, as plain numbers.
 
+/// Bytes of an id, a name or a text that goes into a record, whose length field has 15 bits; what is
+/// left is room for the suffix of a member id.
+pub(super) const TEXT_BYTES_MAX: usize = i16::MAX as usize - 64;
+
 /// Bounds and delays of the group protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupSettings {

@@ -16,6 +16,8 @@ const IDEMPOTENT_WRITE: i32 = 1 << 12;
 /// What can be done to a topic.
 pub(crate) const TOPIC_OPERATIONS: i32 =
     READ | WRITE | CREATE | DELETE | ALTER | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
+/// What can be done to a group.
+pub(crate) const GROUP_OPERATIONS: i32 = READ | DELETE | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
 /// What can be done to the cluster.
 pub(crate) const CLUSTER_OPERATIONS: i32 = CREATE
     | ALTER
@@ -28,3 +30,4 @@ pub(crate) const CLUSTER_OPERATIONS: i32 = CREATE
 // As Apache Kafka without an authorizer answers.
 const _: () = assert!(TOPIC_OPERATIONS == 3576);
 const _: () = assert!(CLUSTER_OPERATIONS == 8096);
+const _: () = assert!(GROUP_OPERATIONS == 3400);

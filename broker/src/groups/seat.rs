@@ -1,0 +1,407 @@
+//! One coordinator with its clock, its waiting requests and its log: the shell of
+//! [`super::coordinator`].
+//!
+//! Handlers step the core under a lock that is held for that long and no longer; what can be
+//! answered at once (heartbeats above all) costs no task switch. One task a partition does the rest:
+//! it lets time pass, collects what the core wants to append into batches, one append at a time, and
+//! tells the core when they are durable. Requests that wait are bounded by the connections, each of
+//! which has a bounded number in flight.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use varve_protocol::error_code::ErrorCode;
+use varve_protocol::records::{
+    BatchBuilder, BatchOrigin, Compression, NewRecord, ValidationLimits, validate_batch,
+};
+use varve_protocol::vocabulary::{Acks, LeaderEpoch, TimestampMs, TopicId, TopicIdPartition};
+use varve_storage::AppendOrigin;
+
+use super::coordinator::Coordinator;
+use super::effect::{Answer, Effect, GroupEvent, Now};
+use super::ids::{AppendId, Token};
+use super::load::load;
+use super::records::CoordinatorRecord;
+use super::settings::GroupSettings;
+use super::timers::Millis;
+use crate::clock;
+use crate::handlers::error_table::produce_error;
+use crate::metadata::MetadataHandle;
+use crate::metrics::Metrics;
+use crate::shard::{PartitionHandle, Partitions};
+
+/// Bytes of records that are collected into one batch; a single operation's records always go
+/// together, however many they are.
+const BATCH_BYTES_MAX: usize = 512 << 10;
+/// How often expired offsets are looked for, as `offsets.retention.check.interval.ms`.
+const EXPIRY_CHECK_MS: i64 = 600_000;
+/// How long the task waits before it looks again for a log that is not there yet.
+const LOG_RETRY: Duration = Duration::from_millis(20);
+
+/// What all coordinators of a broker need.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    pub(super) settings: Arc<GroupSettings>,
+    pub(super) metadata: MetadataHandle,
+    pub(super) partitions: Partitions,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// A coordinator's place.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) partition: TopicIdPartition,
+    around: Arc<Surroundings>,
+    /// Guards the core and what must change together with it.
+    inner: Mutex<Inner>,
+    /// The task has something to do sooner than it thought.
+    wake: Notify,
+}
+
+#[derive(Debug)]
+struct Inner {
+    core: Coordinator,
+    tokens: HashMap<Token, oneshot::Sender<Answer>>,
+    next_token: u64,
+    /// Appends in the order of their ids.
+    appends: VecDeque<(AppendId, Vec<CoordinatorRecord>)>,
+    /// In which leader epoch the core was elected.
+    epoch: Option<LeaderEpoch>,
+    /// Whether the partition's log must be read.
+    must_load: bool,
+    expiry_check_at: Millis,
+    is_closing: bool,
+}
+
+/// An append under way.
+type Flight = Pin<Box<dyn Future<Output = Result<(), ErrorCode>> + Send>>;
+
+/// Both clocks.
+pub(super) fn now() -> Now {
+    Now { monotonic: Millis(clock::monotonic_ms()), wall: clock::wall() }
+}
+
+impl Seat {
+    pub(super) fn new(partition: TopicIdPartition, around: Arc<Surroundings>) -> Arc<Self> {
+        let core = Coordinator::new(Arc::clone(&around.settings));
+        let inner = Inner {
+            core,
+            tokens: HashMap::new(),
+            next_token: 0,
+            appends: VecDeque::new(),
+            epoch: None,
+            must_load: false,
+            expiry_check_at: now().monotonic.after(EXPIRY_CHECK_MS),
+            is_closing: false,
+        };
+        Arc::new(Self { partition, around, inner: Mutex::new(inner), wake: Notify::new() })
+    }
+
+    /// The partition is led here in this epoch. Telling it twice changes nothing.
+    pub(super) fn on_elected(&self, epoch: LeaderEpoch) {
+        let mut inner = self.inner.lock();
+        if inner.epoch == Some(epoch) {
+            return;
+        }
+        inner.epoch = Some(epoch);
+        inner.core.on_elected();
+        inner.must_load = true;
+        self.drain(&mut inner);
+        self.wake.notify_one();
+    }
+
+    /// The partition is led elsewhere, or is gone.
+    pub(super) fn on_resigned(&self) {
+        let mut inner = self.inner.lock();
+        if inner.epoch.take().is_some() {
+            inner.core.on_resigned();
+            self.drain(&mut inner);
+        }
+    }
+
+    /// Ends the task. Whoever waits is answered NOT_COORDINATOR.
+    pub(super) fn close(&self) {
+        self.on_resigned();
+        self.inner.lock().is_closing = true;
+        self.wake.notify_one();
+    }
+
+    /// Steps the core with a request that it answers at once.
+    pub(super) fn step<T>(&self, input: impl FnOnce(&mut Coordinator, Now) -> T) -> T {
+        let mut inner = self.inner.lock();
+        let before = inner.core.next_deadline();
+        let result = input(&mut inner.core, now());
+        self.after_step(&mut inner, before);
+        result
+    }
+
+    /// Steps the core with a request that it answers later; the error is that of a broker that goes
+    /// down.
+    pub(super) async fn ask(
+        &self,
+        input: impl FnOnce(&mut Coordinator, Now, Token),
+    ) -> Result<Answer, ErrorCode> {
+        let answered = {
+            let mut inner = self.inner.lock();
+            let (answer, answered) = oneshot::channel();
+            let token = Token(inner.next_token);
+            inner.next_token += 1;
+            inner.tokens.insert(token, answer);
+            let before = inner.core.next_deadline();
+            input(&mut inner.core, now(), token);
+            self.after_step(&mut inner, before);
+            answered
+        };
+        answered.await.map_err(|_| ErrorCode::NotCoordinator)
+    }
+
+    fn after_step(&self, inner: &mut Inner, deadline_before: Option<Millis>) {
+        let had_appends = !inner.appends.is_empty();
+        self.drain(inner);
+        let is_sooner = match (inner.core.next_deadline(), deadline_before) {
+            (Some(after), Some(before)) => after < before,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if is_sooner || (!had_appends && !inner.appends.is_empty()) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Carries out what the core asked for.
+    fn drain(&self, inner: &mut Inner) {
+        while let Some(effect) = inner.core.poll_effect() {
+            match effect {
+                Effect::Answer { token, answer } => {
+                    if let Some(waiting) = inner.tokens.remove(&token) {
+                        // Whoever asked may have gone.
+                        let _ = waiting.send(answer);
+                    }
+                }
+                Effect::Append { id, records } => inner.appends.push_back((id, records)),
+                Effect::Event(event) => self.observe(&event),
+            }
+        }
+    }
+
+    fn observe(&self, event: &GroupEvent) {
+        let counts = &self.around.metrics.groups;
+        match event {
+            GroupEvent::RebalanceStarted { group, reason } => {
+                tracing::info!(%group, reason, "a rebalance begins");
+            }
+            GroupEvent::RebalanceCompleted { group, generation, members } => {
+                counts.rebalances.increment();
+                tracing::info!(%group, generation, members, "the group is stable");
+            }
+            GroupEvent::GroupEmptied { group, generation } => {
+                tracing::info!(%group, generation, "the group is empty");
+            }
+            GroupEvent::MemberExpired { group, member } => {
+                counts.members_expired.increment();
+                tracing::info!(%group, %member, "a member was not heard of in time and is removed");
+            }
+            GroupEvent::OffsetsCommitted { count } => {
+                counts.offsets_committed.add(*count as u64);
+            }
+            GroupEvent::OffsetsExpired { group, count } => {
+                counts.offsets_expired.add(*count as u64);
+                tracing::info!(%group, count, "committed offsets have expired");
+            }
+        }
+    }
+
+    // ---- the task ----
+
+    /// The partition's task: runs until [`Seat::close`].
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut flight: Option<(Vec<AppendId>, Flight)> = None;
+        loop {
+            if self.inner.lock().is_closing {
+                return;
+            }
+            if self.must_load() {
+                // What is under way belongs to an earlier election; the core has forgotten it.
+                flight = None;
+                self.load().await;
+                continue;
+            }
+            let deadline = self.tick();
+            if flight.is_none() {
+                flight = self.next_append();
+            }
+            tokio::select! {
+                result = landed(&mut flight) => {
+                    if let Some((ids, _)) = flight.take() {
+                        self.on_appended(&ids, result);
+                    }
+                }
+                () = self.wake.notified() => {}
+                () = sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    fn must_load(&self) -> bool {
+        self.inner.lock().must_load
+    }
+
+    /// Lets time pass; returns when it has to be looked at again.
+    fn tick(&self) -> Millis {
+        let mut inner = self.inner.lock();
+        let now = now();
+        inner.core.on_tick(now);
+        if now.monotonic >= inner.expiry_check_at {
+            inner.expiry_check_at = now.monotonic.after(EXPIRY_CHECK_MS);
+            let image = self.around.metadata.image();
+            inner.core.on_expiry_check(now, |name, id| is_live(&image, name, id));
+        }
+        self.drain(&mut inner);
+        let check = inner.expiry_check_at;
+        inner.core.next_deadline().map_or(check, |deadline| deadline.min(check))
+    }
+
+    async fn load(&self) {
+        let epoch = {
+            let mut inner = self.inner.lock();
+            inner.must_load = false;
+            inner.appends.clear();
+            inner.epoch
+        };
+        let Some(epoch) = epoch else { return };
+        let handle = loop {
+            if let Some(handle) = self.around.partitions.get(&self.partition) {
+                break handle;
+            }
+            if self.inner.lock().epoch != Some(epoch) {
+                return;
+            }
+            tokio::time::sleep(LOG_RETRY).await;
+        };
+        let reader = handle.reader().clone();
+        let began = now().monotonic;
+        let loaded = crate::spawn::blocking(move || load(&reader)).await;
+        let mut inner = self.inner.lock();
+        if inner.epoch != Some(epoch) || inner.must_load {
+            return;
+        }
+        match loaded {
+            Ok(replay) => {
+                let (groups, records) = (replay.groups_count(), replay.records);
+                let image = self.around.metadata.image();
+                let now = now();
+                inner.core.on_loaded(now, replay, |name, id| is_live(&image, name, id));
+                self.drain(&mut inner);
+                let ms = now.monotonic.0 - began.0;
+                let partition = self.partition.partition.0;
+                if records > 0 {
+                    tracing::info!(partition, groups, records, ms, "loaded the groups of a partition");
+                }
+            }
+            Err(error) => {
+                tracing::error!(partition = self.partition.partition.0, %error,
+                    "the groups of a partition of the offsets topic cannot be loaded, and are not \
+                    served: look at the log with `varve storage check`");
+            }
+        }
+    }
+
+    /// Begins the next append with as much as goes into one batch.
+    fn next_append(&self) -> Option<(Vec<AppendId>, Flight)> {
+        let mut inner = self.inner.lock();
+        let wall = now().wall;
+        let mut builder = BatchBuilder::new(Compression::None);
+        let mut ids = Vec::new();
+        let mut bytes = 0;
+        let mut failure = None;
+        while let Some((id, records)) = inner.appends.front() {
+            let encoded: Vec<_> =
+                records.iter().map(|it| (it.encode_key(), it.encode_value())).collect();
+            let size = encoded.iter().map(|(key, value)| {
+                key.len() + value.as_ref().map_or(0, bytes::Bytes::len) + RECORD_OVERHEAD_BYTES
+            });
+            let size: usize = size.sum();
+            if bytes > 0 && bytes + size > BATCH_BYTES_MAX {
+                break;
+            }
+            bytes += size;
+            ids.push(*id);
+            if push_all(&mut builder, &encoded, wall).is_err() {
+                failure = Some(ErrorCode::MessageTooLarge);
+            }
+            inner.appends.pop_front();
+            if failure.is_some() {
+                break;
+            }
+        }
+        drop(inner);
+        if ids.is_empty() {
+            return None;
+        }
+        let flight: Flight = match (failure, self.around.partitions.get(&self.partition)) {
+            (Some(error), _) => Box::pin(std::future::ready(Err(error))),
+            (None, None) => Box::pin(std::future::ready(Err(ErrorCode::NotLeaderOrFollower))),
+            (None, Some(handle)) => Box::pin(append(handle, builder)),
+        };
+        Some((ids, flight))
+    }
+
+    fn on_appended(&self, ids: &[AppendId], result: Result<(), ErrorCode>) {
+        if let Err(error) = result {
+            tracing::warn!(partition = self.partition.partition.0, error = ?error,
+                "committed offsets or group metadata could not be stored; the clients are told");
+        }
+        let mut inner = self.inner.lock();
+        let now = now();
+        for id in ids {
+            inner.core.on_appended(now, *id, result);
+        }
+        self.drain(&mut inner);
+    }
+}
+
+/// What a record takes besides key and value, at most.
+const RECORD_OVERHEAD_BYTES: usize = 32;
+
+fn push_all(
+    builder: &mut BatchBuilder,
+    records: &[(bytes::Bytes, Option<bytes::Bytes>)],
+    timestamp: TimestampMs,
+) -> Result<(), varve_protocol::records::BuildError> {
+    for (key, value) in records {
+        let value = value.as_deref();
+        builder.push(NewRecord { timestamp, key: Some(key), value, headers: &[] })?;
+    }
+    Ok(())
+}
+
+async fn append(handle: PartitionHandle, builder: BatchBuilder) -> Result<(), ErrorCode> {
+    let bytes = builder.build().map_err(|_| ErrorCode::MessageTooLarge)?;
+    let limits = ValidationLimits { origin: BatchOrigin::Coordinator, ..Default::default() };
+    let batch = validate_batch(bytes, &limits).expect("the builder builds valid batches");
+    let appended = handle.append(batch, AppendOrigin::Coordinator, Acks::All).await;
+    appended.map(|_| ()).map_err(|error| produce_error(&error))
+}
+
+/// The result of the append under way; never, when there is none.
+async fn landed(flight: &mut Option<(Vec<AppendId>, Flight)>) -> Result<(), ErrorCode> {
+    match flight {
+        Some((_, flight)) => flight.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Millis) {
+    let ms = deadline.0.saturating_sub(now().monotonic.0);
+    tokio::time::sleep(Duration::from_millis(u64::try_from(ms).unwrap_or(0))).await;
+}
+
+/// Whether a committed offset's topic is still that topic.
+pub(super) fn is_live(image: &crate::metadata::MetadataImage, name: &str, id: TopicId) -> bool {
+    image.topic_id(name).is_some_and(|present| id == TopicId::ZERO || id == present)
+}
