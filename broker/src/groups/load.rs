@@ -68,8 +68,8 @@ pub fn load<D: Disk>(reader: &LogReader<D>) -> Result<Replay, LoadError> {
 }
 
 fn take_in(replay: &mut Replay, batch: &RecordBatch, start: Offset) -> Result<(), LoadError> {
-    let offset = batch.header.base_offset;
-    if batch.header.attributes.is_control() {
+    let offset = batch.header().base_offset;
+    if batch.header().attributes.is_control() {
         return Ok(());
     }
     let failed = |source| LoadError::Batch { offset, source };
