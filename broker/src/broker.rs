@@ -8,6 +8,7 @@
 //! | `sync-N` | runs that shard's commits | when its shard has ended |
 //! | `metadata` | plans and writes metadata changes | told by `MetadataHandle::shutdown` |
 //! | `http` | health and metrics, on a runtime of its own | told at the end |
+//! | group coordinators (tasks) | time and appends of one offsets partition each; one follows the metadata | told by `GroupCoordinator::close` |
 //! | finisher (task) | makes the logs of new topics | when the metadata writer has ended |
 //! | ticker (task) | tells the shards the time | told by the stop signal |
 //! | listener, connections (tasks) | serve clients | told by the stop signal |
@@ -26,8 +27,9 @@ use varve_storage::{DataDir, DataDirError};
 use crate::clock;
 use crate::config::BrokerConfig;
 use crate::fetch::session::SessionCache;
+use crate::groups::GroupCoordinator;
 use crate::handlers::{Dispatcher, ProducerIds};
-use crate::http::{self, Detail, Gauges, Health, Observed, PartitionGauges};
+use crate::http::{self, CommittedGauge, Detail, GroupGauges, Gauges, Health, Observed, PartitionGauges};
 use crate::metadata::store::{AppendError, OpenError};
 use crate::metadata::{
     MetadataHandle, MetadataOptions, OpenedMetadata, ReconcileError, StartedMetadata, reconcile,
@@ -51,6 +53,8 @@ pub struct Broker {
     pub metadata: MetadataHandle,
     /// The partitions that lie here.
     pub partitions: Partitions,
+    /// The consumer groups that are coordinated here.
+    pub groups: GroupCoordinator,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     pub(crate) fetch_sessions: SessionCache,
@@ -141,6 +145,11 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
     tasks.spawn(finisher.run(Arc::new(partitions.clone())));
     drop(entered);
     let reconciled = runtime.block_on(reconcile(&metadata, &partitions))?;
+    let groups = {
+        let _entered = runtime.enter();
+        let metrics = Arc::clone(&metrics);
+        GroupCoordinator::start(&config, metadata.clone(), partitions.clone(), metrics)
+    };
     let took_ms = clock::monotonic_ms() - began;
     metrics.recovery.took_ms.set(u64::try_from(took_ms).unwrap_or(0));
     metrics.recovery.finish();
@@ -150,6 +159,7 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
         config: Arc::clone(&config),
         metadata,
         partitions,
+        groups,
         metrics,
         producer_ids: ProducerIds::default(),
     });
@@ -243,7 +253,12 @@ impl Serving {
         let patience = Duration::from_millis(config.limits.shutdown_ms.0);
         let limits = ServerLimits::new(config);
         let metrics = Arc::clone(&self.broker.metrics);
-        let shutdown = until_true(stopped);
+        let groups = self.broker.groups.clone();
+        let shutdown = async move {
+            until_true(stopped).await;
+            // Members that wait for a rebalance are answered, so that nobody waits for them.
+            groups.close();
+        };
         let served = server::serve(listener, service, limits, metrics, shutdown, patience).await;
         if let Err(error) = served {
             tracing::error!(%error, "no client can connect any more");
@@ -437,6 +452,21 @@ impl Broker {
                 });
             }
         }
-        Gauges { partitions, groups: Vec::new() }
+        let groups = self.groups.snapshot().into_iter().map(|group| GroupGauges {
+            group: group.group_id,
+            state: group.state.as_str().to_owned(),
+            members: group.members as u64,
+            committed: group
+                .offsets
+                .into_iter()
+                .map(|committed| CommittedGauge {
+                    topic: committed.topic,
+                    partition: committed.partition,
+                    offset: committed.offset,
+                    behind_ms: committed.behind_ms,
+                })
+                .collect(),
+        });
+        Gauges { partitions, groups: groups.collect() }
     }
 }

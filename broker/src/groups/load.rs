@@ -19,7 +19,7 @@ const READ_BYTES_MAX: usize = 1 << 20;
 
 /// Why a partition cannot be loaded.
 #[derive(Debug, Error)]
-pub enum LoadError {
+pub(super) enum LoadError {
     /// The log does not give its bytes.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -45,7 +45,7 @@ pub enum LoadError {
 ///
 /// # Errors
 /// [`LoadError`]; nothing of the log can be used then.
-pub fn load<D: Disk>(reader: &LogReader<D>) -> Result<Replay, LoadError> {
+pub(super) fn load<D: Disk>(reader: &LogReader<D>) -> Result<Replay, LoadError> {
     let mut replay = Replay::default();
     let end = reader.durable_end();
     let mut offset = reader.log_start();

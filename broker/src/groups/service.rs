@@ -10,13 +10,16 @@ use std::sync::{Arc, Weak};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::broadcast::error::RecvError;
 use varve_protocol::error_code::ErrorCode;
-use varve_protocol::vocabulary::{PartitionIndex, TopicId, TopicIdPartition};
+use varve_protocol::records::BatchHeader;
+use varve_protocol::vocabulary::{
+    Offset, PartitionIndex, TimestampMs, TopicId, TopicIdPartition,
+};
 
 use super::effect::Answer;
 use super::group::StateName;
 use super::ids::Token;
 use super::placement::partition_of;
-use super::seat::{Seat, Surroundings, is_live};
+use super::seat::{Seat, Surroundings, is_live, now};
 use super::settings::{GroupSettings, TEXT_BYTES_MAX};
 use super::{Coordinator, Now};
 use crate::config::BrokerConfig;
@@ -24,7 +27,7 @@ use crate::metadata::{
     CONSUMER_OFFSETS, InternalTopic, MetadataHandle, MetadataImage, MetadataUpdate,
 };
 use crate::metrics::Metrics;
-use crate::shard::Partitions;
+use crate::shard::{PartitionHandle, Partitions};
 use crate::spawn::Tasks;
 
 /// The groups of this broker. Cheap to clone; all clones are one.
@@ -72,6 +75,9 @@ pub struct OffsetSnapshot {
     pub offset: i64,
     /// Records between it and the high watermark; `None` where the partition is not here.
     pub lag: Option<i64>,
+    /// The age of the first batch that was not consumed whole, in milliseconds; 0 without lag,
+    /// `None` where it is not known.
+    pub behind_ms: Option<u64>,
 }
 
 impl GroupSettings {
@@ -256,7 +262,7 @@ impl GroupCoordinator {
         is_live(&self.metadata().load(), topic, id)
     }
 
-    /// Every group of this broker's coordinators, with its lag.
+    /// Every group of this broker's coordinators, with its lag. May wait for the disk.
     #[must_use]
     pub fn snapshot(&self) -> Vec<GroupSnapshot> {
         let image = self.metadata().image();
@@ -277,24 +283,27 @@ impl GroupCoordinator {
                             partition,
                             offset: committed.offset,
                             lag: None,
+                            behind_ms: None,
                         })
                         .collect(),
                 })
                 .collect::<Vec<_>>()
         });
         let mut groups: Vec<GroupSnapshot> = groups.into_iter().flatten().flatten().collect();
+        let wall = now().wall;
         for offset in groups.iter_mut().flat_map(|group| &mut group.offsets) {
-            offset.lag = self.lag(&image, offset);
+            let Some(handle) = self.handle(&image, offset) else { continue };
+            let lag = (handle.high_watermark().0 - offset.offset).max(0);
+            offset.lag = Some(lag);
+            offset.behind_ms = if lag == 0 { Some(0) } else { age_ms(&handle, offset, wall) };
         }
         groups
     }
 
-    fn lag(&self, image: &MetadataImage, offset: &OffsetSnapshot) -> Option<i64> {
+    fn handle(&self, image: &MetadataImage, offset: &OffsetSnapshot) -> Option<PartitionHandle> {
         let topic_id = image.topic_id(&offset.topic)?;
         let partition = PartitionIndex(offset.partition);
-        let partition = TopicIdPartition { topic_id, partition };
-        let handle = self.shared.around.partitions.get(&partition)?;
-        Some((handle.high_watermark().0 - offset.offset).max(0))
+        self.shared.around.partitions.get(&TopicIdPartition { topic_id, partition })
     }
 
     /// Ends all coordinators; whoever waits is answered NOT_COORDINATOR. Commits under way may or
@@ -304,6 +313,15 @@ impl GroupCoordinator {
             seat.close();
         }
     }
+}
+
+/// How old the batch at an offset is, by its own timestamps. May wait for the disk.
+fn age_ms(handle: &PartitionHandle, offset: &OffsetSnapshot, wall: TimestampMs) -> Option<u64> {
+    let from = Offset(offset.offset).max(handle.log_start());
+    let read = handle.reader().read(from, 1, handle.high_watermark(), true).ok()?;
+    let bytes = read.slices.first()?.bytes().ok()?;
+    let header = BatchHeader::parse(&bytes).ok()?;
+    u64::try_from(wall.0 - header.max_timestamp.0).ok()
 }
 
 /// Follows the metadata until it or the coordinators end.

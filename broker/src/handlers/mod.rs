@@ -14,19 +14,30 @@ mod config_resource;
 mod context;
 mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod describe_log_dirs;
 pub(crate) mod error_table;
 mod fetch;
+mod find_coordinator;
+mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sync_group;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -139,6 +150,17 @@ routes! {
     CreatePartitions => create_partitions;
     IncrementalAlterConfigs => incremental_alter_configs;
     DescribeCluster => describe_cluster;
+    FindCoordinator => find_coordinator;
+    JoinGroup => join_group;
+    SyncGroup => sync_group;
+    Heartbeat => heartbeat;
+    LeaveGroup => leave_group;
+    DescribeGroups => describe_groups;
+    ListGroups => list_groups;
+    DeleteGroups => delete_groups;
+    OffsetCommit => offset_commit;
+    OffsetFetch => offset_fetch;
+    OffsetDelete => offset_delete;
 }
 
 impl Dispatcher {
