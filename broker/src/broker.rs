@@ -29,7 +29,9 @@ use crate::config::BrokerConfig;
 use crate::fetch::session::SessionCache;
 use crate::groups::GroupCoordinator;
 use crate::handlers::{Dispatcher, ProducerIds};
-use crate::http::{self, CommittedGauge, Detail, GroupGauges, Gauges, Health, Observed, PartitionGauges};
+use crate::http::{
+    self, CommittedGauge, Detail, Gauges, GroupGauges, Health, Observed, PartitionGauges,
+};
 use crate::metadata::store::{AppendError, OpenError};
 use crate::metadata::{
     MetadataHandle, MetadataOptions, OpenedMetadata, ReconcileError, StartedMetadata, reconcile,

@@ -300,7 +300,13 @@ impl Seat {
                 let ms = now.monotonic.0 - began.0;
                 let partition = self.partition.partition.0;
                 if records > 0 {
-                    tracing::info!(partition, groups, records, ms, "loaded the groups of a partition");
+                    tracing::info!(
+                        partition,
+                        groups,
+                        records,
+                        ms,
+                        "loaded the groups of a partition"
+                    );
                 }
             }
             Err(error) => {

@@ -11,9 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::broadcast::error::RecvError;
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::records::BatchHeader;
-use varve_protocol::vocabulary::{
-    Offset, PartitionIndex, TimestampMs, TopicId, TopicIdPartition,
-};
+use varve_protocol::vocabulary::{Offset, PartitionIndex, TimestampMs, TopicId, TopicIdPartition};
 
 use super::effect::Answer;
 use super::group::StateName;
@@ -85,9 +83,8 @@ impl GroupSettings {
     #[must_use]
     pub fn from_config(config: &BrokerConfig) -> Self {
         let groups = &config.groups;
-        let ms = |duration: crate::config::DurationMs| {
-            i32::try_from(duration.0).unwrap_or(i32::MAX)
-        };
+        let ms =
+            |duration: crate::config::DurationMs| i32::try_from(duration.0).unwrap_or(i32::MAX);
         Self {
             initial_rebalance_delay_ms: i64::from(ms(groups.initial_rebalance_delay_ms)),
             session_timeout_ms_min: ms(groups.session_timeout_min_ms),

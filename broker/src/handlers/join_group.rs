@@ -30,7 +30,8 @@ pub(crate) async fn handle(
     let ready = if group_id.is_empty() { Ok(0) } else { broker.groups.ensure().await };
     let asked = match ready {
         Ok(_) => {
-            let ask = broker.groups.ask(&group_id, |core, now, token| core.on_join(now, join, token));
+            let ask =
+                broker.groups.ask(&group_id, |core, now, token| core.on_join(now, join, token));
             ask.await
         }
         Err(error) => Err(error),

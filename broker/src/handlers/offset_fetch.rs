@@ -126,9 +126,8 @@ fn handle_single(
 }
 
 fn fetch(broker: &Arc<Broker>, group_id: &str, wanted: Wanted) -> Result<Found, ErrorCode> {
-    let is_live = |topic: &str, committed: &Committed| {
-        broker.groups.is_live(topic, committed.topic_id)
-    };
+    let is_live =
+        |topic: &str, committed: &Committed| broker.groups.is_live(topic, committed.topic_id);
     let step = broker.groups.step(group_id, |core, _| {
         let empty = Offsets::default();
         let offsets = core.group(group_id)?.map_or(&empty, |group| group.offsets());
