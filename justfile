@@ -34,6 +34,37 @@ compare *options:
     cargo build --release -p varve-broker
     cargo run --release -p varve-benches --features compare --bin compare -- {{options}}
 
+# Other people's suites and clients, whole; each prints every test that passes and each that does not
+suites: suite-kafka-tools suite-librdkafka suite-kafka-python suite-rdkafka suite-kafkajs
+
+# Apache Kafka's own command-line tools and Java clients (needs Java 17 and Maven)
+suite-kafka-tools:
+    tests/suites/kafka-tools
+
+# librdkafka through the confluent-kafka wheel
+suite-librdkafka:
+    tests/suites/librdkafka
+
+# kafka-python's own integration tests, from its sdist
+suite-kafka-python:
+    tests/suites/kafka-python
+
+# The rdkafka crate's own tests
+suite-rdkafka:
+    tests/suites/rdkafka
+
+# kafkajs (needs Node)
+suite-kafkajs:
+    tests/suites/kafkajs
+
+# Rounds of produce and consume with SIGKILL at random moments, judged by the histories
+crash-rounds *options:
+    cargo run --release -p varve-tests --bin crash-rounds -- {{options}}
+
+# How long a restart after SIGKILL takes with many partitions and much data
+restart-time *options:
+    cargo run --release -p varve-tests --bin restart-time -- {{options}}
+
 # Fuzzes one decoder for some seconds (needs a nightly toolchain and a C++ compiler)
 fuzz target seconds="600":
     .ci/fuzz {{seconds}} {{target}}

@@ -1,11 +1,18 @@
 //! `varve broker`: one node from a configuration.
 
-use std::path::PathBuf;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use varve_broker::config::{EXIT_CONFIG, Loaded, Sources};
+use tokio::sync::oneshot;
+use tracing_subscriber::EnvFilter;
+use varve_broker::broker::{self, RunningBroker, StartError};
+use varve_broker::config::{EXIT_CONFIG, Loaded, LogOutputConfig, Sources};
 
+use super::child::Ports;
 use super::exit::CliError;
 use super::output::print_text;
+use super::spawn;
 
 /// The options of `varve broker`.
 #[derive(Debug, clap::Args)]
@@ -39,7 +46,91 @@ pub(crate) fn run(arguments: &BrokerArgs) -> Result<(), CliError> {
     if arguments.check {
         return print_text("the configuration is right");
     }
-    Err(CliError::failed("the broker is not built in yet"))
+    start_log(&loaded.config.log)?;
+    if arguments.supervised && !has_line(&mut std::io::stdin().lock())? {
+        // The parent was gone before it said "begin".
+        return Ok(());
+    }
+    let config = Arc::new(loaded.config);
+    let data_dir = config.data_dir.clone();
+    let running = broker::start(config).map_err(start_failed)?;
+    write_ports(&data_dir, &running)?;
+    if !arguments.supervised {
+        running.run_until(std::future::pending());
+        return Ok(());
+    }
+    let ports = serde_json::to_string(&ports(&running)).map_err(CliError::failed)?;
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{ports}").and_then(|()| output.flush())?;
+    drop(output);
+    let (gone, parent_is_gone) = oneshot::channel();
+    spawn::reader(move || {
+        let mut input = std::io::stdin().lock();
+        while has_line(&mut input).unwrap_or(false) {}
+        // An error means that the broker is ending anyway.
+        let _ = gone.send(());
+    });
+    running.run_until(async {
+        let _ = parent_is_gone.await;
+    });
+    Ok(())
+}
+
+/// Whether one more line came before the input's end.
+fn has_line(input: &mut impl BufRead) -> std::io::Result<bool> {
+    Ok(input.read_line(&mut String::new())? > 0)
+}
+
+fn ports(running: &RunningBroker) -> Ports {
+    Ports { kafka: running.kafka_addr(), http: running.http_addr() }
+}
+
+/// Writes down where the broker is reached, for scripts and for whoever chose port 0.
+fn write_ports(data_dir: &Path, running: &RunningBroker) -> Result<(), CliError> {
+    let folder = data_dir.join("runtime");
+    let ports = ports(running);
+    let text = serde_json::json!({
+        "pid": std::process::id(),
+        "kafka": ports.kafka.to_string(),
+        "http": ports.http.map(|http| http.to_string()),
+    });
+    let fresh = folder.join("ports.json.new");
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::write(&fresh, format!("{text}\n")))
+        .and_then(|()| std::fs::rename(&fresh, folder.join("ports.json")))
+        .map_err(|error| CliError::failed(format!("{}: {error}", folder.display())))
+}
+
+/// Begins to tell events on standard error.
+fn start_log(config: &LogOutputConfig) -> Result<(), CliError> {
+    let words = std::env::var("VARVE_LOG").unwrap_or_else(|_| config.filter.clone());
+    let filter = EnvFilter::try_new(&words).map_err(|error| {
+        eprintln!("error[VV0103]: {words:?} is no filter of events: {error}");
+        CliError::told(EXIT_CONFIG)
+    })?;
+    let is_terminal = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if config.format == "json" || (config.format == "auto" && !is_terminal) {
+        builder.json().flatten_event(true).init();
+    } else {
+        builder.with_ansi(is_terminal).init();
+    }
+    Ok(())
+}
+
+/// What the person who starts a broker can do where it does not start.
+fn start_failed(error: StartError) -> CliError {
+    let help = match &error {
+        StartError::Bind { key, .. } => {
+            format!("another process may listen there; choose another address with --set {key}=…")
+        }
+        StartError::DataDir(_) => {
+            "see that no other broker runs on this data directory, and that it is writable".to_owned()
+        }
+        StartError::Thread(_) => "raise the limits of processes and open files".to_owned(),
+        _ => "varve storage check DIR examines a data directory without changing it".to_owned(),
+    };
+    CliError::failed(error).help(help)
 }
 
 fn load(arguments: &BrokerArgs) -> Result<Loaded, CliError> {

@@ -54,18 +54,16 @@ pub(crate) struct ConsumeArgs {
     /// Only records of committed transactions
     #[arg(long)]
     read_committed: bool,
-    #[command(flatten)]
-    connection: ConnectionArgs,
 }
 
 /// Runs the command.
-pub(crate) async fn run(arguments: &ConsumeArgs) -> Result<(), CliError> {
+pub(crate) async fn run(connection: &ConnectionArgs, arguments: &ConsumeArgs) -> Result<(), CliError> {
     let printer = Printer::new(arguments)?;
-    let client = arguments.connection.connect().await?;
+    let client = connection.connect().await?;
     let admin = client.admin();
     let topics = matching(&admin, &arguments.topics, arguments.regex).await?;
     let mut builder = client.consumer(arguments.group.clone().unwrap_or_default());
-    for (key, value) in arguments.connection.further_properties()? {
+    for (key, value) in connection.further_properties()? {
         builder = builder.property(&key, &value);
     }
     let isolation = if arguments.read_committed {

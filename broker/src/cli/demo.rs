@@ -310,8 +310,7 @@ impl Demo {
 }
 
 fn write_config(folder: &Path, port: u16) -> Result<(), CliError> {
-    let mut config = BrokerConfig::default();
-    config.data_dir = folder.join("data");
+    let mut config = BrokerConfig { data_dir: folder.join("data"), ..BrokerConfig::default() };
     config.listeners.kafka.bind = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     config.http.bind = None;
     config.groups.initial_rebalance_delay_ms.0 = 0;

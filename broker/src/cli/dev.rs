@@ -111,11 +111,10 @@ impl Folder {
 
 /// Writes the broker's configuration file and answers where it lies.
 fn write_config(folder: &Path, port: u16) -> Result<PathBuf, CliError> {
-    let mut config = BrokerConfig::default();
-    config.data_dir = folder.join("broker-1");
-    config.listeners.kafka.bind = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let http =
         if TcpListener::bind((Ipv4Addr::LOCALHOST, HTTP_PORT)).is_ok() { HTTP_PORT } else { 0 };
+    let mut config = BrokerConfig { data_dir: folder.join("broker-1"), ..BrokerConfig::default() };
+    config.listeners.kafka.bind = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     config.http.bind = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, http)));
     // Nobody who tries something out wants to wait three seconds for members that do not come.
     config.groups.initial_rebalance_delay_ms.0 = 0;

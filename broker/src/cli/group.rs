@@ -7,7 +7,7 @@ use clap::Subcommand;
 use regex::Regex;
 use serde_json::json;
 use varve_client::{
-    Admin, AdminError, CommittedOffset, GroupDescription, IsolationLevel, OffsetSpec,
+    Admin, AdminError, Client, CommittedOffset, GroupDescription, IsolationLevel, OffsetSpec,
     TopicPartition,
 };
 
@@ -16,7 +16,7 @@ use super::exit::{CliError, EXIT_FAILED};
 use super::offsets::{OffsetRange, Position};
 use super::output::{Cell, OutputArgs, Style, Table, confirm, print_json, print_text};
 use super::topic::failed;
-use super::{clock, positions};
+use super::{clock, lag_time, positions};
 
 /// The commands about consumer groups.
 #[derive(Debug, Subcommand)]
@@ -147,13 +147,17 @@ async fn list(connection: &ConnectionArgs, arguments: &ListArgs) -> Result<(), C
 }
 
 async fn describe(connection: &ConnectionArgs, arguments: &DescribeArgs) -> Result<(), CliError> {
-    let admin = connection.admin().await?;
+    let client = connection.connect().await?;
+    let admin = client.admin();
     let names = matching(&admin, arguments).await?;
     let mut documents = Vec::new();
     let mut texts = Vec::new();
     for name in &names {
         let group = admin.describe_group(name).await.map_err(failed)?;
-        let lags = Lags::of(&admin, &group, !arguments.no_lag_time).await?;
+        let mut lags = Lags::of(&admin, &group).await?;
+        if !arguments.no_lag_time {
+            lags.measure_time(&client).await;
+        }
         let commits = lags.commit_table(&group);
         let topics = lags.topic_table();
         documents.push(json!({
@@ -233,11 +237,7 @@ struct Lags {
 }
 
 impl Lags {
-    async fn of(
-        admin: &Admin,
-        group: &GroupDescription,
-        with_time: bool,
-    ) -> Result<Self, CliError> {
+    async fn of(admin: &Admin, group: &GroupDescription) -> Result<Self, CliError> {
         let mut partitions: BTreeMap<TopicPartition, Lag> = BTreeMap::new();
         for (at, committed) in admin.list_group_offsets(&group.group, None).await.map_err(failed)? {
             let committed = committed.map_err(failed)?.map(|committed| committed.offset);
@@ -268,16 +268,12 @@ impl Lags {
                 lag.log_end = offset(&ends);
             }
         }
-        let mut lags = Self { partitions };
-        if with_time {
-            lags.measure_time(admin).await;
-        }
-        Ok(lags)
+        Ok(Self { partitions })
     }
 
     /// Fills in how old the first record is that the group has not had. What cannot be read stays
     /// unknown: the numbers are worth showing all the same.
-    async fn measure_time(&mut self, _: &Admin) {
+    async fn measure_time(&mut self, client: &Client) {
         let mut asked = BTreeMap::new();
         for (at, lag) in &mut self.partitions {
             match lag.records() {
@@ -290,7 +286,7 @@ impl Lags {
             }
         }
         let now = clock::unix_ms();
-        for (at, timestamp_ms) in BTreeMap::<TopicPartition, i64>::new() {
+        for (at, timestamp_ms) in lag_time::timestamps(client, &asked).await {
             if let Some(lag) = self.partitions.get_mut(&at) {
                 lag.behind_ms = Some(now.saturating_sub(timestamp_ms).max(0));
             }

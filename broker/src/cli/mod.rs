@@ -12,6 +12,7 @@ mod dev;
 mod exit;
 mod format;
 mod group;
+mod lag_time;
 mod offsets;
 mod output;
 mod positions;
@@ -23,7 +24,7 @@ mod topic;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use connection::ConnectionArgs;
 use exit::CliError;
@@ -67,8 +68,20 @@ enum Command {
     /// Show the cluster
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// Write files for other programs
+    #[command(subcommand)]
+    Generate(GenerateCommand),
     /// Print the version
     Version(VersionArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum GenerateCommand {
+    /// Completions of a shell, on standard output
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -93,6 +106,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Produce(arguments) => block_on(produce::run(&cli.connection, &arguments)),
         Command::Group(command) => block_on(group::run(&cli.connection, &command)),
         Command::Cluster(command) => block_on(cluster::run(&cli.connection, &command)),
+        Command::Generate(GenerateCommand::Completions { shell }) => completions(shell),
         Command::Version(arguments) => version(&arguments),
     };
     match outcome {
@@ -113,6 +127,12 @@ fn block_on(command: impl Future<Output = Result<(), CliError>>) -> Result<(), C
     outcome
 }
 
+fn completions(shell: clap_complete::Shell) -> Result<(), CliError> {
+    let mut out = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "varve", &mut out);
+    output::print_text(&String::from_utf8_lossy(&out))
+}
+
 fn version(arguments: &VersionArgs) -> Result<(), CliError> {
     let version = env!("CARGO_PKG_VERSION");
     let revision = option_env!("VARVE_REVISION").unwrap_or("unknown");
@@ -125,4 +145,14 @@ fn version(arguments: &VersionArgs) -> Result<(), CliError> {
         }));
     }
     output::print_text(&format!("varve {version} ({revision})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
 }

@@ -406,7 +406,7 @@ async fn alter_config(
 ) -> Result<(), CliError> {
     use varve_client::ConfigOperation as Operation;
     let mut changes = Vec::new();
-    let groups: [(&str, &[String], fn(String) -> Operation); 3] = [
+    let groups: [(&str, &[String], MakeOperation); 3] = [
         ("--set", &arguments.sets, Operation::Set),
         ("--append", &arguments.appends, Operation::Append),
         ("--subtract", &arguments.subtracts, Operation::Subtract),
@@ -535,6 +535,9 @@ async fn trim_prefix(
     table.print(&arguments.output)?;
     if has_failed { Err(CliError::told(super::exit::EXIT_FAILED)) } else { Ok(()) }
 }
+
+/// Makes a change of a value.
+type MakeOperation = fn(String) -> varve_client::ConfigOperation;
 
 /// One status a topic, and whether all are good.
 struct Statuses {

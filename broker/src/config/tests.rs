@@ -137,8 +137,8 @@ fn unknown_variables_are_refused() {
 
 #[test]
 fn what_is_dumped_loads_to_the_same() {
-    let mut config = BrokerConfig::default();
-    config.rack = Some("a \"quoted\" rack".to_owned());
+    let rack = Some("a \"quoted\" rack".to_owned());
+    let mut config = BrokerConfig { rack, ..BrokerConfig::default() };
     config.topic_defaults.retention_ms = None;
     config.http.bind = None;
     let loaded = Loaded { config: config.clone(), origins: Default::default() };

@@ -283,7 +283,8 @@ impl<R: BufRead> RecordReader<R> {
     fn digits(&mut self) -> Result<Vec<u8>, ReadError> {
         let mut bytes = Vec::new();
         while let Some(byte) = self.input.fill_buf()?.first().copied() {
-            if !byte.is_ascii_digit() && !(byte == b'-' && bytes.is_empty()) {
+            let is_sign = byte == b'-' && bytes.is_empty();
+            if !byte.is_ascii_digit() && !is_sign {
                 break;
             }
             bytes.push(byte);
