@@ -125,7 +125,8 @@ fn start_failed(error: StartError) -> CliError {
             format!("another process may listen there; choose another address with --set {key}=…")
         }
         StartError::DataDir(_) => {
-            "see that no other broker runs on this data directory, and that it is writable".to_owned()
+            "see that no other broker runs on this data directory, and that it is writable"
+                .to_owned()
         }
         StartError::Thread(_) => "raise the limits of processes and open files".to_owned(),
         _ => "varve storage check DIR examines a data directory without changing it".to_owned(),
