@@ -10,14 +10,14 @@ use crate::shard::{DeleteRecordsError, ProduceError};
 /// `LogValidator` do.
 pub(crate) fn batch_error(error: &BatchError) -> ErrorCode {
     match error {
-        BatchError::TooSmall { .. }
-        | BatchError::UnknownMagic { .. }
+        BatchError::Incomplete { .. }
+        | BatchError::TooSmall { .. }
         | BatchError::Crc { .. }
         | BatchError::Decompress(_) => ErrorCode::CorruptMessage,
         BatchError::UnknownCompression { .. } => ErrorCode::UnsupportedCompressionType,
         BatchError::TooLarge => ErrorCode::MessageTooLarge,
-        BatchError::Incomplete { .. }
-        | BatchError::OldMagic { .. }
+        BatchError::OldMagic { .. }
+        | BatchError::UnknownMagic { .. }
         | BatchError::SecondBatch
         | BatchError::BaseOffset(_)
         | BatchError::ControlBatch

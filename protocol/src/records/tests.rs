@@ -168,7 +168,7 @@ fn compacted_batches_are_for_followers_only() {
 /// then failed in the codec: there is no stream to decompress.
 #[test]
 fn an_emptied_batch_may_keep_its_codec() {
-    let header = RecordBatch::parse(&sample(Compression::Gzip, 1)).unwrap().header().clone();
+    let header = *RecordBatch::parse(&sample(Compression::Gzip, 1)).unwrap().header();
     let batch_length = (HEADER_BYTES - LOG_OVERHEAD_BYTES) as i32;
     let emptied = BatchHeader { batch_length, record_count: 0, ..header };
     let mut bytes = emptied.encode().to_vec();

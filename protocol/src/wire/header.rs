@@ -25,8 +25,12 @@ impl RequestHeader {
         let api_key = i16::decode(reader, 0, false)?;
         let api_version = i16::decode(reader, 0, false)?;
         let correlation_id = i32::decode(reader, 0, false)?;
-        // The client id keeps its old encoding in flexible versions (KIP-482).
-        let client_id = Option::<String>::decode(reader, 0, false)?;
+        // The client id keeps its old encoding in flexible versions (KIP-482). It is a label only,
+        // so one that is not UTF-8 is taken as Kafka takes it, unlike the text of a body.
+        let client_id = match reader.string_length(false)? {
+            Some(length) => Some(String::from_utf8_lossy(reader.take(length)?).into_owned()),
+            None => None,
+        };
         let known = ApiKey::from_code(api_key);
         if known.is_some_and(|api| api.request_header_version(api_version) >= 2) {
             reader.tagged_fields(|_, _| Ok(false))?;

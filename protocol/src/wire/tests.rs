@@ -142,3 +142,13 @@ fn strings_are_no_longer_than_kafkas() {
     let expected = DecodeError::StringTooLong { position: 0, length: 0x8000, max: 0x7fff };
     assert_eq!(result, Err(expected));
 }
+
+#[test]
+fn a_client_id_need_not_be_utf8() {
+    let bytes = Bytes::from_static(&[0, 3, 0, 1, 0, 0, 0, 7, 0, 2, b'a', 0xff]);
+    let header = RequestHeader::decode(&mut Reader::new(bytes)).unwrap();
+    assert_eq!(header.client_id.as_deref(), Some("a\u{fffd}"));
+    let body = Bytes::from_static(&[0, 2, b'a', 0xff]);
+    let result = decode_body::<FindCoordinatorRequest>(body, 0);
+    assert_eq!(result, Err(DecodeError::NotUtf8 { position: 2 }));
+}

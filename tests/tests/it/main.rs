@@ -4,4 +4,5 @@
 mod crash;
 mod kcat;
 mod load;
+mod odd;
 mod tools;
