@@ -342,3 +342,6 @@ fn evict(sessions: &mut BTreeMap<i32, Entry>, size: usize, now_ms: i64) -> bool 
         None => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

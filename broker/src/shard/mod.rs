@@ -17,6 +17,9 @@ mod start;
 mod thread;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 pub use command::{AppendAnswer, DeleteRecordsError, ProduceError};
 pub use handle::{PartitionHandle, Partitions, Watching};
 pub(crate) use handle::{StartedAppend, start_append};
