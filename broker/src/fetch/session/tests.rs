@@ -104,8 +104,8 @@ fn what_was_sent_goes_to_the_end() {
     world.fetch(0, 0, &[(0, 0), (1, 0), (2, 0)], &[]).unwrap();
     world.high_watermarks.extend([(0, 5), (1, 5), (2, 5)]);
     assert_eq!(world.fetch(1, 1, &[], &[2]), Ok((1, vec![0, 1])));
-    world.fetch(1, 2, &[(0, 5)], &[]).unwrap();
-    assert_eq!(world.fetch(1, 3, &[(0, 0), (3, 0)], &[]), Ok((1, vec![0, 3, 1])));
+    assert_eq!(world.fetch(1, 2, &[(1, 5)], &[]), Ok((1, vec![0])));
+    assert_eq!(world.fetch(1, 3, &[(1, 0), (3, 0)], &[]), Ok((1, vec![1, 0, 3])));
 }
 
 #[test]
