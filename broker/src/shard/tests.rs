@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use varve_protocol::records::{
-    BatchBuilder, BatchOrigin, Compression, NewRecord, ValidatedBatch, ValidationLimits, validate_batch,
+    BatchBuilder, BatchOrigin, Compression, NewRecord, ValidatedBatch, ValidationLimits,
+    validate_batch,
 };
 use varve_protocol::vocabulary::{
     Acks, BrokerId, LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId, TopicIdPartition,
@@ -21,7 +22,8 @@ fn tip(partition: i32) -> TopicIdPartition {
 fn batch(records: usize) -> ValidatedBatch {
     let mut builder = BatchBuilder::new(Compression::None);
     for _ in 0..records {
-        let record = NewRecord { timestamp: TimestampMs(1_000), value: Some(b"v"), ..NewRecord::default() };
+        let record =
+            NewRecord { timestamp: TimestampMs(1_000), value: Some(b"v"), ..NewRecord::default() };
         builder.push(record).unwrap();
     }
     let limits = ValidationLimits { origin: BatchOrigin::Client, ..ValidationLimits::default() };
