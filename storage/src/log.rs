@@ -357,7 +357,9 @@ impl<D: Disk> Log<D> {
         self.epochs_saved = epochs.last().map_or(LeaderEpoch(-1), |last| last.epoch);
         let state =
             PartitionState { generation: self.generation, log_start: self.log_start().0, epochs };
-        self.state_writer.prepare(&self.dir, state)
+        // Whoever syncs a segment's name syncs the directory's, too.
+        let is_dir_new = !self.segments().iter().any(|segment| segment.is_name_synced());
+        self.state_writer.prepare(&self.dir, state, is_dir_new)
     }
 
     /// A failed write: closes the latch, so that nothing is written to this directory any more.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::epochs::{EpochCache, EpochStart};
 use crate::fields::{EnvelopeError, FieldReader, FieldWriter, open_envelope, seal_envelope};
-use crate::file::{Disk, read_file, replace_file};
+use crate::file::{Disk, parent, read_file, replace_file};
 use crate::layout::STATE_FILE;
 
 const MAGIC: [u8; 8] = *b"VRVPSTAT";
@@ -81,14 +81,21 @@ pub(crate) struct StateWrite {
     version: u64,
     dir: String,
     state: PartitionState,
+    /// The directory's own name is not on the disk yet.
+    is_dir_new: bool,
 }
 
 impl StateWriter {
     /// Takes the state as it is now; it is written by [`StateWrite::run`].
-    pub(crate) fn prepare(&mut self, dir: &str, state: PartitionState) -> StateWrite {
+    pub(crate) fn prepare(
+        &mut self,
+        dir: &str,
+        state: PartitionState,
+        is_dir_new: bool,
+    ) -> StateWrite {
         self.version += 1;
         let written = Arc::clone(&self.written);
-        StateWrite { written, version: self.version, dir: dir.to_owned(), state }
+        StateWrite { written, version: self.version, dir: dir.to_owned(), state, is_dir_new }
     }
 }
 
@@ -101,6 +108,9 @@ impl StateWrite {
         }
         let path = format!("{}/{STATE_FILE}", self.dir);
         replace_file(disk, &path, &[&self.state.encode()])?;
+        if self.is_dir_new {
+            disk.sync_dir(parent(&self.dir))?;
+        }
         *written = self.version;
         Ok(())
     }

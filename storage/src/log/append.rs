@@ -192,7 +192,9 @@ impl<D: Disk> Log<D> {
         if by_producer && origin == AppendOrigin::Leader && !batch.header.attributes.is_control() {
             let before = now.0.saturating_sub(batch.min_timestamp.0);
             let after = batch.max_timestamp.0.saturating_sub(now.0);
-            if before > config.message_timestamp_before_max_ms {
+            // −1 means that the record has no time.
+            let has_time = batch.min_timestamp.0 != -1;
+            if has_time && before > config.message_timestamp_before_max_ms {
                 return Err(AppendError::InvalidTimestamp { timestamp: batch.min_timestamp, now });
             }
             if after > config.message_timestamp_after_max_ms {

@@ -293,8 +293,8 @@ impl<D: Disk> Recovery<'_, D> {
     fn replay(&mut self, entries: &[ReplayEntry]) -> io::Result<()> {
         for entry in entries {
             let void = void_from(&self.identities, entry.target.generation);
-            let (len, end_offset) = payload_below(&entry.payload, void);
-            if len == 0 || end_offset <= self.known_start() {
+            let (len, _) = payload_below(&entry.payload, void);
+            if len == 0 {
                 continue;
             }
             let Some(number) = self.replay_target(entry)? else { continue };
@@ -475,6 +475,7 @@ impl<D: Disk> Recovery<'_, D> {
                 from_beginning(number, &self.live[number])
             }
         };
+        let last = self.live.len();
         let first_base = self.live[0].identity.base_offset;
         let known_start = self.known_start();
         if known_start != i64::MIN && first_base > known_start && !self.live[0].identity.resets {
@@ -483,6 +484,14 @@ impl<D: Disk> Recovery<'_, D> {
         }
         for number in 0..start.number {
             self.settle_closed(number)?;
+        }
+        // The checkpoint speaks for its active segment and those before it; of the others not
+        // even the header is known to be on the disk.
+        let start_base = self.live[start.number].identity.base_offset;
+        let is_recorded = record.is_some_and(|record| record.active_base == start_base);
+        let known = start.number + usize::from(is_recorded);
+        for live in &mut self.live[known.min(last)..] {
+            live.needs_sync = true;
         }
         Ok(start)
     }
@@ -617,9 +626,11 @@ impl<D: Disk> Recovery<'_, D> {
         while let Some(batch) = scan.next_batch()? {
             let header = &batch.header;
             let epoch = header.partition_leader_epoch;
+            // The state file may know epochs that began later than this batch.
+            let least = epochs.epoch_at(header.base_offset);
             let is_next = header.base_offset.0 >= seal.next_offset
                 && header.next_offset().0 <= limit
-                && epochs.latest().is_none_or(|latest| epoch >= latest.epoch || epoch.0 < 0);
+                && least.is_none_or(|least| epoch >= least || epoch.0 < 0);
             if !is_next {
                 break;
             }

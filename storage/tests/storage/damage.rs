@@ -1,0 +1,1 @@
+//! Damage below the durable end: kept, told, not served, and never cut.

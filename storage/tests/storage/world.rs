@@ -1,0 +1,512 @@
+//! A shard on a simulated disk, next to a model of what it has promised.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use varve_protocol::records::{
+    BatchBuilder, Batches, Compression, NewRecord, ValidatedBatch, ValidationLimits, validate_batch,
+};
+use varve_protocol::vocabulary::{
+    LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TimestampMs, TopicId,
+    TopicIdPartition,
+};
+use varve_storage::config::{LogConfig, ShardId, ShardOptions};
+use varve_storage::{
+    AppendError, AppendOrigin, CommitDone, CommitJob, LogReader, LogShard, SimDisk,
+};
+
+/// splitmix64: a test's choices, from its seed.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}
+
+pub fn partition(number: i32) -> TopicIdPartition {
+    let topic_id = TopicId(0x1234_5678_9abc_def0 << 32 | u128::from(number.unsigned_abs() / 4));
+    TopicIdPartition { topic_id, partition: PartitionIndex(number) }
+}
+
+/// A batch of `count` records whose values are unique to `stamp`.
+pub fn batch(stamp: u64, count: i32, value_bytes: usize, producer: Option<(i64, i16, i32)>) -> ValidatedBatch {
+    batch_at(stamp, count, value_bytes, producer, 1_000)
+}
+
+pub fn batch_at(
+    stamp: u64,
+    count: i32,
+    value_bytes: usize,
+    producer: Option<(i64, i16, i32)>,
+    timestamp: i64,
+) -> ValidatedBatch {
+    let mut builder = BatchBuilder::new(Compression::None);
+    if let Some((id, epoch, sequence)) = producer {
+        builder.set_producer(ProducerId(id), ProducerEpoch(epoch), sequence);
+    }
+    for number in 0..count {
+        let mut value = format!("{stamp}/{number}/").into_bytes();
+        value.resize(value.len().max(value_bytes), b'.');
+        let key = format!("k{}", stamp % 7);
+        builder
+            .push(NewRecord {
+                timestamp: TimestampMs(timestamp),
+                key: Some(key.as_bytes()),
+                value: Some(&value),
+                headers: &[],
+            })
+            .unwrap();
+    }
+    validate_batch(builder.build().unwrap(), &ValidationLimits::default()).unwrap()
+}
+
+/// All batches of a log from its start to its end.
+pub fn read_all(reader: &LogReader<SimDisk>) -> Vec<Bytes> {
+    let mut batches = Vec::new();
+    let mut from = reader.log_start();
+    while from < reader.log_end() {
+        let read = reader.read(from, 10_000, reader.log_end(), true).unwrap();
+        if read.slices.is_empty() {
+            break;
+        }
+        for slice in &read.slices {
+            for batch in Batches::new(slice.bytes().unwrap()) {
+                let batch = batch.unwrap();
+                batch.check_crc().unwrap();
+                batches.push(batch.bytes().clone());
+            }
+        }
+        assert!(read.next_offset > from);
+        from = read.next_offset;
+    }
+    batches
+}
+
+/// One batch that the log has taken.
+#[derive(Debug, Clone)]
+pub struct ModelBatch {
+    pub base_offset: i64,
+    pub next_offset: i64,
+    pub records: Bytes,
+    pub producer: Option<(i64, i16, i32)>,
+    pub epoch: i32,
+    pub count: i32,
+    pub stamp: u64,
+    pub value_bytes: usize,
+}
+
+/// What one log must hold.
+#[derive(Debug, Clone, Default)]
+pub struct ModelLog {
+    pub batches: Vec<ModelBatch>,
+    /// The log's end; differs from the last batch's after a reset.
+    pub end: i64,
+    /// What was promised.
+    pub durable: i64,
+    pub start: i64,
+    pub epoch: i32,
+    /// Next sequence of each producer.
+    pub sequences: BTreeMap<i64, i32>,
+    /// The log as it would be if the operation that the power cut interrupted had happened.
+    pub alternative: Option<Box<ModelLog>>,
+}
+
+pub struct World {
+    pub disk: SimDisk,
+    pub shard: Option<LogShard<SimDisk>>,
+    pub options: ShardOptions,
+    pub logs: BTreeMap<i32, ModelLog>,
+    pub deleted: Vec<i32>,
+    pub now: i64,
+    pub stamp: u64,
+    pub job: Option<CommitJob<SimDisk>>,
+    pub done: Option<CommitDone>,
+    /// The log that was being created or deleted.
+    pub in_doubt: Option<i32>,
+    pub config: LogConfig,
+}
+
+/// The power is off.
+#[derive(Debug)]
+pub struct Cut;
+
+pub fn tiny_options() -> ShardOptions {
+    ShardOptions {
+        journal_file_bytes: 24 << 10,
+        journal_append_bytes_max: 1500,
+        journal_commit_bytes_max: 8 << 10,
+        checkpoint_bytes_max: 60 << 10,
+        checkpoint_interval_ms: 4_000,
+        open_files_max: 8,
+        allocation_step_bytes_max: 16 << 10,
+        ..ShardOptions::default()
+    }
+}
+
+pub fn tiny_config() -> LogConfig {
+    LogConfig {
+        segment_bytes: 12 << 10,
+        index_interval_bytes: 600,
+        retention_ms: -1,
+        message_timestamp_after_max_ms: i64::MAX,
+        ..LogConfig::default()
+    }
+}
+
+impl World {
+    pub fn open(disk: SimDisk, options: ShardOptions) -> Result<Self, Cut> {
+        let mut world = Self {
+            disk,
+            shard: None,
+            options,
+            logs: BTreeMap::new(),
+            deleted: Vec::new(),
+            now: 10_000,
+            stamp: 1,
+            job: None,
+            done: None,
+            in_doubt: None,
+            config: tiny_config(),
+        };
+        world.reopen()?;
+        Ok(world)
+    }
+
+    pub fn reopen(&mut self) -> Result<(), Cut> {
+        self.job = None;
+        self.done = None;
+        self.shard = None;
+        let now = TimestampMs(self.now);
+        let opened = LogShard::open(self.disk.clone(), ShardId(0), self.options.clone(), now);
+        match opened {
+            Ok((mut shard, report)) => {
+                assert!(report.damaged.is_empty(), "{report:?}");
+                let partitions: Vec<_> = shard.logs().map(|log| log.partition()).collect();
+                for tip in partitions {
+                    shard.log_mut(&tip).unwrap().set_config(self.config.clone());
+                }
+                self.shard = Some(shard);
+                Ok(())
+            }
+            Err(_) if self.disk.is_off() => Err(Cut),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    pub fn shard(&mut self) -> &mut LogShard<SimDisk> {
+        self.shard.as_mut().unwrap()
+    }
+
+    pub fn create(&mut self, number: i32) -> Result<(), Cut> {
+        self.in_doubt = Some(number);
+        let config = self.config.clone();
+        let created = self.shard().create_log(partition(number), config).map(|_| ());
+        if self.disk.is_off() {
+            return Err(Cut);
+        }
+        created.unwrap();
+        self.in_doubt = None;
+        self.deleted.retain(|deleted| *deleted != number);
+        self.logs.insert(number, ModelLog::default());
+        Ok(())
+    }
+
+    pub fn delete(&mut self, number: i32) -> Result<(), Cut> {
+        self.in_doubt = Some(number);
+        let deleted = self.shard().delete_log(&partition(number));
+        if self.disk.is_off() {
+            return Err(Cut);
+        }
+        deleted.unwrap();
+        self.in_doubt = None;
+        self.logs.remove(&number);
+        self.deleted.push(number);
+        Ok(())
+    }
+
+    pub fn append(
+        &mut self,
+        number: i32,
+        count: i32,
+        value_bytes: usize,
+        producer: Option<i64>,
+    ) -> Result<(), Cut> {
+        self.stamp += 1;
+        let (stamp, now) = (self.stamp, TimestampMs(self.now));
+        let log = self.logs.get_mut(&number).unwrap();
+        let producer = producer.map(|id| (id, 0, log.sequences.get(&id).copied().unwrap_or(0)));
+        let batch = batch_at(stamp, count, value_bytes, producer, self.now);
+        let epoch = log.epoch;
+        let appended = self.shard.as_mut().unwrap().append(
+            &partition(number),
+            &batch,
+            LeaderEpoch(epoch),
+            AppendOrigin::Leader,
+            now,
+        );
+        let appended = match appended {
+            Ok(appended) => appended,
+            Err(AppendError::DirectoryFailed(_)) => return Err(Cut),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(appended.base_offset.0, log.end);
+        assert!(!appended.duplicate);
+        log.end += i64::from(count);
+        if let Some((id, _, sequence)) = producer {
+            log.sequences.insert(id, sequence + count);
+        }
+        log.batches.push(ModelBatch {
+            base_offset: appended.base_offset.0,
+            next_offset: log.end,
+            records: batch.records_bytes(),
+            producer,
+            epoch,
+            count,
+            stamp,
+            value_bytes,
+        });
+        Ok(())
+    }
+
+    pub fn take_commit(&mut self) {
+        if self.job.is_none() && self.done.is_none() {
+            self.job = self.shard().take_commit();
+        }
+    }
+
+    pub fn run_commit(&mut self) {
+        if let Some(job) = self.job.take() {
+            self.done = Some(job.run());
+        }
+    }
+
+    pub fn finish_commit(&mut self) -> Result<(), Cut> {
+        let Some(done) = self.done.take() else { return Ok(()) };
+        let Ok(durable) = self.shard().finish_commit(done) else { return Err(Cut) };
+        for (tip, end) in durable {
+            if let Some(log) = self.logs.get_mut(&tip.partition.0) {
+                assert!(end.0 <= log.end);
+                log.durable = log.durable.max(end.0);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn commit(&mut self) -> Result<(), Cut> {
+        self.take_commit();
+        self.run_commit();
+        self.finish_commit()?;
+        self.take_commit();
+        self.run_commit();
+        self.finish_commit()
+    }
+
+    pub fn maintain(&mut self, advance_ms: i64) -> Result<(), Cut> {
+        self.now += advance_ms;
+        let now = TimestampMs(self.now);
+        for job in self.shard().maintain(now) {
+            let done = job.run();
+            if self.shard().finish_maintenance(done).is_err() {
+                return Err(Cut);
+            }
+        }
+        for (number, log) in &mut self.logs {
+            let found = self.shard.as_ref().unwrap().log(&partition(*number)).unwrap();
+            log.start = log.start.max(found.log_start().0);
+        }
+        Ok(())
+    }
+
+    pub fn truncate(&mut self, number: i32, offset: i64) -> Result<(), Cut> {
+        let now = TimestampMs(self.now);
+        let log = self.logs.get_mut(&number).unwrap();
+        if offset >= log.end {
+            let shard = self.shard.as_mut().unwrap();
+            let log = shard.log_mut(&partition(number)).unwrap();
+            return match log.truncate_to(Offset(offset), now) {
+                Ok(end) => {
+                    assert_eq!(end, log.log_end());
+                    Ok(())
+                }
+                Err(_) => Err(Cut),
+            };
+        }
+        let mut cut = log.clone();
+        cut.batches.retain(|batch| batch.next_offset <= offset);
+        if cut.batches.len() < log.batches.len() {
+            let base = log.batches[cut.batches.len()].base_offset;
+            cut.end = base.max(cut.start);
+        }
+        cut.durable = cut.end;
+        cut.epoch += 1;
+        cut.sequences.clear();
+        for batch in &cut.batches {
+            if let Some((id, _, sequence)) = batch.producer {
+                cut.sequences.insert(id, sequence + batch.count);
+            }
+        }
+        log.alternative = Some(Box::new(cut.clone()));
+        // From here on the cut-off part is not promised any more.
+        log.durable = log.durable.min(cut.end);
+        let shard = self.shard.as_mut().unwrap();
+        let truncated = shard.log_mut(&partition(number)).unwrap().truncate_to(Offset(offset), now);
+        if self.disk.is_off() {
+            return Err(Cut);
+        }
+        assert_eq!(truncated.unwrap().0, cut.end);
+        *self.logs.get_mut(&number).unwrap() = cut;
+        Ok(())
+    }
+
+    pub fn advance_start(&mut self, number: i32, offset: i64) -> Result<(), Cut> {
+        let shard = self.shard.as_mut().unwrap();
+        let advanced = shard.log_mut(&partition(number)).unwrap().advance_log_start(Offset(offset));
+        if self.disk.is_off() {
+            return Err(Cut);
+        }
+        advanced.unwrap();
+        let log = self.logs.get_mut(&number).unwrap();
+        log.start = log.start.max(offset);
+        Ok(())
+    }
+
+    /// Compares every log with its model, allowing for what was not promised.
+    #[track_caller]
+    pub fn check(&mut self, context: &str) {
+        for (number, log) in &self.logs {
+            let tip = partition(*number);
+            let Some(found) = self.shard.as_ref().unwrap().log(&tip) else {
+                let excused = self.in_doubt == Some(*number) || log.durable <= log.start.min(0);
+                assert!(excused, "{context}: log {number} is missing, durable to {}", log.durable);
+                continue;
+            };
+            let reader = found.reader();
+            let first = check_log(&reader, log);
+            let second = log.alternative.as_ref().map(|other| check_log(&reader, other));
+            if first.is_err() && second.as_ref().is_none_or(Result::is_err) {
+                panic!("{context}: log {number}: {first:?} {second:?}");
+            }
+        }
+        for number in &self.deleted {
+            if self.in_doubt != Some(*number) {
+                let found = self.shard.as_ref().unwrap().log(&partition(*number));
+                assert!(found.is_none(), "{context}: log {number} came back");
+            }
+        }
+    }
+
+    /// Makes the model what the log is now, after a restart: whatever survived is promised.
+    pub fn adopt(&mut self) {
+        let shard = self.shard.as_ref().unwrap();
+        let mut logs = BTreeMap::new();
+        for (number, log) in &self.logs {
+            let Some(found) = shard.log(&partition(*number)) else { continue };
+            let reader = found.reader();
+            let is_first = check_log(&reader, log).is_ok();
+            let mut model =
+                if is_first { log.clone() } else { *log.alternative.clone().expect("checked") };
+            model.alternative = None;
+            model.end = reader.log_end().0;
+            model.start = reader.log_start().0;
+            model.durable = model.end;
+            model.batches.retain(|batch| batch.next_offset <= model.end);
+            model.epoch += 1;
+            model.sequences.clear();
+            for batch in &model.batches {
+                if let Some((id, _, sequence)) = batch.producer {
+                    model.sequences.insert(id, sequence + batch.count);
+                }
+            }
+            logs.insert(*number, model);
+        }
+        self.logs = logs;
+        if let Some(number) = self.in_doubt.take()
+            && !self.logs.contains_key(&number)
+        {
+            if shard.log(&partition(number)).is_some() {
+                self.logs.insert(number, ModelLog::default());
+                self.deleted.retain(|deleted| *deleted != number);
+            } else {
+                self.deleted.push(number);
+            }
+        }
+    }
+
+    /// Every producer's last batch of each log is recognised when it comes again.
+    pub fn check_duplicates(&mut self, context: &str) {
+        let now = TimestampMs(self.now);
+        for (number, log) in &self.logs {
+            let mut last: BTreeMap<i64, &ModelBatch> = BTreeMap::new();
+            for batch in &log.batches {
+                if let Some((id, ..)) = batch.producer {
+                    last.insert(id, batch);
+                }
+            }
+            for batch in last.into_values() {
+                let again = batch_at(batch.stamp, batch.count, batch.value_bytes, batch.producer, 0);
+                let epoch = LeaderEpoch(log.epoch);
+                let shard = self.shard.as_mut().unwrap();
+                let answer =
+                    shard.append(&partition(*number), &again, epoch, AppendOrigin::Leader, now);
+                let answer = answer.unwrap_or_else(|error| panic!("{context}: {error} {batch:?}"));
+                assert!(answer.duplicate, "{context}: log {number}: {batch:?} was taken twice");
+                assert_eq!(answer.base_offset.0, batch.base_offset, "{context}");
+                assert_eq!(answer.last_offset.0, batch.next_offset - 1, "{context}");
+            }
+        }
+    }
+}
+
+fn check_log(reader: &LogReader<SimDisk>, model: &ModelLog) -> Result<(), String> {
+    let (start, end) = (reader.log_start().0, reader.log_end().0);
+    if end < model.durable || end > model.end {
+        return Err(format!("ends at {end}, not in {}..={}", model.durable, model.end));
+    }
+    if reader.durable_end().0 > end {
+        return Err("durable past its end".to_owned());
+    }
+    if start < model.start {
+        return Err(format!("begins at {start}, not {}", model.start));
+    }
+    let found = read_all(reader);
+    let expected =
+        model.batches.iter().filter(|batch| batch.next_offset > start && batch.next_offset <= end);
+    let expected: Vec<&ModelBatch> = expected.collect();
+    if found.len() != expected.len() {
+        return Err(format!("{} batches, not {}", found.len(), expected.len()));
+    }
+    let mut epochs: Vec<(i32, i64)> = Vec::new();
+    for (bytes, expected) in found.iter().zip(&expected) {
+        let header = varve_protocol::records::BatchHeader::parse(bytes).unwrap();
+        if header.base_offset.0 != expected.base_offset
+            || header.next_offset().0 != expected.next_offset
+            || header.partition_leader_epoch.0 != expected.epoch
+            || bytes[61..] != expected.records[..]
+        {
+            return Err(format!("offset {} holds something else", expected.base_offset));
+        }
+        if epochs.last().is_none_or(|(epoch, _)| *epoch < expected.epoch) {
+            epochs.push((expected.epoch, expected.base_offset.max(start)));
+        }
+    }
+    let cached: Vec<(i32, i64)> =
+        reader.epochs().iter().map(|e| (e.epoch.0, e.start_offset.0)).collect();
+    for epoch in &epochs {
+        if !cached.contains(epoch) {
+            return Err(format!("epochs {cached:?} lack {epoch:?} of {epochs:?}"));
+        }
+    }
+    if cached.iter().any(|(_, offset)| *offset > end) {
+        return Err(format!("epochs {cached:?} beyond the end {end}"));
+    }
+    Ok(())
+}
