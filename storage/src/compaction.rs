@@ -1,44 +1,310 @@
-//! Compaction.
+//! Compaction: of each key only the newest record stays (`cleanup.policy=compact`).
+//!
+//! Closed segments behind the last durable checkpoint and below the caller's limit (the high
+//! watermark or last stable offset) are read twice: once to find the newest offset of each key in
+//! the part that was never compacted, once to write what stays into new files. Offsets never
+//! change: a rewritten batch keeps its base offset and last offset delta. A tombstone stays until
+//! its delete horizon, which the first compaction that meets it writes into its batch (KIP-534). A
+//! producer's last batch stays as an empty one. Control batches and transactional batches stay as
+//! they are and remove nothing, until transactions say which of them count.
+//!
+//! The memory of the key map is bounded by the keys of one segment or by [`KEYS_MAX`], whichever
+//! is larger: when the next segment's keys do not fit, it waits for the next round.
 
+mod rewrite;
+
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use varve_protocol::records::{BatchError, DecompressLimits, RecordBatch};
 use varve_protocol::vocabulary::TopicIdPartition;
 
-use crate::file::Disk;
-use crate::log::{Discarded, Log, ShardContext};
+use crate::file::{Disk, DiskFile};
+use crate::log::{Log, ShardContext};
+use crate::scan::{HeaderScan, ScanError, ScannedBatch};
+use crate::segment::Segment;
+use crate::segment_header::HEADER_PAGE_BYTES;
 
+pub(crate) use rewrite::Rewritten;
+use rewrite::{Rewriter, discard_scratch};
+
+/// Keys that one round takes, beyond those of its first segment.
+const KEYS_MAX: usize = 1_000_000;
+/// After a round that failed, the log is left alone for so long.
+pub(crate) const RETRY_MS: i64 = 60_000;
+
+/// One log's round of compaction, for another thread.
 #[derive(Debug)]
 pub(crate) struct CompactionJob<D: Disk> {
     tip: TopicIdPartition,
-    _disk: D,
+    context: Arc<ShardContext<D>>,
+    /// Segments that may be rewritten, by base offset.
+    segments: Vec<Arc<Segment<D>>>,
+    /// The first of them that no round has rewritten.
+    first_dirty: usize,
+    rules: Rules,
 }
 
+/// What decides over a record, besides the newer ones of its key.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) now_ms: i64,
+    pub(crate) delete_retention_ms: i64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) log_start: i64,
+    /// Last offsets of the producers' last batches.
+    pub(crate) last_of_producers: BTreeSet<i64>,
+}
+
+/// What a round has made. Installed by the shard's thread.
 #[derive(Debug)]
 pub(crate) struct CompactedLog<D: Disk> {
     pub(crate) tip: TopicIdPartition,
-    discarded: Vec<Discarded<D>>,
+    pub(crate) rewritten: Vec<Rewritten<D>>,
+    /// The round stopped early; the log is left alone for a while.
+    pub(crate) failure: Option<String>,
 }
 
-pub(crate) fn dirty_ratio<D: Disk>(_log: &Log<D>, _now_ms: i64) -> Option<f64> {
-    None
+/// How much of what could be compacted never was; `None` if there is nothing to do. The higher,
+/// the more a round is worth.
+pub(crate) fn dirty_ratio<D: Disk>(log: &Log<D>, now_ms: i64) -> Option<f64> {
+    let config = log.config();
+    if !config.cleanup.compact || now_ms < log.compaction_not_before {
+        return None;
+    }
+    let segments = eligible(log, now_ms);
+    let first_dirty = segments.iter().position(|segment| segment.rewrite == 0)?;
+    let bytes = |segments: &[Arc<Segment<D>>]| -> u64 {
+        segments.iter().map(|segment| segment.size_bytes()).sum()
+    };
+    let dirty = bytes(&segments[first_dirty..]);
+    let total = bytes(&segments);
+    if total == 0 {
+        return None;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a ratio needs no more than a double has")]
+    let ratio = dirty as f64 / total as f64;
+    let oldest = segments[first_dirty].max_timestamp();
+    let is_late = now_ms.saturating_sub(oldest) > config.max_compaction_lag_ms;
+    (ratio >= config.min_cleanable_dirty_ratio || is_late).then_some(ratio)
+}
+
+/// The oldest segments, as far as they may be rewritten.
+fn eligible<D: Disk>(log: &Log<D>, now_ms: i64) -> Vec<Arc<Segment<D>>> {
+    let Some((generation, active_base)) = log.checkpointed else { return Vec::new() };
+    if generation != log.generation() || log.damaged_from().is_some() {
+        return Vec::new();
+    }
+    let limit = log.cleanup_limit();
+    let lag_ms = log.config().min_compaction_lag_ms;
+    let may = |segment: &&Arc<Segment<D>>| {
+        segment.is_sealed()
+            && segment.is_synced()
+            && segment.base_offset < active_base
+            && segment.next_offset() <= limit
+            && (lag_ms == 0 || segment.max_timestamp() <= now_ms.saturating_sub(lag_ms))
+    };
+    log.segments().iter().take_while(may).cloned().collect()
 }
 
 impl<D: Disk> CompactionJob<D> {
     pub(crate) fn take(
         log: &mut Log<D>,
         context: &Arc<ShardContext<D>>,
-        _now_ms: i64,
+        now_ms: i64,
     ) -> Option<Self> {
-        Some(Self { tip: log.partition(), _disk: context.disk.clone() })
+        let segments = eligible(log, now_ms);
+        let first_dirty = segments.iter().position(|segment| segment.rewrite == 0)?;
+        Some(Self {
+            tip: log.partition(),
+            context: Arc::clone(context),
+            first_dirty,
+            segments,
+            rules: Rules {
+                now_ms,
+                delete_retention_ms: log.config().delete_retention_ms,
+                segment_bytes: u64::from(log.segment_bytes()),
+                log_start: log.log_start().0,
+                last_of_producers: log.last_offsets_of_producers(),
+            },
+        })
     }
 
     pub(crate) fn run(self) -> CompactedLog<D> {
-        CompactedLog { tip: self.tip, discarded: Vec::new() }
+        let mut rewritten = Vec::new();
+        let failure = self.rewrite_all(&mut rewritten).err().map(|error| error.to_string());
+        CompactedLog { tip: self.tip, rewritten, failure }
+    }
+
+    fn rewrite_all(&self, rewritten: &mut Vec<Rewritten<D>>) -> Result<(), CompactionError> {
+        let (keys, mapped) = self.map_keys()?;
+        for group in self.groups(mapped) {
+            let sources = &self.segments[group];
+            let rewriter = Rewriter::begin(&self.context, sources, &keys, &self.rules)?;
+            if let Some(done) = rewriter.run(sources)? {
+                rewritten.push(done);
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest offset of each key in segments that were never compacted, and how many segments
+    /// are thereby covered.
+    fn map_keys(&self) -> Result<(KeyMap, usize), CompactionError> {
+        let mut keys = KeyMap::default();
+        for (number, segment) in self.segments.iter().enumerate().skip(self.first_dirty) {
+            let mut added = Vec::new();
+            each_batch(segment, |batch| {
+                let attributes = batch.header().attributes;
+                if attributes.is_control() || attributes.is_transactional() {
+                    return Ok(());
+                }
+                for record in batch.records(&DecompressLimits::default())? {
+                    let record = record?;
+                    if let Some(key) = &record.key {
+                        added.push((keys.hash(key), batch.offset_of(&record).0));
+                    }
+                }
+                Ok(())
+            })?;
+            let is_first = number == self.first_dirty;
+            if !is_first && keys.len() + added.len() > KEYS_MAX {
+                return Ok((keys, number));
+            }
+            keys.extend(added);
+        }
+        Ok((keys, self.segments.len()))
+    }
+
+    /// Neighbours that fit into one segment together.
+    fn groups(&self, mapped: usize) -> Vec<std::ops::Range<usize>> {
+        let mut groups: Vec<std::ops::Range<usize>> = Vec::new();
+        let mut bytes = 0;
+        for (number, segment) in self.segments.iter().enumerate().take(mapped) {
+            bytes += segment.size_bytes();
+            let joins = groups.last().is_some_and(|group| {
+                let first = &self.segments[group.start];
+                first.generation == segment.generation
+                    && bytes <= self.rules.segment_bytes
+                    && segment.next_offset() - first.base_offset <= i64::from(i32::MAX)
+            });
+            match groups.last_mut() {
+                Some(group) if joins => group.end = number + 1,
+                _ => {
+                    bytes = segment.size_bytes();
+                    groups.push(number..number + 1);
+                }
+            }
+        }
+        groups
     }
 }
 
 impl<D: Disk> CompactedLog<D> {
-    pub(crate) fn install(self, _log: &mut Log<D>) -> Vec<Discarded<D>> {
-        self.discarded
+    /// Puts the new segments in the place of the old ones. Returns segments whose files must go,
+    /// after the directory is synced; and the new ones.
+    pub(crate) fn install(
+        self,
+        log: &mut Log<D>,
+        now_ms: i64,
+    ) -> io::Result<Vec<InstalledSegment<D>>> {
+        if self.failure.is_some() {
+            log.compaction_not_before = now_ms.saturating_add(RETRY_MS);
+        }
+        let mut installed = Vec::new();
+        for rewritten in self.rewritten {
+            let segments = log.segments();
+            let first = segments.iter().position(|s| Arc::ptr_eq(s, &rewritten.sources[0]));
+            let is_there = first.is_some_and(|first| {
+                let there = segments.iter().skip(first).take(rewritten.sources.len());
+                there.zip(&rewritten.sources).all(|(a, b)| Arc::ptr_eq(a, b))
+                    && first + rewritten.sources.len() < segments.len()
+            });
+            let Some(first) = first.filter(|_| is_there) else {
+                discard_scratch(&rewritten);
+                continue;
+            };
+            installed.push(log.install_rewritten(first, rewritten)?);
+        }
+        Ok(installed)
+    }
+}
+
+/// A segment that took the place of others.
+#[derive(Debug)]
+pub(crate) struct InstalledSegment<D: Disk> {
+    pub(crate) segment: Arc<Segment<D>>,
+    /// Those whose file did not get replaced by the new one.
+    pub(crate) covered: Vec<Arc<Segment<D>>>,
+}
+
+/// Why a round stopped. What was written so far is installed; the rest waits.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CompactionError {
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error(transparent)]
+    Build(#[from] varve_protocol::records::BuildError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("a segment lost its header")]
+    Header,
+}
+
+/// Calls `visit` for every batch of a segment.
+fn each_batch<D: Disk>(
+    segment: &Arc<Segment<D>>,
+    mut visit: impl FnMut(&RecordBatch) -> Result<(), CompactionError>,
+) -> Result<(), CompactionError> {
+    let file = segment.file()?;
+    let mut scan = HeaderScan::new(&*file, u64::from(HEADER_PAGE_BYTES), segment.end_position());
+    while let Some(scanned) = scan.next_batch()? {
+        visit(&load(&*file, &scanned)?)?;
+    }
+    Ok(())
+}
+
+/// A batch with its CRC checked: what is rewritten must not launder damage.
+fn load<F: DiskFile>(file: &F, scanned: &ScannedBatch) -> Result<RecordBatch, CompactionError> {
+    let mut bytes = vec![0; scanned.header.size()];
+    file.read_at(scanned.position, &mut bytes)?;
+    let batch = RecordBatch::parse(&Bytes::from(bytes))?;
+    batch.check_crc()?;
+    Ok(batch)
+}
+
+/// Newest offsets by a 128-bit hash of the key, with two random states: nobody can make two keys
+/// collide, and by chance none do.
+#[derive(Debug, Default)]
+pub(crate) struct KeyMap {
+    states: (RandomState, RandomState),
+    newest: HashMap<(u64, u64), i64>,
+}
+
+impl KeyMap {
+    fn hash(&self, key: &[u8]) -> (u64, u64) {
+        (self.states.0.hash_one(key), self.states.1.hash_one(key))
+    }
+
+    fn len(&self) -> usize {
+        self.newest.len()
+    }
+
+    fn extend(&mut self, records: Vec<((u64, u64), i64)>) {
+        for (key, offset) in records {
+            let newest = self.newest.entry(key).or_insert(offset);
+            *newest = offset.max(*newest);
+        }
+    }
+
+    /// Whether no newer record of this key is known.
+    pub(crate) fn is_newest(&self, key: &[u8], offset: i64) -> bool {
+        self.newest.get(&self.hash(key)).is_none_or(|newest| offset >= *newest)
     }
 }

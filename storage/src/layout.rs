@@ -13,8 +13,6 @@ pub(crate) const FORMAT_FILE: &str = "varve.format";
 pub(crate) const LOCK_FILE: &str = "lock";
 /// What a partition's directory is renamed to before its files go.
 pub(crate) const DELETED_SUFFIX: &str = ".deleted";
-/// What a segment is called that was allocated before its base offset is known.
-pub(crate) const PREPARED_FILE: &str = "next.prepared";
 /// Log start and leader epochs of a partition.
 pub(crate) const STATE_FILE: &str = "partition.state";
 
@@ -59,10 +57,6 @@ pub(crate) fn parse_partition_dir(name: &str) -> Option<TopicIdPartition> {
 
 pub(crate) fn segment_name(base_offset: i64) -> String {
     format!("{base_offset:020}.log")
-}
-
-pub(crate) fn index_name(base_offset: i64) -> String {
-    format!("{base_offset:020}.index")
 }
 
 pub(crate) fn snapshot_name(offset: i64) -> String {

@@ -21,6 +21,7 @@ pub use truncate::TruncateError;
 pub(crate) use truncate::{Discarded, newest_snapshot, seal_up_to};
 
 use crate::checkpoint::{INLINE_PRODUCERS_MAX, LogRecord, RecordedProducers};
+use crate::compaction::{InstalledSegment, Rewritten};
 use crate::config::{LogConfig, ShardOptions};
 use crate::epochs::{EpochCache, EpochStart};
 use crate::file::{DirectoryFailed, Disk, DiskFile, OpenMode};
@@ -92,7 +93,6 @@ pub(crate) struct RolledSegment<D: Disk> {
 /// What one log adds to a commit.
 #[derive(Debug)]
 pub(crate) struct LogCommit<D: Disk> {
-    pub(crate) tip: TopicIdPartition,
     pub(crate) generation: u32,
     /// Durable once the commit has run.
     pub(crate) end_offset: i64,
@@ -143,6 +143,8 @@ pub struct Log<D: Disk> {
     damaged_record: Option<Box<LogRecord>>,
     /// The generation and the active segment's base in the last durable checkpoint.
     pub(crate) checkpointed: Option<(u32, i64)>,
+    /// After a failed compaction, the log is left alone until then.
+    pub(crate) compaction_not_before: i64,
     /// Bytes appended since the last maintenance.
     pub(crate) appended_bytes: u64,
 }
@@ -182,7 +184,6 @@ impl<D: Disk> Log<D> {
         let unsynced = if active.is_synced() { Vec::new() } else { vec![Arc::clone(&active)] };
         let shared = Arc::new(LogShared {
             tip: parts.tip,
-            files: Arc::clone(&context.files),
             hot_bytes: context.hot_bytes,
             log_start: AtomicI64::new(parts.log_start),
             durable_end: AtomicI64::new(parts.log_end),
@@ -222,6 +223,7 @@ impl<D: Disk> Log<D> {
             cleanup_limit: -1,
             damaged_record: parts.damaged_record,
             checkpointed: parts.checkpointed,
+            compaction_not_before: i64::MIN,
             appended_bytes: 0,
         }
     }
@@ -418,17 +420,35 @@ impl<D: Disk> Log<D> {
         dropped
     }
 
-    /// Puts rewritten segments in the place of the ones that they were made from.
-    pub(crate) fn replace_segments(
+    /// Puts a rewritten segment in the place of the ones that it was made from. Its name is not
+    /// synced: until it is, a crash brings the old files back, which say the same.
+    pub(crate) fn install_rewritten(
         &mut self,
-        range: std::ops::Range<usize>,
-        with: Option<Arc<Segment<D>>>,
-    ) -> Vec<Arc<Segment<D>>> {
-        let mut segments = self.segments().to_vec();
-        let replaced: Vec<_> = segments.splice(range, with).collect();
-        self.set_segments(segments);
-        self.forget(&replaced);
-        replaced
+        first: usize,
+        rewritten: Rewritten<D>,
+    ) -> io::Result<InstalledSegment<D>> {
+        let path = self.segment_path(rewritten.start.base_offset);
+        let count = rewritten.sources.len();
+        // Readers that meet a retired segment wait for this lock and find the new list.
+        let mut list = self.shared.segments.write();
+        for source in &rewritten.sources {
+            source.retire();
+        }
+        let _ = self.context.disk.remove(&rewritten.sources[0].index_path());
+        self.context.disk.rename(&rewritten.scratch, &path)?;
+        let segment = Segment::sealed(&self.context.files, path, rewritten.start);
+        let mut segments = list.to_vec();
+        segments.splice(first..first + count, [Arc::clone(&segment)]);
+        *list = segments.into();
+        drop(list);
+        segment.adopt_file(rewritten.file);
+        self.forget(&rewritten.sources);
+        self.is_changed = true;
+        Ok(InstalledSegment { segment, covered: rewritten.sources[1..].to_vec() })
+    }
+
+    pub(crate) fn last_offsets_of_producers(&self) -> std::collections::BTreeSet<i64> {
+        self.producers.last_offsets()
     }
 
     fn forget(&mut self, gone: &[Arc<Segment<D>>]) {
@@ -499,7 +519,6 @@ impl<D: Disk> Log<D> {
         self.pending_bytes = 0;
         let is_direct = std::mem::take(&mut self.is_pending_direct) || !may_journal;
         let mut commit = LogCommit {
-            tip: self.shared.tip,
             generation: self.generation,
             end_offset: self.log_end().0,
             entries: Vec::new(),

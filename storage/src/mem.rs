@@ -64,6 +64,26 @@ impl NameChange {
             Self::Rename { to, .. } => parent(to),
         }
     }
+
+    fn is_below(&self, prefix: &str) -> bool {
+        match self {
+            Self::Create { path, .. } | Self::Remove { path } => path.starts_with(prefix),
+            Self::Rename { to, .. } => to.starts_with(prefix),
+        }
+    }
+
+    /// The directory `prefix` (with its slash) is called `moved_to` now.
+    fn move_below(&mut self, prefix: &str, moved_to: &str) {
+        let paths = match self {
+            Self::Create { path, .. } | Self::Remove { path } => vec![path],
+            Self::Rename { from, to } => vec![from, to],
+        };
+        for path in paths {
+            if let Some(rest) = path.strip_prefix(prefix) {
+                *path = format!("{moved_to}/{rest}");
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -431,6 +451,11 @@ impl Disk for SimDisk {
         }
         let change = NameChange::Rename { from: from.into(), to: to.into() };
         apply_name_change(&mut state.names, &change);
+        // Names belong to their directory, wherever that is moved.
+        let prefix = format!("{from}/");
+        for pending in &mut state.pending_names {
+            pending.move_below(&prefix, to);
+        }
         state.pending_names.push(change);
         Ok(())
     }
@@ -440,6 +465,8 @@ impl Disk for SimDisk {
         state.alive()?;
         let change = NameChange::Remove { path: path.into() };
         apply_name_change(&mut state.names, &change);
+        let prefix = format!("{path}/");
+        state.pending_names.retain(|pending| !pending.is_below(&prefix));
         state.pending_names.push(change);
         Ok(())
     }

@@ -50,9 +50,4 @@ impl<D: Disk> OpenFiles<D> {
             segment.close_file();
         }
     }
-
-    /// How many segments are in the clock; an upper bound of the open files.
-    pub(crate) fn count(&self) -> usize {
-        self.clock.lock().len()
-    }
 }

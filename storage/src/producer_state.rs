@@ -209,6 +209,12 @@ impl ProducerStates {
         open.filter(|offset| *offset >= 0).min().map(Offset)
     }
 
+    /// The last offset of each producer's last batch.
+    pub(crate) fn last_offsets(&self) -> std::collections::BTreeSet<i64> {
+        let last = self.producers.values().filter_map(|entry| entry.batches().last());
+        last.map(|batch| batch.last_offset).collect()
+    }
+
     pub(crate) fn summaries(&self) -> Vec<ProducerSummary> {
         let summary = |(producer, entry): (&i64, &ProducerEntry)| ProducerSummary {
             producer_id: ProducerId(*producer),

@@ -14,7 +14,6 @@ use varve_protocol::vocabulary::{LeaderEpoch, Offset, TimestampMs, TopicIdPartit
 
 use crate::epochs::{EpochCache, EpochStart};
 use crate::file::{Disk, DiskFile};
-use crate::open_files::OpenFiles;
 use crate::scan::{HeaderScan, ScanError};
 use crate::segment::Segment;
 use crate::slice::FileSlice;
@@ -23,7 +22,6 @@ use crate::slice::FileSlice;
 #[derive(Debug)]
 pub(crate) struct LogShared<D: Disk> {
     pub(crate) tip: TopicIdPartition,
-    pub(crate) files: Arc<OpenFiles<D>>,
     pub(crate) hot_bytes: u32,
     pub(crate) log_start: AtomicI64,
     /// Invariant: `log_start <= durable_end <= log_end`.
@@ -179,6 +177,30 @@ impl<D: Disk> LogReader<D> {
         upper: Offset,
         at_least_one: bool,
     ) -> Result<ReadSlices<D>, ReadError> {
+        // A segment that was retired under a read (compaction, retention) is in the next list no
+        // more; the list changes under a lock, so the second look finds it settled.
+        const ATTEMPTS_MAX: usize = 8;
+        let mut attempt = 1;
+        loop {
+            match self.read_once(from, max_bytes, upper, at_least_one) {
+                Err(ReadAttempt::Retired) if attempt < ATTEMPTS_MAX => attempt += 1,
+                Err(ReadAttempt::Retired) => {
+                    let source = io::Error::from(io::ErrorKind::NotFound);
+                    return Err(ReadError::Io { partition: self.shared.tip, source });
+                }
+                Err(ReadAttempt::Failed(error)) => return Err(error),
+                Ok(read) => return Ok(read),
+            }
+        }
+    }
+
+    fn read_once(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+        upper: Offset,
+        at_least_one: bool,
+    ) -> Result<ReadSlices<D>, ReadAttempt> {
         let log_end = self.log_end();
         self.check_range(from, log_end)?;
         let upper = self.clip_to_damage(from, upper.0.min(log_end.0))?;
@@ -209,7 +231,8 @@ impl<D: Disk> LogReader<D> {
                 }
                 Ok(SegmentRead::Nothing { is_segment_end: true }) => {}
                 Ok(SegmentRead::Nothing { is_segment_end: false }) => break,
-                Err(error) => return Err(self.explain(segment, from, error)),
+                Err(_) if segment.is_retired() => return Err(ReadAttempt::Retired),
+                Err(error) => return Err(self.explain(segment, from, error).into()),
             }
             number += 1;
         }
@@ -447,6 +470,18 @@ impl<D: Disk> LogReader<D> {
     #[must_use]
     pub fn epochs(&self) -> Vec<EpochStart> {
         self.shared.epochs.read().starts().to_vec()
+    }
+}
+
+enum ReadAttempt {
+    /// A segment was taken out of the log meanwhile.
+    Retired,
+    Failed(ReadError),
+}
+
+impl From<ReadError> for ReadAttempt {
+    fn from(error: ReadError) -> Self {
+        Self::Failed(error)
     }
 }
 

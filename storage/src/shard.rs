@@ -102,6 +102,7 @@ pub struct LogShard<D: Disk> {
     dead_logs: Vec<DeadLog<D>>,
     graveyard: Vec<Discarded<D>>,
     is_compaction_in_flight: bool,
+    settling: Vec<maintain::SettleJob<D>>,
     now: TimestampMs,
 }
 
@@ -132,6 +133,7 @@ impl<D: Disk> LogShard<D> {
             dead_logs: Vec::new(),
             graveyard: Vec::new(),
             is_compaction_in_flight: false,
+            settling: Vec::new(),
             now,
         }
     }

@@ -492,6 +492,7 @@ impl<D: Disk> Recovery<'_, D> {
         let known = start.number + usize::from(is_recorded);
         for live in &mut self.live[known.min(last)..] {
             live.needs_sync = true;
+            self.names_changed = true;
         }
         Ok(start)
     }
@@ -737,8 +738,14 @@ impl<D: Disk> Recovery<'_, D> {
         let identity = &self.live[last].identity;
         let epochs_saved = self.state.as_ref().and_then(|state| state.epochs.last());
         let damaged_from = self.damage.as_ref().map(|(from, _)| (*from).max(log_start));
-        let checkpointed = (self.record.is_some() && start.number == last)
-            .then_some((identity.generation, identity.base_offset));
+        // Only a checkpoint that says where this log is now allows cleaning.
+        let is_recorded = self.record.as_ref().is_some_and(|record| {
+            record.end_offset != i64::MIN
+                && record.generation == identity.generation
+                && record.active_base == identity.base_offset
+                && start.number == last
+        });
+        let checkpointed = is_recorded.then_some((identity.generation, identity.base_offset));
         let parts = LogParts {
             tip: self.tip,
             dir: self.dir,
@@ -763,7 +770,7 @@ impl<D: Disk> Recovery<'_, D> {
             scanned_bytes: self.scanned_bytes,
             replayed_bytes: self.replayed_bytes,
             is_torn: self.is_torn,
-            is_changed: self.is_changed,
+            is_changed: self.is_changed || !is_recorded,
             damage: self.damage.map(|(_, reason)| reason),
         })
     }

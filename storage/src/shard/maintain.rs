@@ -14,7 +14,7 @@ use varve_protocol::vocabulary::{TimestampMs, TopicIdPartition};
 use super::LogShard;
 use crate::checkpoint::{Checkpoint, CheckpointEncoder};
 use crate::commit::{WrittenSegments, sync_segments};
-use crate::compaction::{CompactedLog, CompactionJob};
+use crate::compaction::{CompactedLog, CompactionJob, InstalledSegment};
 use crate::config::ShardId;
 use crate::file::{DirectoryFailed, Disk, DiskFile, FailureLatch, OpenMode, replace_file};
 use crate::layout::{parse_offset_name, snapshot_name};
@@ -23,7 +23,7 @@ use crate::partition_state::StateWrite;
 use crate::retention::{RetentionInput, SegmentSummary, choose_retention};
 use crate::scan::ScanError;
 use crate::segment::Segment;
-use crate::segment_header::{HEADER_PAGE_BYTES, SEAL_POSITION};
+use crate::segment_header::{HEADER_PAGE_BYTES, SEAL_POSITION, SegmentHeader};
 
 /// A log that appended this much since the last maintenance gets space ahead.
 const FAST_BYTES: u64 = 4 << 20;
@@ -52,7 +52,15 @@ enum Work<D: Disk> {
     Allocate { segment: Arc<Segment<D>>, tip: TopicIdPartition, len: u64 },
     Retain { state: StateWrite, dir: String, log_start: i64, segments: Vec<Arc<Segment<D>>> },
     Remove { paths: Vec<String> },
+    Settle(SettleJob<D>),
     Compact(CompactionJob<D>),
+}
+
+/// Makes compacted segments' names durable, and takes away the files that they cover.
+#[derive(Debug)]
+pub(super) struct SettleJob<D: Disk> {
+    dir: String,
+    installed: Vec<InstalledSegment<D>>,
 }
 
 #[derive(Debug)]
@@ -106,6 +114,7 @@ impl<D: Disk> LogShard<D> {
             self.is_compaction_in_flight = true;
             work.push(Work::Compact(job));
         }
+        work.extend(std::mem::take(&mut self.settling).into_iter().map(Work::Settle));
         if let Some(job) = self.take_checkpoint(now.0) {
             work.push(Work::Checkpoint(job));
         }
@@ -200,14 +209,21 @@ impl<D: Disk> LogShard<D> {
                 }
             }
             Outcome::Discarded(discarded) => self.graveyard.extend(discarded),
-            Outcome::Compacted(compacted) => self.finish_compaction(*compacted),
+            Outcome::Compacted(compacted) => self.finish_compaction(*compacted)?,
         }
         Ok(())
     }
 
-    fn finish_compaction(&mut self, compacted: CompactedLog<D>) {
-        let Some(log) = self.logs.get_mut(&compacted.tip) else { return };
-        self.graveyard.extend(compacted.install(log));
+    fn finish_compaction(&mut self, compacted: CompactedLog<D>) -> Result<(), DirectoryFailed> {
+        let Some(log) = self.logs.get_mut(&compacted.tip) else { return Ok(()) };
+        let installed = compacted.install(log, self.now.0).map_err(|error| {
+            fail(self.context.disk.latch(), "installing a compacted segment", &error)
+        })?;
+        if !installed.is_empty() {
+            let dir = log.dir().to_owned();
+            self.settling.push(SettleJob { dir, installed });
+        }
+        Ok(())
     }
 
     fn choose_compaction(&mut self, now_ms: i64) -> Option<CompactionJob<D>> {
@@ -305,7 +321,11 @@ fn retain<D: Disk>(log: &mut Log<D>, now_ms: i64, work: &mut Vec<Work<D>>) {
         config: log.config(),
         now_ms,
     });
-    if choice.rolls_active {
+    let config = log.config();
+    let is_late = config.cleanup.compact
+        && log.active().size_bytes() > 0
+        && now_ms.saturating_sub(log.first_append_ms()) > config.max_compaction_lag_ms;
+    if choice.rolls_active || is_late {
         // A full disk only puts it off.
         let _ = log.roll(now_ms);
     }
@@ -340,11 +360,42 @@ impl<D: Disk> MaintenanceJob<D> {
                 }
                 Ok(Outcome::Nothing)
             }
+            Work::Settle(job) => job.run(&disk),
             Work::Compact(job) => Ok(Outcome::Compacted(Box::new(job.run()))),
         };
         let result = ran.map_err(|error| fail(disk.latch(), "maintenance", &error));
         MaintenanceDone { result, is_checkpoint, is_compaction }
     }
+}
+
+impl<D: Disk> SettleJob<D> {
+    fn run(self, disk: &D) -> io::Result<Outcome<D>> {
+        ignore_deleted(disk.sync_dir(&self.dir))?;
+        let mut discarded = Vec::new();
+        for installed in self.installed {
+            if let Ok(index) = installed.segment.encode_index() {
+                write_derived(disk, &installed.segment.index_path(), &index)?;
+            }
+            discarded.extend(installed.covered.into_iter().filter_map(|old| void_file(disk, old)));
+        }
+        Ok(Outcome::Discarded(discarded))
+    }
+}
+
+/// Renames the file of a segment that the log does not have any more. The file is looked at first:
+/// another segment may have taken the name.
+fn void_file<D: Disk>(disk: &D, segment: Arc<Segment<D>>) -> Option<Discarded<D>> {
+    segment.retire();
+    let mut page = [0; 512];
+    disk.open(&segment.path, OpenMode::Read).ok()?.read_at(0, &mut page).ok()?;
+    let header = SegmentHeader::decode(&page)?;
+    if (header.generation, header.rewrite) != (segment.generation, segment.rewrite) {
+        return None;
+    }
+    let _ = disk.remove(&segment.index_path());
+    let path = format!("{}.{}.void", segment.path, segment.generation);
+    disk.rename(&segment.path, &path).ok()?;
+    Some(Discarded { path, segment })
 }
 
 fn fail(latch: &FailureLatch, what: &str, error: &io::Error) -> DirectoryFailed {
@@ -373,15 +424,7 @@ fn discard<D: Disk>(
     log_start: i64,
     segments: Vec<Arc<Segment<D>>>,
 ) -> Outcome<D> {
-    let mut discarded = Vec::new();
-    for segment in segments {
-        segment.retire();
-        let _ = disk.remove(&segment.index_path());
-        let path = format!("{}.{}.void", segment.path, segment.generation);
-        if disk.rename(&segment.path, &path).is_ok() {
-            discarded.push(Discarded { path, segment });
-        }
-    }
+    let discarded = segments.into_iter().filter_map(|old| void_file(disk, old)).collect();
     let entries = disk.list(dir).unwrap_or_default();
     let mut snapshots: Vec<i64> =
         entries.iter().filter_map(|entry| parse_offset_name(&entry.name, "snapshot")).collect();
