@@ -171,8 +171,8 @@ impl<'a, D: Disk> Rewriter<'a, D> {
             return false;
         }
         let header = batch.header();
-        let is_expired = header.attributes.has_delete_horizon()
-            && header.base_timestamp.0 <= self.rules.now_ms;
+        let is_expired =
+            header.attributes.has_delete_horizon() && header.base_timestamp.0 <= self.rules.now_ms;
         record.value.is_some() || !is_expired
     }
 

@@ -122,8 +122,10 @@ fn survive(seed: u64, steps: u64, images: u64) -> u64 {
 
 #[test]
 fn at_every_sync_of_many_workloads() {
-    let seeds: u64 = std::env::var("VARVE_POWER_CUT_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(12);
-    let first: u64 = std::env::var("VARVE_POWER_CUT_FIRST").ok().and_then(|s| s.parse().ok()).unwrap_or(0);
+    let seeds: u64 =
+        std::env::var("VARVE_POWER_CUT_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(12);
+    let first: u64 =
+        std::env::var("VARVE_POWER_CUT_FIRST").ok().and_then(|s| s.parse().ok()).unwrap_or(0);
     let mut cuts = 0;
     for seed in first..first + seeds {
         cuts += survive(seed, 160, 3);

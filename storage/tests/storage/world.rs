@@ -38,7 +38,12 @@ pub fn partition(number: i32) -> TopicIdPartition {
 }
 
 /// A batch of `count` records whose values are unique to `stamp`.
-pub fn batch(stamp: u64, count: i32, value_bytes: usize, producer: Option<(i64, i16, i32)>) -> ValidatedBatch {
+pub fn batch(
+    stamp: u64,
+    count: i32,
+    value_bytes: usize,
+    producer: Option<(i64, i16, i32)>,
+) -> ValidatedBatch {
     batch_at(stamp, count, value_bytes, producer, 1_000)
 }
 
@@ -452,7 +457,8 @@ impl World {
                 }
             }
             for batch in last.into_values() {
-                let again = batch_at(batch.stamp, batch.count, batch.value_bytes, batch.producer, 0);
+                let again =
+                    batch_at(batch.stamp, batch.count, batch.value_bytes, batch.producer, 0);
                 let epoch = LeaderEpoch(log.epoch);
                 let shard = self.shard.as_mut().unwrap();
                 let answer =
