@@ -175,11 +175,10 @@ impl<D: Disk> LogShard<D> {
         if is_changed {
             shard.close()?;
         }
-        for dir in dead_dirs {
-            // Only now: until the new checkpoint, the renamed directory is what says that the
-            // journal's entries for it are void. What stays is tried again at the next open.
-            let _ = disk.remove(&dir);
-        }
+        // Until the new checkpoint, the renamed directories are what says that the journal's entries
+        // for them are void. From now on they may go, and maintenance removes them: nobody waits
+        // for the file system to free what was deleted.
+        shard.bury_dirs(dead_dirs);
         Ok((shard, report))
     }
 }

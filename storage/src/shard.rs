@@ -9,7 +9,7 @@
 
 mod maintain;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -201,6 +201,28 @@ impl<D: Disk> LogShard<D> {
     /// # Errors
     /// [`LogSetError::Unknown`], [`LogSetError::DirectoryFailed`].
     pub fn delete_log(&mut self, tip: &TopicIdPartition) -> Result<(), LogSetError> {
+        self.delete_logs(&[*tip]).pop().expect("one result a log")
+    }
+
+    /// Deletes logs, all with one sync; results in the order of `tips`. See [`Self::delete_log`].
+    pub fn delete_logs(&mut self, tips: &[TopicIdPartition]) -> Vec<Result<(), LogSetError>> {
+        let mut results: Vec<_> = tips.iter().map(|tip| self.bury(tip)).collect();
+        if results.iter().any(Result::is_ok)
+            && let Err(error) = self.context.disk.sync_dir(PARTITIONS_DIR)
+        {
+            let failed = self.failed("deletion", &error);
+            for result in results.iter_mut().filter(|result| result.is_ok()) {
+                *result = Err(failed.clone().into());
+            }
+        }
+        let gone: HashSet<_> = tips.iter().filter(|tip| !self.logs.contains_key(tip)).collect();
+        self.dirty.retain(|dirty| !gone.contains(dirty));
+        self.marks.retain(|mark| !gone.contains(&mark.tip));
+        results
+    }
+
+    /// Takes one log out and renames its directory, which is durable once that is synced.
+    fn bury(&mut self, tip: &TopicIdPartition) -> Result<(), LogSetError> {
         let log = self.logs.remove(tip).ok_or(LogSetError::Unknown)?;
         let segments = log.segments().to_vec();
         for segment in &segments {
@@ -208,13 +230,9 @@ impl<D: Disk> LogShard<D> {
         }
         // The generation says which journal entries the deletion makes void.
         let path = format!("{}{DELETED_SUFFIX}-{}", log.dir(), self.context.take_generation());
-        let disk = &self.context.disk;
-        let renamed = disk.rename(log.dir(), &path).and_then(|()| disk.sync_dir(PARTITIONS_DIR));
-        if let Err(error) = renamed {
+        if let Err(error) = self.context.disk.rename(log.dir(), &path) {
             return Err(self.failed("deletion", &error).into());
         }
-        self.dirty.retain(|dirty| dirty != tip);
-        self.marks.retain(|mark| mark.tip != *tip);
         self.dead_logs.push(DeadLog {
             path,
             segments,

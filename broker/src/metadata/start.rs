@@ -79,7 +79,7 @@ impl MetadataOptions {
                 endpoints: vec![Endpoint { listener: KAFKA_LISTENER.to_owned(), host, port }],
             },
             settings: PlanSettings {
-                fixed: StaticConfig::of_broker(config, &shown),
+                fixed: StaticConfig::of_broker(config, bound, &shown),
                 limits: MetadataLimits { partitions_max, ..defaults },
             },
         }

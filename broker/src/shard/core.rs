@@ -113,7 +113,7 @@ impl<D: Disk, A> ShardCore<D, A> {
                 self.answer(answer, Outcome::LogsChanged(results));
             }
             Command::Delete { partitions, answer } => {
-                let results = partitions.iter().map(|tip| self.delete(tip)).collect();
+                let results = self.delete(&partitions);
                 self.answer(answer, Outcome::LogsChanged(results));
             }
             Command::SetConfig { configs, answer } => {
@@ -306,17 +306,20 @@ impl<D: Disk, A> ShardCore<D, A> {
         Ok(())
     }
 
-    fn delete(&mut self, tip: &TopicIdPartition) -> Result<(), LogSetError> {
-        if let Some(mut partition) = self.partitions.remove(tip) {
-            self.effects.push(Effect::Closed { partition: *tip });
-            while let Some(waiting) = partition.waiting.pop() {
-                self.decide(waiting.request, waiting.index, Err(ProduceError::Deleted));
+    fn delete(&mut self, tips: &[TopicIdPartition]) -> Vec<Result<(), LogSetError>> {
+        for tip in tips {
+            if let Some(mut partition) = self.partitions.remove(tip) {
+                self.effects.push(Effect::Closed { partition: *tip });
+                while let Some(waiting) = partition.waiting.pop() {
+                    self.decide(waiting.request, waiting.index, Err(ProduceError::Deleted));
+                }
             }
         }
-        match self.logs.delete_log(tip) {
+        let unknown_is_done = |result| match result {
             Err(LogSetError::Unknown) => Ok(()),
             other => other,
-        }
+        };
+        self.logs.delete_logs(tips).into_iter().map(unknown_is_done).collect()
     }
 
     fn set_config(

@@ -134,7 +134,7 @@ static OWN: [ConfigDefinition; 41] = [
         "compaction runs beside each log shard",
         "The number of threads that compact. No effect: compaction runs beside each log shard.",
     ),
-    read_only("log.dir", Text, None, "The folder of the data; the same as log.dirs."),
+    read_only("log.dir", List, None, "The folder of the data; the same as log.dirs."),
     read_only("log.dirs", List, None, "The folder of the data."),
     read_only(
         "log.retention.check.interval.ms",

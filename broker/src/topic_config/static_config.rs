@@ -1,6 +1,7 @@
 //! What the broker's file sets, in Kafka's names.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use super::broker::broker_config;
 use crate::config::BrokerConfig;
@@ -13,10 +14,10 @@ pub struct StaticConfig {
 
 impl StaticConfig {
     /// The values of a broker's file. What equals the built-in default is left to the default, so
-    /// that a described value's source says whether somebody chose it. `advertised` is the
-    /// address that clients are told.
+    /// that a described value's source says whether somebody chose it. `bound` is the address that
+    /// the broker listens on, `advertised` the one that clients are told.
     #[must_use]
-    pub fn of_broker(config: &BrokerConfig, advertised: &str) -> Self {
+    pub fn of_broker(config: &BrokerConfig, bound: SocketAddr, advertised: &str) -> Self {
         let defaults = &config.topic_defaults;
         let groups = &config.groups;
         let limits = &config.limits;
@@ -25,7 +26,9 @@ impl StaticConfig {
             None => "-1".to_owned(),
         };
         let id = config.node.id.to_string();
-        let data_dir = config.data_dir.display().to_string();
+        // Without a working directory, the path as it is says more than nothing.
+        let data_dir = std::path::absolute(&config.data_dir);
+        let data_dir = data_dir.as_deref().unwrap_or(&config.data_dir).display().to_string();
         let mut fixed = Self::default();
         let values = [
             ("advertised.listeners", format!("PLAINTEXT://{advertised}")),
@@ -37,7 +40,7 @@ impl StaticConfig {
             ("group.max.session.timeout.ms", groups.session_timeout_max_ms.0.to_string()),
             ("group.max.size", groups.members_max.to_string()),
             ("group.min.session.timeout.ms", groups.session_timeout_min_ms.0.to_string()),
-            ("listeners", format!("PLAINTEXT://{}", config.listeners.kafka.bind)),
+            ("listeners", format!("PLAINTEXT://{bound}")),
             ("log.dir", data_dir.clone()),
             ("log.dirs", data_dir),
             ("log.retention.bytes", or_unlimited(defaults.retention_bytes.map(|size| size.0))),

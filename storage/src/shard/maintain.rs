@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use varve_protocol::vocabulary::{TimestampMs, TopicIdPartition};
 
-use super::LogShard;
+use super::{DeadLog, LogShard};
 use crate::checkpoint::{Checkpoint, CheckpointEncoder};
 use crate::commit::{WrittenSegments, sync_segments};
 use crate::compaction::{CompactedLog, CompactionJob, InstalledSegment};
@@ -27,6 +27,9 @@ use crate::segment_header::{HEADER_PAGE_BYTES, SEAL_POSITION, SegmentHeader};
 
 /// A log that appended this much since the last maintenance gets space ahead.
 const FAST_BYTES: u64 = 4 << 20;
+
+/// Directories of deleted logs that one turn removes; freeing a file can take milliseconds.
+const REMOVALS_MAX: usize = 256;
 
 /// A piece of maintenance. Run it on any thread, then give the result to
 /// `LogShard::finish_maintenance`.
@@ -242,7 +245,14 @@ impl<D: Disk> LogShard<D> {
         CompactionJob::take(log, &self.context, now_ms)
     }
 
-    /// Files of deleted logs and segments over which no slice is any more.
+    /// Directories of logs that an earlier run deleted; maintenance removes them.
+    pub(crate) fn bury_dirs(&mut self, paths: Vec<String>) {
+        let dead = |path| DeadLog { path, segments: Vec::new(), after_checkpoint: 0 };
+        self.dead_logs.extend(paths.into_iter().map(dead));
+    }
+
+    /// Files of deleted logs and segments over which no slice is any more, not more of them than
+    /// one turn should take.
     fn removable(&mut self) -> Vec<String> {
         let mut paths = Vec::new();
         let is_free = |segment: &Arc<Segment<D>>| Arc::strong_count(segment) == 1;
@@ -255,8 +265,9 @@ impl<D: Disk> LogShard<D> {
         });
         let checkpoints_done = self.checkpoints_done;
         self.dead_logs.retain(|dead| {
-            let is_free =
-                dead.after_checkpoint <= checkpoints_done && dead.segments.iter().all(is_free);
+            let is_free = paths.len() < REMOVALS_MAX
+                && dead.after_checkpoint <= checkpoints_done
+                && dead.segments.iter().all(is_free);
             if is_free {
                 paths.push(dead.path.clone());
             }
