@@ -293,7 +293,7 @@ impl Consumer {
         while !self.shared.is_over() {
             self.read_on(&mut connection, &mut positions)?;
             *last_progress = now();
-            if self.random.random_bool(0.3) {
+            if self.random.random_bool(0.6) {
                 self.commit(&mut connection, &positions)?;
             }
             // A consumer that starts anew resumes from what is committed.

@@ -32,7 +32,8 @@ const consume = async (topic, count, options = {}) => {
   try {
     await new Promise((resolve, reject) => {
       timer = setTimeout(() => reject(new Error(`${messages.length} of ${count} messages came`)), 20000);
-      consumer.on('consumer.crash', (event) => reject(event.payload.error));
+      // With `restart` it is kafkajs's way to retry, for example while a coordinator loads.
+      consumer.on('consumer.crash', (event) => event.payload.restart || reject(event.payload.error));
       consumer.run({
         eachMessage: async ({ partition, message }) => {
           messages.push({ partition, ...message });

@@ -17,5 +17,5 @@ fn rounds_of_kills_lose_nothing() {
     let violations: Vec<String> = verdict.violations.iter().map(ToString::to_string).collect();
     assert!(violations.is_empty(), "seed {seed}:\n{}", violations.join("\n"));
     assert!(verdict.acknowledged > 1_000, "only {} records", verdict.acknowledged);
-    assert!(verdict.commits > 10, "only {} commits", verdict.commits);
+    assert!(verdict.commits > 0, "no offset was committed");
 }
