@@ -2,6 +2,7 @@
 
 use crate::admin::Admin;
 use crate::config::{ClientConfig, ConfigError};
+use crate::consumer::ConsumerBuilder;
 use crate::error::ConnectError;
 use crate::net::Cluster;
 use crate::producer::ProducerBuilder;
@@ -26,8 +27,10 @@ impl Client {
 
     /// As [`connect`](Self::connect), with other settings than the defaults.
     pub fn builder(bootstrap_servers: &str) -> ClientBuilder {
-        let mut config = ClientConfig::default();
-        config.bootstrap_servers = vec![bootstrap_servers.to_owned()];
+        let config = ClientConfig {
+            bootstrap_servers: vec![bootstrap_servers.to_owned()],
+            ..Default::default()
+        };
         ClientBuilder { config, error: None }
     }
 
@@ -42,6 +45,12 @@ impl Client {
     /// A producer, ready after `build().await`.
     pub fn producer(&self) -> ProducerBuilder {
         ProducerBuilder::new(self.clone())
+    }
+
+    /// A consumer in group `group`, ready after `build().await`. With an empty name it has no group: it reads what
+    /// [`assign`](ConsumerBuilder::assign) names, and commits nothing.
+    pub fn consumer(&self, group: impl Into<String>) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.clone(), group.into())
     }
 
     /// Administrative calls.

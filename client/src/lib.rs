@@ -1,5 +1,59 @@
 //! A producer, consumer and admin client for varve and any broker that speaks Kafka's protocol.
+//!
+//! Pure Rust on tokio. Works with varve, Apache Kafka (2.1 and later) and brokers compatible with it.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use varve_client::{Client, CommitPolicy, OffsetReset, ProducerRecord};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect("localhost:9092").await?;
+//!
+//! let producer = client.producer().linger(Duration::from_millis(5)).build().await?;
+//! let written = producer.send(ProducerRecord::new("orders", "hello").key("user-1")).await?;
+//! println!("{}@{}", written.partition, written.offset);
+//! producer.close().await?;
+//!
+//! let mut consumer = client
+//!     .consumer("billing")
+//!     .subscribe(["orders"])
+//!     .auto_offset_reset(OffsetReset::Earliest)
+//!     .commit(CommitPolicy::Marked { every: Duration::from_secs(5) })
+//!     .build()
+//!     .await?;
+//! while let Some(record) = consumer.recv().await? {
+//!     println!("{:?}", record.value_str());
+//!     consumer.mark(&record);
+//! }
+//! consumer.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Producing
+//! [`Producer`] batches records by partition and sends them as an idempotent producer: retries neither duplicate nor
+//! reorder. [`Producer::send`] waits for the acknowledgement, [`Producer::enqueue`] for room in the buffer only, and
+//! [`Producer::try_enqueue`] for nothing. A [`ProduceError`] says by
+//! [`possibly_written`](ProduceError::possibly_written) whether sending the record again may duplicate it.
+//!
+//! # Consuming
+//! [`Consumer`] reads ahead and shares partitions with its group, which may have Java members: strategies and their
+//! bytes are Kafka's. Records are processed at least once: [`Consumer::mark`] them when they are done, in any order;
+//! what is committed is everything up to the first that is not. [`Consumer::run`] does that for many records at once.
+//!
+//! # Administration
+//! [`Admin`] creates, describes, alters and deletes topics, configuration, groups and offsets.
+//!
+//! # Configuration
+//! Builders have a method for each setting; `property("linger.ms", "5")` takes Kafka's names, and the
+//! configuration structs read whole `.properties` files and are serde types.
+//!
+//! Features: `json` (records from and to JSON).
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::needless_update,
+    reason = "messages gain fields with Kafka's versions; what this client does not set keeps its default"
+)]
 
 mod admin;
 mod client;
@@ -23,6 +77,9 @@ pub use client::{Client, ClientBuilder};
 pub use config::{
     AssignmentStrategy, ClientConfig, CommitPolicy, ConfigError, ConsumerConfig, IsolationLevel,
     OffsetReset, ProducerConfig,
+};
+pub use consumer::{
+    CommitReport, Concurrency, Consumer, ConsumerBuilder, ConsumerHandle, Event, Events, RunError,
 };
 pub use error::{
     AdminError, CommitError, ConnectError, ConsumeError, ErrorContext, FenceReason, ProduceError,

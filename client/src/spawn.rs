@@ -13,6 +13,15 @@
 use std::future::Future;
 use tokio::task::JoinHandle;
 
+/// Starts a task within a set.
+pub(crate) fn spawn_in<F>(set: &mut tokio::task::JoinSet<F::Output>, future: F)
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    set.spawn(future);
+}
+
 /// Starts a task on the current runtime.
 #[expect(clippy::disallowed_methods, reason = "tasks start here")]
 pub(crate) fn spawn<F>(future: F) -> JoinHandle<F::Output>

@@ -114,7 +114,7 @@ pub(super) fn check(
 }
 
 /// Whether a code says that another broker, or a later time, would do.
-pub(super) fn is_elsewhere(code: i16) -> bool {
+pub(crate) fn is_elsewhere(code: i16) -> bool {
     matches!(
         ErrorCode::from_code(code),
         ErrorCode::NotController

@@ -25,6 +25,9 @@ pub use topics::{
     CreatedTopic, NewPartitions, NewTopic, PartitionDescription, TopicDescription, TopicListing,
 };
 
+pub(crate) use call::is_elsewhere;
+pub(crate) use group_offsets::{FetchedOffsets, fetch_request};
+
 use crate::client::Client;
 use crate::error::AdminError;
 

@@ -164,8 +164,6 @@ pub struct ConsumerConfig {
     pub client_rack: Option<String>,
     /// Whether a subscription may create topics. `allow.auto.create.topics`.
     pub allow_auto_create_topics: bool,
-    /// Whether topics that a broker keeps for itself are left out of patterns. `exclude.internal.topics`.
-    pub exclude_internal_topics: bool,
     /// Without progress for so long while records wait, [`Event::Stalled`](crate::Event::Stalled) is raised.
     #[serde(with = "duration_serde")]
     pub stall_timeout: Duration,
@@ -194,7 +192,6 @@ impl Default for ConsumerConfig {
             check_crcs: true,
             client_rack: None,
             allow_auto_create_topics: true,
-            exclude_internal_topics: true,
             stall_timeout: Duration::from_secs(30),
         }
     }
@@ -296,9 +293,13 @@ impl ConsumerConfig {
                 self.client_rack = Some(property.text()).filter(|rack| !rack.is_empty())
             }
             "allow.auto.create.topics" => self.allow_auto_create_topics = property.flag()?,
-            "exclude.internal.topics" => self.exclude_internal_topics = property.flag()?,
-            // The group is the argument of `Client::consumer`; records come as bytes and one at a time.
-            "group.id" | "key.deserializer" | "value.deserializer" | "max.poll.records" => {}
+            // The group is the argument of `Client::consumer`; records come as bytes and one at a time; there are no
+            // subscriptions by pattern, from which internal topics would be left out.
+            "group.id"
+            | "key.deserializer"
+            | "value.deserializer"
+            | "max.poll.records"
+            | "exclude.internal.topics" => {}
             _ => return Ok(false),
         }
         Ok(true)

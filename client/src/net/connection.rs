@@ -141,13 +141,13 @@ impl Connection {
 
     /// The highest version of `R` that both sides speak.
     pub(crate) fn version<R: Request>(&self) -> Result<i16, RequestError> {
-        self.version_up_to::<R>(i16::MAX)
+        self.version_up_to::<R>(handshake::highest_version(R::API))
     }
 
     /// The highest version of `R` that both sides speak and that is at most `version_max`.
     pub(crate) fn version_up_to<R: Request>(&self, version_max: i16) -> Result<i16, RequestError> {
         let client = R::VERSIONS;
-        let client_max = version_max.min(*client.end());
+        let client_max = version_max.min(handshake::highest_version(R::API)).min(*client.end());
         self.versions.choose(R::API, *client.start(), client_max).ok_or_else(|| {
             RequestError::Unsupported {
                 address: self.address().to_string(),
@@ -258,6 +258,7 @@ impl Connection {
         request: &R,
     ) -> Result<(i32, Vec<Bytes>), RequestError> {
         let correlation_id = self.correlation.fetch_add(1, Ordering::Relaxed) & i32::MAX;
+        tracing::trace!(address = %self.shared.address, api = R::API.name(), version, correlation_id, "request");
         let header = RequestHeader {
             api_key: R::API.code(),
             api_version: version,
@@ -397,6 +398,7 @@ async fn read_frames(socket: OwnedReadHalf, shared: Arc<Shared>, frame_bytes_max
         };
         // `read_frame` refuses frames of less than these four bytes.
         let correlation_id = (&frame[..4]).get_i32();
+        tracing::trace!(address = %shared.address, correlation_id, bytes = frame.len(), "answer");
         let waiting = shared.state.lock().waiting.pop_front();
         match waiting {
             Some(waiting) if waiting.correlation_id == correlation_id => {

@@ -12,6 +12,34 @@ use varve_protocol::wire::{ApiKey, Message, Reader};
 /// 0, with its own highest.
 const FIRST_VERSION: i16 = 4;
 
+/// The highest version of each API that this client fills and reads right. The codec may know later ones, in which
+/// the same facts lie elsewhere.
+pub(super) fn highest_version(api: ApiKey) -> i16 {
+    match api {
+        ApiKey::Produce => 13,
+        ApiKey::Fetch => 17,
+        ApiKey::ListOffsets => 10,
+        ApiKey::Metadata => 13,
+        // From 10 on topics go by id.
+        ApiKey::OffsetCommit | ApiKey::OffsetFetch => 9,
+        ApiKey::FindCoordinator => 5,
+        ApiKey::JoinGroup => 9,
+        ApiKey::Heartbeat
+        | ApiKey::OffsetForLeaderEpoch
+        | ApiKey::DescribeConfigs
+        | ApiKey::DescribeLogDirs => 4,
+        ApiKey::LeaveGroup | ApiKey::SyncGroup | ApiKey::ListGroups | ApiKey::InitProducerId => 5,
+        ApiKey::DescribeGroups | ApiKey::DeleteTopics => 6,
+        ApiKey::CreateTopics => 7,
+        ApiKey::ApiVersions => FIRST_VERSION,
+        ApiKey::CreatePartitions => 3,
+        ApiKey::DeleteRecords | ApiKey::DeleteGroups => 2,
+        ApiKey::IncrementalAlterConfigs => 1,
+        // Not asked by this client, or in version 0 only.
+        _ => 0,
+    }
+}
+
 /// The ranges that a broker speaks, by key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct BrokerVersions {

@@ -39,7 +39,6 @@ pub(crate) struct TopicMetadata {
     pub(crate) name: Arc<str>,
     /// Zero from brokers without topic ids.
     pub(crate) id: TopicId,
-    pub(crate) is_internal: bool,
     /// What the broker said about the topic as a whole.
     pub(crate) error: Option<ErrorCode>,
     /// By partition number, without gaps.
@@ -92,12 +91,9 @@ impl MetadataCache {
         self.topics.get(name)
     }
 
+    #[cfg(test)]
     pub(crate) fn topic_name(&self, id: TopicId) -> Option<&Arc<str>> {
         self.names.get(&id)
-    }
-
-    pub(crate) fn topics(&self) -> impl Iterator<Item = &Arc<TopicMetadata>> {
-        self.topics.values()
     }
 
     pub(crate) fn partition(&self, topic: &str, partition: i32) -> Option<&PartitionMetadata> {
@@ -187,7 +183,6 @@ impl MetadataCache {
         let topic = TopicMetadata {
             name: Arc::clone(&name),
             id: topic.topic_id,
-            is_internal: topic.is_internal,
             error,
             partitions,
             asked_at: now,
@@ -255,7 +250,6 @@ pub(crate) fn test_topic(name: &str, leaders: &[Option<i32>]) -> TopicMetadata {
     TopicMetadata {
         name: name.into(),
         id: TopicId::ZERO,
-        is_internal: false,
         error: None,
         partitions: leaders.iter().map(partition).collect(),
         asked_at: crate::clock::now(),

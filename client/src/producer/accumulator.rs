@@ -226,10 +226,6 @@ impl Accumulator {
         self.needs_identity = false;
     }
 
-    pub(super) fn fatal(&self) -> Option<&ProduceError> {
-        self.fatal.as_ref()
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.active.is_empty() && self.flying.is_empty()
     }

@@ -351,7 +351,7 @@ mod tests {
         let mut batch = Batch::open(1, completion, options(), 10, clock::now());
         for index in 0..records {
             let record = ProducerRecord::new("t", format!("value {index}"));
-            let _ = batch.push(&record, 1000 + i64::from(index), 33).unwrap();
+            drop(batch.push(&record, 1000 + i64::from(index), 33).unwrap());
         }
         batch
     }

@@ -11,6 +11,8 @@ mod queue;
 mod sender;
 mod stats;
 
+pub(crate) use murmur2::murmur2;
+
 pub use builder::ProducerBuilder;
 pub use delivery::Delivery;
 pub use stats::ProducerStats;

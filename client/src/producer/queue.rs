@@ -58,10 +58,6 @@ impl PartitionQueue {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.in_flight.is_empty()
-    }
-
     /// Whether the oldest waiting batch may depart now, its fullness aside. Takes the producer's present identity
     /// over when the time for that has come.
     pub(super) fn check_departure(

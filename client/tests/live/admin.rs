@@ -107,8 +107,10 @@ async fn offsets_of_an_empty_topic_are_listed() {
     .map(|spec| (TopicPartition::new(name.as_str(), 1), spec))
     .collect();
     for (asked, expected) in asked.into_iter().zip([0, 0, -1, -1]) {
-        let listed =
-            admin.list_offsets(&[asked.clone()], IsolationLevel::ReadUncommitted).await.unwrap();
+        let listed = admin
+            .list_offsets(std::slice::from_ref(&asked), IsolationLevel::ReadUncommitted)
+            .await
+            .unwrap();
         assert_eq!(listed[0].1.as_ref().unwrap().offset, expected, "{asked:?}");
     }
     let all = [(TopicPartition::new(name.as_str(), 0), -1)];

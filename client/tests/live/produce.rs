@@ -1,26 +1,16 @@
 //! Producing to a real broker; what arrived is counted by its offsets.
 
-use super::{PATIENCE, client, unique};
+use super::{PATIENCE, client, topic};
 use std::time::Duration;
 use varve_client::{
-    Acks, Client, Compression, ErrorCode, IsolationLevel, NewTopic, OffsetSpec, ProduceError,
-    ProducerRecord, TopicPartition, TryEnqueueError,
+    Acks, Client, Compression, ErrorCode, IsolationLevel, OffsetSpec, ProduceError, ProducerRecord,
+    TopicPartition, TryEnqueueError,
 };
 
 async fn end_offset(client: &Client, topic: &str, partition: i32) -> i64 {
     let asked = [(TopicPartition::new(topic, partition), OffsetSpec::Latest)];
     let listed = client.admin().list_offsets(&asked, IsolationLevel::ReadUncommitted).await;
     listed.unwrap()[0].1.as_ref().unwrap().offset
-}
-
-async fn topic(client: &Client, partitions: i32, configs: &[(&str, &str)]) -> String {
-    let name = unique("produce");
-    let mut topic = NewTopic::new(&name).partitions(partitions);
-    for (key, value) in configs {
-        topic = topic.config(*key, *value);
-    }
-    client.admin().create_topic(topic).await.unwrap();
-    name
 }
 
 #[tokio::test]

@@ -1,0 +1,286 @@
+//! Fetching from one broker: one request at a time, the next one while the records of the last are read.
+//!
+//! While some of a broker's partitions are left out because enough of them is buffered, the broker waits a few
+//! milliseconds only: a quiet partition must not hold up a busy one for `fetch_max_wait`.
+
+use super::Shared;
+use super::chunk::Chunk;
+use super::partition::Phase;
+use super::session::{FetchSession, SessionKey};
+use super::state::{Asked, FetchPlan};
+use crate::clock;
+use crate::error::{ConsumeError, ErrorContext, RequestError};
+use crate::net::{Backoff, Connection, Lane, LeaderHint, MetadataCache};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use varve_protocol::error_code::ErrorCode;
+use varve_protocol::messages::{FetchRequest, FetchResponse, fetch::PartitionData};
+use varve_protocol::vocabulary::TopicId;
+
+/// How long the broker waits for more while something is held back here.
+const HELD_BACK_WAIT: Duration = Duration::from_millis(10);
+/// The version of Fetch from which topics go by id.
+const TOPIC_IDS_VERSION: i16 = 13;
+/// The highest version whose fields a consumer needs.
+const VERSION_MAX: i16 = 17;
+
+/// Runs until it is aborted.
+pub(super) async fn run(shared: Arc<Shared>, broker: i32) {
+    let mut changes = shared.changes.subscribe();
+    let config = shared.cluster.config();
+    let mut backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
+    let mut session = FetchSession::default();
+    let mut session_by_id = true;
+    loop {
+        changes.borrow_and_update();
+        let metadata = shared.cluster.metadata();
+        let by_id = has_ids(&shared, &metadata);
+        let connection = match shared.cluster.connection(broker, Lane::Fetch(shared.lane)).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                shared.state.lock().must_refresh = true;
+                shared.bump();
+                tracing::debug!(broker, %error, "the consumer cannot connect");
+                tokio::time::sleep(backoff.next(shared.cluster.jitter())).await;
+                session.reset();
+                continue;
+            }
+        };
+        let highest = if by_id { VERSION_MAX } else { TOPIC_IDS_VERSION - 1 };
+        let version = match connection.version_up_to::<FetchRequest>(highest) {
+            Ok(version) => version,
+            Err(error) => {
+                shared
+                    .on_trouble(error, ErrorContext { broker: Some(broker), ..Default::default() });
+                tokio::time::sleep(backoff.next(shared.cluster.jitter())).await;
+                continue;
+            }
+        };
+        let by_id = version >= TOPIC_IDS_VERSION;
+        if by_id != session_by_id {
+            session.reset();
+            session_by_id = by_id;
+        }
+        let plan = shared.state.lock().plan_fetch(broker, &metadata, by_id, clock::now());
+        if plan.wanted.is_empty() {
+            let changed = changes.changed();
+            match plan.next_at {
+                Some(at) => {
+                    let _ = tokio::time::timeout_at(at, changed).await;
+                }
+                None => {
+                    let _ = changed.await;
+                }
+            }
+            continue;
+        }
+        match fetch(&shared, &connection, version, &mut session, &plan).await {
+            Ok(response) => match ErrorCode::from_code(response.error_code) {
+                ErrorCode::None => {
+                    backoff.reset();
+                    session.on_answer(response.session_id);
+                    take_in(&shared, broker, response, &plan, &metadata);
+                }
+                code => {
+                    tracing::debug!(broker, %code, "the fetch session begins anew");
+                    session.reset();
+                    let is_about_session = matches!(
+                        code,
+                        ErrorCode::FetchSessionIdNotFound
+                            | ErrorCode::InvalidFetchSessionEpoch
+                            | ErrorCode::FetchSessionTopicIdError
+                    );
+                    if !is_about_session {
+                        shared.state.lock().must_refresh = true;
+                        shared.bump();
+                        tokio::time::sleep(backoff.next(shared.cluster.jitter())).await;
+                    }
+                }
+            },
+            Err(error) => {
+                session.reset();
+                shared.state.lock().must_refresh = true;
+                shared
+                    .on_trouble(error, ErrorContext { broker: Some(broker), ..Default::default() });
+                tokio::time::sleep(backoff.next(shared.cluster.jitter())).await;
+            }
+        }
+    }
+}
+
+/// Whether all topics have an id.
+fn has_ids(shared: &Shared, metadata: &MetadataCache) -> bool {
+    let state = shared.state.lock();
+    state
+        .partitions
+        .keys()
+        .all(|at| metadata.topic(&at.topic).is_some_and(|t| t.id != TopicId::ZERO))
+}
+
+async fn fetch(
+    shared: &Shared,
+    connection: &Connection,
+    version: i16,
+    session: &mut FetchSession,
+    plan: &FetchPlan,
+) -> Result<FetchResponse, RequestError> {
+    let config = &shared.config;
+    let wait = if plan.is_held_back {
+        HELD_BACK_WAIT.min(config.fetch_max_wait)
+    } else {
+        config.fetch_max_wait
+    };
+    let mut request = FetchRequest {
+        max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
+        min_bytes: config.fetch_min_bytes,
+        max_bytes: config.fetch_max_bytes,
+        isolation_level: config.isolation_level.wire(),
+        rack_id: config.client_rack.clone().unwrap_or_default(),
+        ..Default::default()
+    };
+    session.request(&plan.wanted).fill(&mut request);
+    connection.request(version, &request, connection.request_timeout() + wait).await
+}
+
+/// Takes an answer in, partition by partition.
+fn take_in(
+    shared: &Shared,
+    broker: i32,
+    response: FetchResponse,
+    plan: &FetchPlan,
+    metadata: &MetadataCache,
+) {
+    let mut hints = Vec::new();
+    let mut by_key: BTreeMap<SessionKey, PartitionData> = BTreeMap::new();
+    for topic in response.responses {
+        for partition in topic.partitions {
+            let key = SessionKey {
+                topic_id: topic.topic_id,
+                topic: topic.topic.clone(),
+                partition: partition.partition_index,
+            };
+            by_key.insert(key, partition);
+        }
+    }
+    for (key, data) in by_key {
+        let Some(asked) = plan.asked.get(&key) else { continue };
+        let leader = &data.current_leader;
+        if leader.leader_id >= 0 && leader.leader_epoch >= 0 {
+            let endpoint =
+                response.node_endpoints.iter().find(|node| node.node_id == leader.leader_id);
+            hints.push(LeaderHint {
+                topic: Arc::clone(&asked.at.topic),
+                partition: asked.at.partition,
+                leader: leader.leader_id,
+                leader_epoch: leader.leader_epoch,
+                endpoint: endpoint.map(|node| (node.host.clone(), node.port, node.rack.clone())),
+            });
+        }
+        take_in_partition(shared, broker, data, asked, metadata);
+    }
+    shared.cluster.apply_hints(&hints);
+    shared.bump();
+    shared.wake();
+}
+
+fn take_in_partition(
+    shared: &Shared,
+    broker: i32,
+    data: PartitionData,
+    asked: &Asked,
+    metadata: &MetadataCache,
+) {
+    let now = clock::now();
+    let at = &asked.at;
+    let context = || {
+        Box::new(ErrorContext {
+            broker: Some(broker),
+            ..ErrorContext::partition(&at.topic, at.partition).at(asked.offset)
+        })
+    };
+    let config = shared.cluster.config();
+    let code = ErrorCode::from_code(data.error_code);
+    let mut state = shared.state.lock();
+    let Some(partition) = state.current(at, asked.token) else { return };
+    if partition.phase != Phase::Fetching {
+        return;
+    }
+    match code {
+        ErrorCode::None => {
+            partition.high_watermark = data.high_watermark;
+            partition.log_start = data.log_start_offset;
+            partition.retry_at = None;
+            if data.preferred_read_replica >= 0 {
+                let until = now + config.metadata_max_age;
+                partition.preferred_replica = Some((data.preferred_read_replica, until));
+            }
+            if partition.fetch_offset >= data.high_watermark {
+                // All there is: waiting here is no stall.
+                partition.progress_at = now;
+            }
+            let bytes = match data.records.to_bytes() {
+                Ok(bytes) if bytes.is_empty() => return,
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    let error =
+                        ConsumeError::Damaged { reason: error.to_string(), context: context() };
+                    return state.fail(at, asked.token, error);
+                }
+            };
+            let is_read_committed = shared.config.isolation_level.wire() == 1;
+            let aborted = data.aborted_transactions.unwrap_or_default();
+            let mut aborted: Vec<(i64, i64)> =
+                aborted.into_iter().map(|one| (one.producer_id, one.first_offset)).collect();
+            // Some brokers send them in no order.
+            aborted.sort_by_key(|(_, first_offset)| *first_offset);
+            let chunk = Chunk {
+                topic: Arc::clone(&at.topic),
+                partition: at.partition,
+                token: asked.token,
+                from: asked.offset,
+                bytes,
+                aborted: aborted.into(),
+                is_read_committed,
+            };
+            match chunk.end() {
+                Some(end) => {
+                    state.on_fetched(asked, chunk, end, now);
+                }
+                None => {
+                    let reason =
+                        format!("{} bytes without a whole batch of version 2", chunk.bytes.len());
+                    let error = ConsumeError::Damaged { reason, context: context() };
+                    state.fail(at, asked.token, error);
+                }
+            }
+        }
+        ErrorCode::OffsetOutOfRange => {
+            let leader = metadata.leader(&at.topic, at.partition);
+            if leader != Some(broker) && partition.preferred_replica.take().is_some() {
+                // A follower may lag; the leader decides.
+                return;
+            }
+            if partition.fetch_offset == asked.offset {
+                state.on_out_of_range(at, asked.token);
+            }
+        }
+        ErrorCode::TopicAuthorizationFailed => {
+            let error = ConsumeError::Unauthorised { code, context: context() };
+            state.fail(at, asked.token, error);
+        }
+        ErrorCode::CorruptMessage => {
+            let reason = "the broker found it damaged on disk".to_owned();
+            state.fail(at, asked.token, ConsumeError::Damaged { reason, context: context() });
+        }
+        code if code.is_retriable() => {
+            partition.preferred_replica = None;
+            partition.retry_at = Some(now + config.retry_backoff);
+            state.must_refresh = true;
+        }
+        code => {
+            partition.retry_at = Some(now + config.retry_backoff_max);
+            state.tell_error(ConsumeError::Refused { code, context: context() });
+        }
+    }
+}
