@@ -8,6 +8,7 @@
 //! Absent: transactional offset commits, and the protocols of KIP-848, KIP-932 and KIP-1071.
 //! Source: Kafka's `group-coordinator` (classic groups), KIP-62, 345, 394, 496, 518, 814.
 
+mod batch;
 mod commit;
 mod coordinator;
 mod effect;

@@ -16,17 +16,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use varve_protocol::error_code::ErrorCode;
-use varve_protocol::records::{
-    BatchBuilder, BatchOrigin, Compression, NewRecord, ValidationLimits, validate_batch,
-};
-use varve_protocol::vocabulary::{Acks, LeaderEpoch, TimestampMs, TopicId, TopicIdPartition};
+use varve_protocol::records::ValidatedBatch;
+use varve_protocol::vocabulary::{Acks, LeaderEpoch, TopicId, TopicIdPartition};
 use varve_storage::AppendOrigin;
 
+use super::batch::{Operation, OperationBatch};
 use super::coordinator::Coordinator;
 use super::effect::{Answer, Effect, GroupEvent, Now};
 use super::ids::{AppendId, Token};
 use super::load::load;
-use super::records::CoordinatorRecord;
 use super::settings::GroupSettings;
 use super::timers::Millis;
 use crate::clock;
@@ -35,9 +33,6 @@ use crate::metadata::MetadataHandle;
 use crate::metrics::Metrics;
 use crate::shard::{PartitionHandle, Partitions};
 
-/// Bytes of records that are collected into one batch; a single operation's records always go
-/// together, however many they are.
-const BATCH_BYTES_MAX: usize = 512 << 10;
 /// How often expired offsets are looked for, as `offsets.retention.check.interval.ms`.
 const EXPIRY_CHECK_MS: i64 = 600_000;
 /// How long the task waits before it looks again for a log that is not there yet.
@@ -69,7 +64,7 @@ struct Inner {
     tokens: HashMap<Token, oneshot::Sender<Answer>>,
     next_token: u64,
     /// Appends in the order of their ids.
-    appends: VecDeque<(AppendId, Vec<CoordinatorRecord>)>,
+    appends: VecDeque<Operation>,
     /// In which leader epoch the core was elected.
     epoch: Option<LeaderEpoch>,
     /// Whether the partition's log must be read.
@@ -183,7 +178,9 @@ impl Seat {
                         let _ = waiting.send(answer);
                     }
                 }
-                Effect::Append { id, records } => inner.appends.push_back((id, records)),
+                Effect::Append { id, records } => {
+                    inner.appends.push_back(Operation::encode(id, &records));
+                }
                 Effect::Event(event) => self.observe(&event),
             }
         }
@@ -319,42 +316,23 @@ impl Seat {
 
     /// Begins the next append with as much as goes into one batch.
     fn next_append(&self) -> Option<(Vec<AppendId>, Flight)> {
-        let mut inner = self.inner.lock();
-        let wall = now().wall;
-        let mut builder = BatchBuilder::new(Compression::None);
-        let mut ids = Vec::new();
-        let mut bytes = 0;
-        let mut failure = None;
-        while let Some((id, records)) = inner.appends.front() {
-            let encoded: Vec<_> =
-                records.iter().map(|it| (it.encode_key(), it.encode_value())).collect();
-            let size = encoded.iter().map(|(key, value)| {
-                key.len() + value.as_ref().map_or(0, bytes::Bytes::len) + RECORD_OVERHEAD_BYTES
-            });
-            let size: usize = size.sum();
-            if bytes > 0 && bytes + size > BATCH_BYTES_MAX {
-                break;
-            }
-            bytes += size;
-            ids.push(*id);
-            if push_all(&mut builder, &encoded, wall).is_err() {
-                failure = Some(ErrorCode::MessageTooLarge);
-            }
-            inner.appends.pop_front();
-            if failure.is_some() {
-                break;
+        let mut batch = OperationBatch::new();
+        {
+            let mut inner = self.inner.lock();
+            while inner.appends.front().is_some_and(|next| batch.has_room_for(next)) {
+                batch.push(inner.appends.pop_front().expect("it was just looked at"));
             }
         }
-        drop(inner);
-        if ids.is_empty() {
+        if batch.is_empty() {
             return None;
         }
-        let flight: Flight = match (failure, self.around.partitions.get(&self.partition)) {
-            (Some(error), _) => Box::pin(std::future::ready(Err(error))),
-            (None, None) => Box::pin(std::future::ready(Err(ErrorCode::NotLeaderOrFollower))),
-            (None, Some(handle)) => Box::pin(append(handle, builder)),
-        };
-        Some((ids, flight))
+        let flight: Flight =
+            match (batch.build(now().wall), self.around.partitions.get(&self.partition)) {
+                (Err(error), _) => Box::pin(std::future::ready(Err(error))),
+                (Ok(_), None) => Box::pin(std::future::ready(Err(ErrorCode::NotLeaderOrFollower))),
+                (Ok(built), Some(handle)) => Box::pin(append(handle, built)),
+            };
+        Some((batch.ids(), flight))
     }
 
     fn on_appended(&self, ids: &[AppendId], result: Result<(), ErrorCode>) {
@@ -371,25 +349,7 @@ impl Seat {
     }
 }
 
-/// What a record takes besides key and value, at most.
-const RECORD_OVERHEAD_BYTES: usize = 32;
-
-fn push_all(
-    builder: &mut BatchBuilder,
-    records: &[(bytes::Bytes, Option<bytes::Bytes>)],
-    timestamp: TimestampMs,
-) -> Result<(), varve_protocol::records::BuildError> {
-    for (key, value) in records {
-        let value = value.as_deref();
-        builder.push(NewRecord { timestamp, key: Some(key), value, headers: &[] })?;
-    }
-    Ok(())
-}
-
-async fn append(handle: PartitionHandle, builder: BatchBuilder) -> Result<(), ErrorCode> {
-    let bytes = builder.build().map_err(|_| ErrorCode::MessageTooLarge)?;
-    let limits = ValidationLimits { origin: BatchOrigin::Coordinator, ..Default::default() };
-    let batch = validate_batch(bytes, &limits).expect("the builder builds valid batches");
+async fn append(handle: PartitionHandle, batch: ValidatedBatch) -> Result<(), ErrorCode> {
     let appended = handle.append(batch, AppendOrigin::Coordinator, Acks::All).await;
     appended.map(|_| ()).map_err(|error| produce_error(&error))
 }

@@ -26,3 +26,8 @@ pub(crate) use handle::{StartedAppend, start_append};
 pub use start::ShardError;
 pub(crate) use start::{ShardQueue, ShardSettings, Shards};
 pub use watch::Waiter;
+
+#[cfg(test)]
+pub(crate) use self::core::{Now, ShardCore};
+#[cfg(test)]
+pub(crate) use command::{AppendItem, Command, Effect, NewLog, Outcome};
