@@ -97,10 +97,8 @@ fn log_config() -> LogConfig {
 impl World {
     fn new(seed: u64, is_sabotaged: bool) -> Self {
         let disk = SimDisk::new(seed);
-        let settings = Arc::new(GroupSettings {
-            initial_rebalance_delay_ms: 0,
-            ..GroupSettings::default()
-        });
+        let settings =
+            Arc::new(GroupSettings { initial_rebalance_delay_ms: 0, ..GroupSettings::default() });
         let now_ms = 1_000_000;
         let mut shard = open(&disk, now_ms);
         let log = NewLog {
