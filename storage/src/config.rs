@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use varve_protocol::records::Compression;
+
 pub use varve_protocol::records::TimestampType;
 
 /// Settings of one log. The names and defaults are Kafka's.
@@ -39,6 +41,11 @@ pub struct LogConfig {
     pub message_timestamp_after_max_ms: i64,
     /// `file.delete.delay.ms`.
     pub file_delete_delay_ms: i64,
+    /// `compression.type`: batches are stored with this codec; none keeps each as its producer
+    /// compressed it. Whoever hands a client's batch to the log sees to it.
+    pub compression: Option<Compression>,
+    /// `compression.*.level` of that codec; none for the codec's default.
+    pub compression_level: Option<i32>,
     /// `write.caching`: acknowledge from the page cache instead of from the disk.
     pub write_caching: bool,
     /// How long a producer that writes nothing is remembered (`producer.id.expiration.ms`).
@@ -67,6 +74,8 @@ impl Default for LogConfig {
             message_timestamp_before_max_ms: i64::MAX,
             message_timestamp_after_max_ms: 60 * 60 * 1000,
             file_delete_delay_ms: 60_000,
+            compression: None,
+            compression_level: None,
             write_caching: false,
             producer_expiration_ms: DAY_MS,
             producers_max: 10_000,

@@ -261,15 +261,9 @@ impl Judge<'_> {
             let message = "a partition's records must be exactly one batch, not none";
             return Err(Refusal::new(ErrorCode::InvalidRecord, message));
         }
-        let size_max = config.max_message_bytes as usize;
         let limits = ValidationLimits { decompress: limits(), origin: BatchOrigin::Client };
         let batch = validate_batch(records, &limits)
             .map_err(|error| Refusal::new(batch_error(&error), error.to_string()))?;
-        if batch.bytes.len() > size_max {
-            let size = batch.bytes.len();
-            let message = format!("the batch has {size} bytes, max.message.bytes is {size_max}");
-            return Err(Refusal::new(ErrorCode::MessageTooLarge, message));
-        }
         let is_old = self.context.api_version < ZSTD_VERSION_MIN;
         if is_old && batch.compression() == Compression::Zstd {
             let message = "zstd needs version 7 of Produce";
@@ -279,6 +273,18 @@ impl Judge<'_> {
             return Err(transactions_refused());
         }
         check_records(&batch, config)?;
+        let batch = match config.compression {
+            Some(compression) if compression != batch.compression() => batch
+                .recompressed(compression, config.compression_level, &limits.decompress)
+                .map_err(|error| Refusal::new(batch_error(&error), error.to_string()))?,
+            _ => batch,
+        };
+        // As in Kafka, what is stored counts, not what came.
+        let (size, size_max) = (batch.bytes.len(), config.max_message_bytes as usize);
+        if size > size_max {
+            let message = format!("the batch has {size} bytes, max.message.bytes is {size_max}");
+            return Err(Refusal::new(ErrorCode::MessageTooLarge, message));
+        }
         Ok(batch)
     }
 }

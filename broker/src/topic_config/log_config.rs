@@ -1,5 +1,6 @@
 //! From a topic's configuration values to its logs' settings.
 
+use varve_protocol::records::Compression;
 use varve_storage::{CleanupPolicy, LogConfig, TimestampType};
 
 use super::ConfigMap;
@@ -19,6 +20,7 @@ impl ConfigLayers<'_> {
         };
         let policies = values.list("cleanup.policy");
         let has_policy = |name: &str| policies.iter().any(|policy| policy == name);
+        let (compression, compression_level) = values.compression();
         let is_log_append_time = values.text("message.timestamp.type") == "LogAppendTime";
         LogConfig {
             segment_bytes,
@@ -41,6 +43,8 @@ impl ConfigLayers<'_> {
             message_timestamp_before_max_ms: values.integer("message.timestamp.before.max.ms"),
             message_timestamp_after_max_ms: values.integer("message.timestamp.after.max.ms"),
             file_delete_delay_ms: values.integer("file.delete.delay.ms"),
+            compression,
+            compression_level,
             write_caching: values.boolean("write.caching"),
             producer_expiration_ms: self.fixed.integer("producer.id.expiration.ms"),
             ..LogConfig::default()
@@ -67,6 +71,22 @@ impl Values<'_> {
             let default = definition.default.expect("see above");
             definition.parse_kind(default).expect("defaults fit their kind")
         })
+    }
+
+    /// The codec that batches are stored with, and its level where it is not the codec's default.
+    fn compression(&self) -> (Option<Compression>, Option<i32>) {
+        let level = |name: &str, default: i64| {
+            let level = self.integer(name);
+            i32::try_from(level).ok().filter(|_| level != default)
+        };
+        match self.text("compression.type").as_str() {
+            "uncompressed" => (Some(Compression::None), None),
+            "gzip" => (Some(Compression::Gzip), level("compression.gzip.level", -1)),
+            "snappy" => (Some(Compression::Snappy), None),
+            "lz4" => (Some(Compression::Lz4), None),
+            "zstd" => (Some(Compression::Zstd), level("compression.zstd.level", 3)),
+            _ => (None, None),
+        }
     }
 
     fn integer(&self, name: &str) -> i64 {

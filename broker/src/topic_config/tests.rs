@@ -1,5 +1,6 @@
 //! Tables, values, layers and edits of configurations. Messages are those of Apache Kafka 4.3.
 
+use varve_protocol::records::Compression;
 use varve_storage::{CleanupPolicy, LogConfig, TimestampType};
 
 use super::*;
@@ -53,6 +54,8 @@ fn values_reach_the_log() {
         ("retention.ms", "-1"),
         ("internal.segment.bytes", "4096"),
         ("write.caching", "true"),
+        ("compression.type", "zstd"),
+        ("compression.zstd.level", "7"),
         ("min.cleanable.dirty.ratio", "0.25"),
     ]);
     let config = World::new().layers().log_config(&overrides);
@@ -61,6 +64,8 @@ fn values_reach_the_log() {
     assert_eq!(config.retention_ms, -1);
     assert_eq!(config.segment_bytes, 4096);
     assert!(config.write_caching);
+    assert_eq!(config.compression, Some(Compression::Zstd));
+    assert_eq!(config.compression_level, Some(7));
     assert!((config.min_cleanable_dirty_ratio - 0.25).abs() < f64::EPSILON);
 }
 

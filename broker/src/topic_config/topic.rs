@@ -17,8 +17,6 @@ pub fn topic_config(name: &str) -> Option<&'static ConfigDefinition> {
         .map(|index| &TOPIC_CONFIGS[index])
 }
 
-const NO_RECOMPRESSION: Support =
-    Support::Ignored("varve keeps batches as their producers compressed them");
 const NO_TIERING: Support = Support::Ignored("varve has no tiered storage yet");
 const NO_REPLICATION_QUOTA: Support = Support::Ignored("varve does not throttle replication yet");
 const ALWAYS_SYNCED: Support =
@@ -105,16 +103,12 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
     },
     ConfigDefinition {
         validator: Validator::GzipLevel,
-        ..ignored(
-            int(
-                "compression.gzip.level",
-                "-1",
-                0,
-                Some("compression.gzip.level"),
-                "The gzip level, where the broker compresses. No effect: batches stay as their \
-                 producers compressed them.",
-            ),
-            NO_RECOMPRESSION,
+        ..int(
+            "compression.gzip.level",
+            "-1",
+            0,
+            Some("compression.gzip.level"),
+            "The level of gzip, where compression.type is gzip; -1 is gzip's own default.",
         )
     },
     ConfigDefinition {
@@ -125,35 +119,27 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
                 "9",
                 0,
                 Some("compression.lz4.level"),
-                "The lz4 level, where the broker compresses. No effect: batches stay as their \
-                 producers compressed them.",
+                "The level of lz4, where compression.type is lz4. No effect: varve has one level.",
             ),
-            NO_RECOMPRESSION,
+            Support::Ignored("varve's lz4 has one level"),
         )
     },
-    ignored(
-        text(
-            "compression.type",
-            "producer",
-            &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"],
-            Some("compression.type"),
-            "The compression of stored batches. Accepted and described; batches stay as their \
-             producers compressed them, whatever is set.",
-        ),
-        NO_RECOMPRESSION,
+    text(
+        "compression.type",
+        "producer",
+        &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"],
+        Some("compression.type"),
+        "The codec that batches are stored with. producer keeps them as they come, which costs \
+         nothing; with another the broker compresses anew what comes otherwise.",
     ),
     ConfigDefinition {
         validator: Validator::Between(-131_072, 22),
-        ..ignored(
-            int(
-                "compression.zstd.level",
-                "3",
-                0,
-                Some("compression.zstd.level"),
-                "The zstd level, where the broker compresses. No effect: batches stay as their \
-                 producers compressed them.",
-            ),
-            NO_RECOMPRESSION,
+        ..int(
+            "compression.zstd.level",
+            "3",
+            0,
+            Some("compression.zstd.level"),
+            "The level of zstd, where compression.type is zstd.",
         )
     },
     long(
