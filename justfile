@@ -76,3 +76,15 @@ fuzz-all seconds="30":
 # Licences and sources of the dependencies (needs cargo-deny)
 deny:
     cargo deny check
+
+# Another project's tests against a broker: kafka-python, kafkajs, librdkafka, rdkafka, kafka-tools
+suite name *options:
+    tests/suites/{{name}} {{options}}
+
+# 200 rounds of produce and consume while the broker is killed with SIGKILL
+crash-rounds *options:
+    cargo run --release -p varve-tests --bin crash-rounds -- {{options}}
+
+# Restart after SIGKILL with 2,000 partitions and 5 GB stored (needs 6 GB of disk)
+restart-time *options:
+    cargo run --release -p varve-tests --bin restart-time -- {{options}}

@@ -103,12 +103,12 @@ class Broker:
         self.stop = stop
 
 
-def start_varve(folder, settings):
-    """A varve broker in `folder`, with any free port, which ends when this process does."""
+def start_varve(folder, settings, port):
+    """A varve broker in `folder`, which ends when this process does."""
     config = folder / "varve.toml"
     lines = {
         "data_dir": json.dumps(str(folder / "data")),
-        "listeners.kafka.bind": '"127.0.0.1:0"',
+        "listeners.kafka.bind": f'"127.0.0.1:{port}"',
         "http.bind": '"127.0.0.1:0"',
         "groups.initial_rebalance_delay_ms": "0",
         **settings,
@@ -146,9 +146,8 @@ def start_varve(folder, settings):
     return Broker(json.loads(line)["kafka"], stop)
 
 
-def start_kafka(folder, settings):
+def start_kafka(folder, settings, port):
     """An Apache Kafka in `folder`, the oracle."""
-    port = free_port()
     script = ROOT / "tests" / "peers" / "kafka"
     settings = dict(settings)
     environment = dict(os.environ, KAFKA_NODE_ID=settings.pop("node.id", "1"))
@@ -161,14 +160,19 @@ def start_kafka(folder, settings):
     return Broker(f"127.0.0.1:{port}", lambda: subprocess.run([script, "stop", folder], check=True))
 
 
-def free_port():
+def free_port(wanted=0):
+    """The port that is wanted, or another one where that is taken."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return free_port()
         return probe.getsockname()[1]
 
 
 @contextlib.contextmanager
-def broker(arguments, varve=None, kafka=None):
+def broker(arguments, varve=None, kafka=None, port=0):
     """The broker that the arguments ask for, with a suite's settings for either kind."""
     if arguments.against not in ("varve", "kafka"):
         yield Broker(arguments.against)
@@ -178,7 +182,7 @@ def broker(arguments, varve=None, kafka=None):
         "varve": (start_varve, varve),
         "kafka": (start_kafka, kafka),
     }[arguments.against]
-    started = start(folder, settings or {})
+    started = start(folder, settings or {}, free_port(port))
     try:
         yield started
     finally:

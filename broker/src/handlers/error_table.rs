@@ -10,14 +10,14 @@ use crate::shard::{DeleteRecordsError, ProduceError};
 /// `LogValidator` do.
 pub(crate) fn batch_error(error: &BatchError) -> ErrorCode {
     match error {
-        BatchError::Incomplete { .. }
-        | BatchError::TooSmall { .. }
+        BatchError::TooSmall { .. }
+        | BatchError::UnknownMagic { .. }
         | BatchError::Crc { .. }
         | BatchError::Decompress(_) => ErrorCode::CorruptMessage,
         BatchError::UnknownCompression { .. } => ErrorCode::UnsupportedCompressionType,
         BatchError::TooLarge => ErrorCode::MessageTooLarge,
-        BatchError::OldMagic { .. }
-        | BatchError::UnknownMagic { .. }
+        BatchError::Incomplete { .. }
+        | BatchError::OldMagic { .. }
         | BatchError::SecondBatch
         | BatchError::BaseOffset(_)
         | BatchError::ControlBatch
