@@ -133,8 +133,6 @@ pub struct Log<D: Disk> {
     /// Segments that a truncation made void.
     discarded: Vec<Discarded<D>>,
     state_writer: StateWriter,
-    /// Epochs up to here are in the state file.
-    epochs_saved: LeaderEpoch,
     /// Something changed since the last checkpoint was taken.
     pub(crate) is_changed: bool,
     /// Cleaning must not touch this offset and what follows it; −1 for the durable end.
@@ -217,8 +215,7 @@ impl<D: Disk> Log<D> {
             unsynced,
             rolled: parts.rolled,
             discarded: Vec::new(),
-            state_writer: StateWriter::default(),
-            epochs_saved: parts.epochs_saved,
+            state_writer: StateWriter::new(parts.epochs_saved),
             is_changed: parts.checkpointed.is_none(),
             cleanup_limit: -1,
             damaged_record: parts.damaged_record,
@@ -356,7 +353,6 @@ impl<D: Disk> Log<D> {
     /// The state file as it should be now.
     pub(crate) fn prepare_state_write(&mut self) -> StateWrite {
         let epochs = self.shared.epochs.read().starts().to_vec();
-        self.epochs_saved = epochs.last().map_or(LeaderEpoch(-1), |last| last.epoch);
         let state =
             PartitionState { generation: self.generation, log_start: self.log_start().0, epochs };
         // Whoever syncs a segment's name syncs the directory's, too.
@@ -594,7 +590,8 @@ impl<D: Disk> Log<D> {
             return LogRecord::clone(record);
         }
         let epochs = self.shared.epochs.read();
-        let saved = epochs.starts().partition_point(|start| start.epoch <= self.epochs_saved);
+        let saved_epoch = self.state_writer.saved_epoch();
+        let saved = epochs.starts().partition_point(|start| start.epoch <= saved_epoch);
         let is_inline = self.producers.len() <= INLINE_PRODUCERS_MAX;
         LogRecord {
             tip: self.shared.tip,
@@ -619,7 +616,8 @@ impl<D: Disk> Log<D> {
     /// Epochs that only the checkpoint holds.
     pub(crate) fn unsaved_epochs(&self) -> usize {
         let epochs = self.shared.epochs.read();
-        let saved = epochs.starts().partition_point(|start| start.epoch <= self.epochs_saved);
+        let saved_epoch = self.state_writer.saved_epoch();
+        let saved = epochs.starts().partition_point(|start| start.epoch <= saved_epoch);
         epochs.starts().len() - saved
     }
 

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use varve_protocol::vocabulary::LeaderEpoch;
 
 use crate::epochs::{EpochCache, EpochStart};
 use crate::fields::{EnvelopeError, FieldReader, FieldWriter, open_envelope, seal_envelope};
@@ -69,15 +70,28 @@ impl PartitionState {
 /// maintenance jobs, and an older one must not replace a newer one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StateWriter {
-    /// Guards the version that was written last, and the file while it is written.
-    written: Arc<Mutex<u64>>,
+    /// Guards what was written last, and the file while it is written.
+    written: Arc<Mutex<Written>>,
     version: u64,
+}
+
+#[derive(Debug)]
+struct Written {
+    version: u64,
+    /// Epochs up to here are in the file.
+    epoch: LeaderEpoch,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self { version: 0, epoch: LeaderEpoch(-1) }
+    }
 }
 
 /// A state to be written.
 #[derive(Debug)]
 pub(crate) struct StateWrite {
-    written: Arc<Mutex<u64>>,
+    written: Arc<Mutex<Written>>,
     version: u64,
     dir: String,
     state: PartitionState,
@@ -86,6 +100,22 @@ pub(crate) struct StateWrite {
 }
 
 impl StateWriter {
+    /// A writer for a file that holds the epochs up to `epoch`.
+    pub(crate) fn new(epoch: LeaderEpoch) -> Self {
+        Self { written: Arc::new(Mutex::new(Written { version: 0, epoch })), version: 0 }
+    }
+
+    /// The newest epoch that is in the file.
+    pub(crate) fn saved_epoch(&self) -> LeaderEpoch {
+        self.written.lock().epoch
+    }
+
+    /// Epochs after this one were cut off; the file may still hold them, but they do not count.
+    pub(crate) fn cut_epochs(&self, latest: LeaderEpoch) {
+        let mut written = self.written.lock();
+        written.epoch = written.epoch.min(latest);
+    }
+
     /// Takes the state as it is now; it is written by [`StateWrite::run`].
     pub(crate) fn prepare(
         &mut self,
@@ -103,7 +133,7 @@ impl StateWrite {
     /// Durable on return, unless a newer state is already.
     pub(crate) fn run<D: Disk>(&self, disk: &D) -> io::Result<()> {
         let mut written = self.written.lock();
-        if *written >= self.version {
+        if written.version >= self.version {
             return Ok(());
         }
         let path = format!("{}/{STATE_FILE}", self.dir);
@@ -111,7 +141,8 @@ impl StateWrite {
         if self.is_dir_new {
             disk.sync_dir(parent(&self.dir))?;
         }
-        *written = self.version;
+        written.version = self.version;
+        written.epoch = self.state.epochs.last().map_or(LeaderEpoch(-1), |last| last.epoch);
         Ok(())
     }
 }

@@ -93,16 +93,18 @@ impl<D: Disk> Log<D> {
         let cut = self.find_cut(offset.0).map_err(explain)?;
         let producers = self.producers_at(cut.end_offset, now.0).map_err(explain)?;
         let snapshot = producers.encode_snapshot(cut.end_offset);
-        let kept_of = self.segments()[cut.number].base_offset < cut.end_offset;
-        let is_reset = self.is_reset && cut.number == 0 && !kept_of;
+        // Nothing readable is left below the log's start.
+        let is_emptied = cut.end_offset <= log_start.0;
         let synced = self.sync_below(cut.end_offset).and_then(|()| {
             let path = format!("{}/{}", self.dir, snapshot_name(cut.end_offset));
             replace_file(&self.context.disk, &path, &[&snapshot])
         });
         synced.map_err(|error| self.refused("truncation", &error))?;
         let generation = self.context.take_generation();
-        let file = self.replace_from(generation, cut.end_offset, is_reset, now.0)?;
-        self.apply_cut(&cut, generation, is_reset, snapshot);
+        let keeps_snapshots = true;
+        let (end, resets) = (cut.end_offset, is_emptied);
+        let file = self.replace_from(generation, end, (resets, keeps_snapshots), now.0)?;
+        self.apply_cut(&cut, generation, is_emptied, snapshot);
         self.producers = producers;
         self.begin_segment(file, cut.end_offset, now.0);
         self.active.note_synced(u64::from(HEADER_PAGE_BYTES));
@@ -119,7 +121,7 @@ impl<D: Disk> Log<D> {
     pub fn reset_to(&mut self, offset: Offset, now: TimestampMs) -> Result<(), TruncateError> {
         self.context.disk.latch().check()?;
         let generation = self.context.take_generation();
-        let file = self.replace_from(generation, offset.0, true, now.0)?;
+        let file = self.replace_from(generation, offset.0, (true, false), now.0)?;
         let old = self.segments().to_vec();
         self.generation = generation;
         self.is_reset = true;
@@ -129,7 +131,7 @@ impl<D: Disk> Log<D> {
         self.shared.damaged_from.store(i64::MAX, Ordering::Release);
         self.damaged_record = None;
         self.shared.epochs.write().clear();
-        self.epochs_saved = LeaderEpoch(-1);
+        self.state_writer.cut_epochs(LeaderEpoch(-1));
         self.producers = ProducerStates::default();
         self.drop_pending_from(i64::MIN);
         self.set_segments(Vec::new());
@@ -210,7 +212,7 @@ impl<D: Disk> Log<D> {
         &self,
         generation: u32,
         base_offset: i64,
-        resets: bool,
+        (resets, keeps_snapshots): (bool, bool),
         now_ms: i64,
     ) -> Result<D::File, TruncateError> {
         let disk = &self.context.disk;
@@ -231,7 +233,7 @@ impl<D: Disk> Log<D> {
         let made = file.sync().and_then(|()| {
             for entry in disk.list(&self.dir)? {
                 let stale = parse_offset_name(&entry.name, "snapshot");
-                if stale.is_some_and(|offset| offset > base_offset || resets) {
+                if stale.is_some_and(|offset| offset > base_offset || !keeps_snapshots) {
                     disk.remove(&format!("{}/{}", self.dir, entry.name))?;
                 }
             }
@@ -248,8 +250,12 @@ impl<D: Disk> Log<D> {
         let end_offset = cut.end_offset;
         let segments = self.segments();
         let holder = &segments[cut.number];
-        let keeps_holder = holder.base_offset < end_offset;
-        let keep = if keeps_holder { cut.number + 1 } else { cut.number };
+        let keeps_holder = holder.base_offset < end_offset && !is_reset;
+        let keep = match (is_reset, keeps_holder) {
+            (true, _) => 0,
+            (false, true) => cut.number + 1,
+            (false, false) => cut.number,
+        };
         let gone = segments[keep..].to_vec();
         self.shared.log_end.store(end_offset, Ordering::Release);
         self.shared.durable_end.store(end_offset, Ordering::Release);
@@ -269,7 +275,7 @@ impl<D: Disk> Log<D> {
         epochs.truncate_from_end(Offset(end_offset));
         let latest = epochs.latest().map_or(LeaderEpoch(-1), |latest| latest.epoch);
         drop(epochs);
-        self.epochs_saved = self.epochs_saved.min(latest);
+        self.state_writer.cut_epochs(latest);
         self.generation = generation;
         self.is_reset = is_reset;
         self.drop_pending_from(end_offset);

@@ -130,7 +130,6 @@ impl<D: Disk> Recovery<'_, D> {
         self.judge_evidence(&evidence);
         self.drop_void()?;
         self.replay(&evidence.entries)?;
-        self.judge_headless()?;
         if self.live.is_empty() {
             return self.begin_anew();
         }
@@ -144,6 +143,7 @@ impl<D: Disk> Recovery<'_, D> {
             log_end = log_end.max(self.durable_end);
         }
         epochs.truncate_from_end(Offset(log_end.saturating_add(1)));
+        self.settle_headless()?;
         self.drop_later_snapshots(log_end)?;
         self.sync()?;
         self.finish(&start, seal, log_end, (producers, epochs, rolled), base)
@@ -385,18 +385,19 @@ impl<D: Disk> Recovery<'_, D> {
         Ok(())
     }
 
-    /// A file without a header was never durable, or is damage.
-    fn judge_headless(&mut self) -> io::Result<()> {
+    /// Files without a header. The scan has judged by what they leave: if the log is whole without
+    /// them, they were never durable, or a truncation made them void; else they are the damage.
+    fn settle_headless(&mut self) -> io::Result<()> {
         for (base_offset, reason) in std::mem::take(&mut self.headless) {
-            let is_recorded =
-                self.record.as_ref().is_some_and(|record| record.active_base == base_offset);
-            let is_followed =
-                self.live.last().is_some_and(|last| last.identity.base_offset > base_offset);
-            if base_offset < self.durable_end || is_recorded || is_followed {
-                self.note_damage(base_offset, reason);
-            } else {
-                self.disk().remove(&format!("{}/{}", self.dir, segment_name(base_offset)))?;
-                self.names_changed = true;
+            match &mut self.damage {
+                Some((_, known)) => {
+                    known.push_str("; ");
+                    known.push_str(&reason);
+                }
+                None => {
+                    self.disk().remove(&format!("{}/{}", self.dir, segment_name(base_offset)))?;
+                    self.names_changed = true;
+                }
             }
         }
         Ok(())
@@ -410,6 +411,7 @@ impl<D: Disk> Recovery<'_, D> {
             let reason = format!("{}: the segments are missing", self.dir);
             self.note_damage(log_start, reason);
         }
+        self.settle_headless()?;
         let generation = self.context.take_generation();
         let (context, tip) = (self.context, self.tip);
         let mut parts = crate::shard::new_log(context, tip, generation, base_offset, self.now_ms)?;
@@ -466,11 +468,11 @@ impl<D: Disk> Recovery<'_, D> {
                 }
             }
             None => {
-                // After a truncation the newest generation says where the unknown begins.
-                let newest = self.live.last().map_or(0, |last| last.identity.generation);
-                let truncated = self.record.is_some();
-                let first = |l: &LiveFile<D::File>| l.identity.generation == newest;
-                let number = if truncated { self.live.iter().position(first) } else { Some(0) };
+                // After a truncation everything from the cut on is unknown.
+                let void = self.record.as_ref().map_or(i64::MIN, |record| {
+                    void_from(&self.identities, record.generation)
+                });
+                let number = self.live.iter().position(|l| l.identity.base_offset >= void);
                 let number = number.unwrap_or(0);
                 from_beginning(number, &self.live[number])
             }

@@ -385,7 +385,7 @@ impl<D: Disk> SettleJob<D> {
         let mut discarded = Vec::new();
         for installed in self.installed {
             if let Ok(index) = installed.segment.encode_index() {
-                write_derived(disk, &installed.segment.index_path(), &index)?;
+                write_derived(disk, &installed.segment.index_path(), &index, false)?;
             }
             discarded.extend(installed.covered.into_iter().filter_map(|old| void_file(disk, old)));
         }
@@ -502,22 +502,28 @@ fn seal<D: Disk>(disk: &D, rolled: &RolledSegment<D>) -> io::Result<()> {
         file.erase(page_end, len, true)?;
     }
     match segment.encode_index() {
-        Ok(index) => write_derived(disk, &segment.index_path(), &index)?,
+        Ok(index) => write_derived(disk, &segment.index_path(), &index, false)?,
         Err(ScanError::Io(error)) if !segment.is_retired() => return Err(error),
         Err(_) => {}
     }
     let dir = crate::file::parent(&segment.path);
-    write_derived(
-        disk,
-        &format!("{dir}/{}", snapshot_name(rolled.seal.next_offset)),
-        &rolled.snapshot,
-    )
+    // Older batches may be gone by the time that the snapshot is needed, so it must not be torn.
+    let path = format!("{dir}/{}", snapshot_name(rolled.seal.next_offset));
+    write_derived(disk, &path, &rolled.snapshot, true)
 }
 
-fn write_derived<D: Disk>(disk: &D, path: &str, content: &[u8]) -> io::Result<()> {
+fn write_derived<D: Disk>(
+    disk: &D,
+    path: &str,
+    content: &[u8],
+    syncs: bool,
+) -> io::Result<()> {
     let scratch = format!("{path}.new");
     let written = disk.open(&scratch, OpenMode::Replace).and_then(|file| {
         file.write_at(0, &[content])?;
+        if syncs {
+            file.sync()?;
+        }
         disk.rename(&scratch, path)
     });
     match written {

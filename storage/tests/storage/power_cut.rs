@@ -129,6 +129,7 @@ fn at_every_sync_of_many_workloads() {
     let mut cuts = 0;
     for seed in first..first + seeds {
         cuts += survive(seed, 160, 3);
+        println!("seed {seed} done");
     }
     println!("{cuts} power cuts survived");
     assert!(cuts >= seeds * 100, "{cuts}");

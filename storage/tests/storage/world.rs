@@ -194,7 +194,7 @@ impl World {
         let opened = LogShard::open(self.disk.clone(), ShardId(0), self.options.clone(), now);
         match opened {
             Ok((mut shard, report)) => {
-                assert!(report.damaged.is_empty(), "{report:?}");
+                assert!(report.damaged.is_empty(), "{report:#?}");
                 let partitions: Vec<_> = shard.logs().map(|log| log.partition()).collect();
                 for tip in partitions {
                     shard.log_mut(&tip).unwrap().set_config(self.config.clone());
