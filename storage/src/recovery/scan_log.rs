@@ -469,9 +469,10 @@ impl<D: Disk> Recovery<'_, D> {
             }
             None => {
                 // After a truncation everything from the cut on is unknown.
-                let void = self.record.as_ref().map_or(i64::MIN, |record| {
-                    void_from(&self.identities, record.generation)
-                });
+                let void = self
+                    .record
+                    .as_ref()
+                    .map_or(i64::MIN, |record| void_from(&self.identities, record.generation));
                 let number = self.live.iter().position(|l| l.identity.base_offset >= void);
                 let number = number.unwrap_or(0);
                 from_beginning(number, &self.live[number])

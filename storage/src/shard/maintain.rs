@@ -512,12 +512,7 @@ fn seal<D: Disk>(disk: &D, rolled: &RolledSegment<D>) -> io::Result<()> {
     write_derived(disk, &path, &rolled.snapshot, true)
 }
 
-fn write_derived<D: Disk>(
-    disk: &D,
-    path: &str,
-    content: &[u8],
-    syncs: bool,
-) -> io::Result<()> {
+fn write_derived<D: Disk>(disk: &D, path: &str, content: &[u8], syncs: bool) -> io::Result<()> {
     let scratch = format!("{path}.new");
     let written = disk.open(&scratch, OpenMode::Replace).and_then(|file| {
         file.write_at(0, &[content])?;
