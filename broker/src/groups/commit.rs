@@ -5,7 +5,7 @@ use varve_protocol::vocabulary::TimestampMs;
 
 use super::effect::{Now, Step};
 use super::group::{Group, State};
-use super::offsets::Committed;
+use super::offsets::{Committed, Positions};
 use super::subscription;
 
 /// An OffsetCommit request, of which the caller has taken out what it refuses itself: unknown
@@ -95,11 +95,7 @@ impl Group {
     /// Without members time counts from the moment when the last one went; in a stable group of
     /// consumers, for topics that nobody subscribes to any more, from the commit; in a group that
     /// only holds offsets, from the commit. An expiry in the request overrules all of these.
-    pub(super) fn expired_offsets(
-        &self,
-        now: Now,
-        retention_ms: i64,
-    ) -> (Vec<(String, i32)>, bool) {
+    pub(super) fn expired_offsets(&self, now: Now, retention_ms: i64) -> (Positions, bool) {
         let since_empty = match (&self.protocol_type, &self.state) {
             (Some(_), State::Empty) => self.state_since,
             (Some(kind), State::Stable(_))
@@ -117,7 +113,7 @@ impl Group {
                 now.wall.0.saturating_sub(since.0) >= retention_ms
             }
         };
-        let expired: Vec<(String, i32)> = self
+        let expired: Positions = self
             .offsets
             .iter()
             .filter(|(topic, _, committed)| !self.is_subscribed(topic) && is_expired(committed))

@@ -26,7 +26,7 @@ use super::ids::{AppendId, GroupId, MemberId, Token};
 use super::join::Join;
 use super::member::{Member, Protocol, Session};
 use super::membership::{Heartbeat, Leaving};
-use super::offsets::Committed;
+use super::offsets::{Committed, Positions};
 use super::pending::{Pending, commit_error, metadata_error};
 use super::records::{CoordinatorRecord, GroupMetadata};
 use super::replay::{Replay, ReplayedGroup};
@@ -51,6 +51,8 @@ pub struct Coordinator {
     settings: Arc<GroupSettings>,
     phase: Phase,
     groups: BTreeMap<GroupId, Group>,
+    /// Groups of the broker's other coordinators, which share the bound with these.
+    groups_elsewhere: usize,
     out: Outbox,
 }
 
@@ -58,7 +60,13 @@ impl Coordinator {
     /// A coordinator of a partition that is led elsewhere.
     #[must_use]
     pub fn new(settings: Arc<GroupSettings>) -> Self {
-        Self { settings, phase: Phase::Resigned, groups: BTreeMap::new(), out: Outbox::default() }
+        Self {
+            settings,
+            phase: Phase::Resigned,
+            groups: BTreeMap::new(),
+            groups_elsewhere: 0,
+            out: Outbox::default(),
+        }
     }
 
     // ---- leadership ----
@@ -126,6 +134,21 @@ impl Coordinator {
         }
     }
 
+    /// How many groups there are.
+    #[must_use]
+    pub fn groups_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Tells how many groups the broker's other coordinators have.
+    pub fn on_groups_elsewhere(&mut self, count: usize) {
+        self.groups_elsewhere = count;
+    }
+
+    fn is_full(&self) -> bool {
+        self.groups.len() + self.groups_elsewhere >= self.settings.groups_max
+    }
+
     // ---- membership ----
 
     /// JoinGroup.
@@ -140,7 +163,7 @@ impl Coordinator {
         if !self.groups.contains_key(join.group_id.as_str()) {
             let refusal = if !join.member_id.is_empty() {
                 Some(ErrorCode::UnknownMemberId)
-            } else if self.groups.len() >= self.settings.groups_max {
+            } else if self.is_full() {
                 Some(ErrorCode::PolicyViolation)
             } else {
                 None
@@ -286,7 +309,7 @@ impl Coordinator {
                 Ok(())
             }
             None if commit.generation < 0 => {
-                if self.groups.len() >= self.settings.groups_max {
+                if self.is_full() {
                     return Err(ErrorCode::PolicyViolation);
                 }
                 Ok(())
@@ -302,7 +325,7 @@ impl Coordinator {
         &mut self,
         now: Now,
         group_id: &str,
-        offsets: Vec<(String, i32)>,
+        offsets: Positions,
         token: Token,
     ) {
         let group: GroupId = group_id.into();
@@ -341,7 +364,7 @@ impl Coordinator {
     }
 
     fn forget_dead_topics(&mut self, now: Now, is_live: impl Fn(&str, TopicId) -> bool) {
-        let doomed: Vec<(GroupId, Vec<(String, i32)>)> = self
+        let doomed: Vec<(GroupId, Positions)> = self
             .groups
             .values()
             .map(|group| {
@@ -362,7 +385,7 @@ impl Coordinator {
         &mut self,
         now: Now,
         group: &GroupId,
-        offsets: Vec<(String, i32)>,
+        offsets: Positions,
         token: Option<Token>,
     ) {
         let known = self.groups.get(group);
@@ -445,7 +468,7 @@ impl Coordinator {
         }
         self.forget_dead_topics(now, is_live);
         let retention_ms = self.settings.offsets_retention_ms;
-        let expired: Vec<(GroupId, Vec<(String, i32)>, bool)> = self
+        let expired: Vec<(GroupId, Positions, bool)> = self
             .groups
             .values()
             .filter_map(|group| {

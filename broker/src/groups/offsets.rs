@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 
 use varve_protocol::vocabulary::{TimestampMs, TopicId};
 
+/// Topics and partitions, without what was committed for them.
+pub(super) type Positions = Vec<(String, i32)>;
+
 /// One committed position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {

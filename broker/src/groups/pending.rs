@@ -7,7 +7,7 @@ use varve_protocol::error_code::ErrorCode;
 
 use super::ids::{GroupId, MemberId, Token};
 use super::member::Member;
-use super::offsets::Committed;
+use super::offsets::{Committed, Positions};
 
 /// The continuation of an append.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) enum Pending {
     /// The group is forgotten.
     DeleteGroup { group: GroupId, token: Option<Token> },
     /// These offsets are forgotten.
-    RemoveOffsets { group: GroupId, offsets: Vec<(String, i32)>, token: Option<Token> },
+    RemoveOffsets { group: GroupId, offsets: Positions, token: Option<Token> },
 }
 
 /// A static member that came back under a new member id.

@@ -11,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -45,6 +46,8 @@ pub(super) struct Surroundings {
     pub(super) metadata: MetadataHandle,
     pub(super) partitions: Partitions,
     pub(super) metrics: Arc<Metrics>,
+    /// Groups of all seats.
+    pub(super) groups_count: AtomicUsize,
 }
 
 /// A coordinator's place.
@@ -63,6 +66,8 @@ struct Inner {
     core: Coordinator,
     tokens: HashMap<Token, oneshot::Sender<Answer>>,
     next_token: u64,
+    /// How many of its groups are counted in the surroundings.
+    counted: usize,
     /// Appends in the order of their ids.
     appends: VecDeque<Operation>,
     /// In which leader epoch the core was elected.
@@ -88,6 +93,7 @@ impl Seat {
             core,
             tokens: HashMap::new(),
             next_token: 0,
+            counted: 0,
             appends: VecDeque::new(),
             epoch: None,
             must_load: false,
@@ -147,6 +153,9 @@ impl Seat {
             let token = Token(inner.next_token);
             inner.next_token += 1;
             inner.tokens.insert(token, answer);
+            let all = self.around.groups_count.load(Ordering::Relaxed);
+            let elsewhere = all.saturating_sub(inner.counted);
+            inner.core.on_groups_elsewhere(elsewhere);
             let before = inner.core.next_deadline();
             input(&mut inner.core, now(), token);
             self.after_step(&mut inner, before);
@@ -183,6 +192,13 @@ impl Seat {
                 }
                 Effect::Event(event) => self.observe(&event),
             }
+        }
+        let count = inner.core.groups_count();
+        let counted = std::mem::replace(&mut inner.counted, count);
+        if count > counted {
+            self.around.groups_count.fetch_add(count - counted, Ordering::Relaxed);
+        } else if count < counted {
+            self.around.groups_count.fetch_sub(counted - count, Ordering::Relaxed);
         }
     }
 

@@ -5,6 +5,7 @@
 //! coordinator is the failover of its partition.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -108,7 +109,9 @@ impl GroupCoordinator {
         metrics: Arc<Metrics>,
     ) -> Self {
         let settings = Arc::new(GroupSettings::from_config(config));
-        let around = Arc::new(Surroundings { settings, metadata, partitions, metrics });
+        let groups_count = AtomicUsize::new(0);
+        let around =
+            Arc::new(Surroundings { settings, metadata, partitions, metrics, groups_count });
         let offset_metadata_bytes_max =
             config.groups.offset_metadata_bytes_max.as_usize().min(TEXT_BYTES_MAX);
         let shared = Arc::new(Shared {
@@ -191,6 +194,12 @@ impl GroupCoordinator {
     /// # Errors
     /// COORDINATOR_NOT_AVAILABLE when the topic cannot be made now.
     pub async fn ensure(&self) -> Result<i32, ErrorCode> {
+        let count = self.partition_count();
+        if let Some(count) = count
+            && !self.shared.seats.read().is_empty()
+        {
+            return Ok(count);
+        }
         let ensured = self.metadata().ensure_internal_topic(InternalTopic::ConsumerOffsets).await;
         match ensured {
             Ok(topic) => {
@@ -206,13 +215,15 @@ impl GroupCoordinator {
         }
     }
 
+    fn partition_count(&self) -> Option<i32> {
+        let image = self.metadata().load();
+        let count = image.topic(CONSUMER_OFFSETS).map(|topic| topic.partition_count());
+        count.filter(|count| *count > 0)
+    }
+
     /// The seat of a group.
     fn seat(&self, group_id: &str) -> Result<Arc<Seat>, ErrorCode> {
-        let count = {
-            let image = self.metadata().load();
-            image.topic(CONSUMER_OFFSETS).map(|topic| topic.partition_count())
-        };
-        let count = count.filter(|count| *count > 0).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+        let count = self.partition_count().ok_or(ErrorCode::CoordinatorNotAvailable)?;
         let index = PartitionIndex(partition_of(group_id, count));
         self.shared.seats.read().get(&index).cloned().ok_or(ErrorCode::NotCoordinator)
     }

@@ -17,7 +17,7 @@ pub struct GroupSettings {
     pub new_member_timeout_ms: i64,
     /// Members of one group.
     pub members_max: usize,
-    /// Groups of one coordinator, that is of one partition of the offsets topic.
+    /// Groups of all coordinators of a broker.
     pub groups_max: usize,
     /// Bytes of protocol metadata that one member may bring along.
     pub member_metadata_bytes_max: usize,

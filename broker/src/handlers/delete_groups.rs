@@ -29,7 +29,7 @@ pub(crate) async fn handle(
             Err(error) => error,
         };
         let error_code = error.code();
-        results.push(DeletableGroupResult { group_id, error_code, ..Default::default() });
+        results.push(DeletableGroupResult { group_id, error_code });
     }
     DeleteGroupsResponse { results, ..Default::default() }
 }

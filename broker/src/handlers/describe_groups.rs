@@ -65,7 +65,6 @@ fn describe_group(group: &Group) -> DescribedGroup {
                 Some(_) => member.assignment.clone(),
                 None => Default::default(),
             },
-            ..Default::default()
         }
     });
     DescribedGroup {

@@ -29,7 +29,7 @@ pub(crate) async fn handle(
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
     let (metadata, groups) = (&broker.metadata, &broker.groups);
-    answer(metadata, groups, &context.listener, context.api_version, request).await
+    answer(metadata, groups, context.listener, context.api_version, request).await
 }
 
 pub(super) async fn answer(

@@ -83,7 +83,6 @@ fn respond(version: i16, answer: JoinAnswer) -> JoinGroupResponse {
         member_id: member.member_id,
         group_instance_id: member.group_instance_id,
         metadata: member.metadata,
-        ..Default::default()
     });
     JoinGroupResponse {
         error_code: answer.error.code(),

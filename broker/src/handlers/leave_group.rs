@@ -46,7 +46,6 @@ pub(crate) async fn handle(
                 member_id: member.member_id,
                 group_instance_id: member.instance_id,
                 error_code: error.code(),
-                ..Default::default()
             });
             LeaveGroupResponse { members: members.collect(), ..Default::default() }
         }

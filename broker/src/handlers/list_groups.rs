@@ -34,7 +34,6 @@ pub(crate) async fn handle(
         protocol_type: group.protocol_type().unwrap_or_default().to_owned(),
         group_state: group.state().as_str().to_owned(),
         group_type: CLASSIC.to_owned(),
-        ..Default::default()
     };
     let mut groups = Vec::new();
     for listed in broker.groups.each(|core| {

@@ -35,7 +35,6 @@ pub(crate) async fn handle(
     let mut answer = |partition: OffsetCommitRequestPartition| OffsetCommitResponsePartition {
         partition_index: partition.partition_index,
         error_code: refusals.next().flatten().unwrap_or(error).code(),
-        ..Default::default()
     };
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {

@@ -57,14 +57,9 @@ async fn delete(
         let partitions = topic.partitions.iter().map(|partition| OffsetDeleteResponsePartition {
             partition_index: partition.partition_index,
             error_code: error.code(),
-            ..Default::default()
         });
         let partitions = partitions.collect();
-        results.push(OffsetDeleteResponseTopic {
-            name: topic.name,
-            partitions,
-            ..Default::default()
-        });
+        results.push(OffsetDeleteResponseTopic { name: topic.name, partitions });
     }
     let asked = broker.groups.ask(group_id, |core, now, token| {
         core.on_delete_offsets(now, group_id, doomed, token);

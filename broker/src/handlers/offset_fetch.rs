@@ -72,7 +72,6 @@ pub(crate) async fn handle(
             group_id: group.group_id,
             topics: topics.collect(),
             error_code: error.code(),
-            ..Default::default()
         }
     });
     OffsetFetchResponse { groups: groups.collect(), ..Default::default() }
@@ -116,10 +115,9 @@ fn handle_single(
                 committed_leader_epoch: position.leader_epoch,
                 metadata: Some(position.metadata),
                 error_code: error.code(),
-                ..Default::default()
             }
         });
-        OffsetFetchResponseTopic { name, partitions: partitions.collect(), ..Default::default() }
+        OffsetFetchResponseTopic { name, partitions: partitions.collect() }
     });
     let topics = topics.collect();
     OffsetFetchResponse { topics, error_code: error.code(), ..Default::default() }

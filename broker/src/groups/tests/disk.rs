@@ -304,12 +304,12 @@ impl World {
                 assert!(answer.generation > synced, "{} then {}", synced, answer.generation);
                 self.joined.insert(group, (answer.member_id, answer.generation));
             }
-            (Asked::Sync(group, generation), Answer::Sync(answer)) => {
-                if answer.error == ErrorCode::None {
-                    assert_eq!(answer.assignment, generation.to_string());
-                    self.coverage.syncs += 1;
-                    self.synced.insert(group, generation);
-                }
+            (Asked::Sync(group, generation), Answer::Sync(answer))
+                if answer.error == ErrorCode::None =>
+            {
+                assert_eq!(answer.assignment, generation.to_string());
+                self.coverage.syncs += 1;
+                self.synced.insert(group, generation);
             }
             _ => {}
         }
