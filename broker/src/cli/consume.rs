@@ -28,7 +28,13 @@ pub(crate) struct ConsumeArgs {
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
     /// Where to begin and end: start, end, N, +N, -N, a:b, :end, @TIME, @-1h:end
-    #[arg(short, long, default_value = "start", allow_hyphen_values = true, value_name = "POSITION")]
+    #[arg(
+        short,
+        long,
+        default_value = "start",
+        allow_hyphen_values = true,
+        value_name = "POSITION"
+    )]
     offset: OffsetRange,
     /// Ends after so many records
     #[arg(short, long, value_name = "N")]
@@ -57,7 +63,10 @@ pub(crate) struct ConsumeArgs {
 }
 
 /// Runs the command.
-pub(crate) async fn run(connection: &ConnectionArgs, arguments: &ConsumeArgs) -> Result<(), CliError> {
+pub(crate) async fn run(
+    connection: &ConnectionArgs,
+    arguments: &ConsumeArgs,
+) -> Result<(), CliError> {
     let printer = Printer::new(arguments)?;
     let client = connection.connect().await?;
     let admin = client.admin();
@@ -72,14 +81,17 @@ pub(crate) async fn run(connection: &ConnectionArgs, arguments: &ConsumeArgs) ->
         IsolationLevel::ReadUncommitted
     };
     builder = builder.isolation_level(isolation);
+    let mut from = Vec::new();
     let mut ends = None;
     if arguments.group.is_some() {
         let reset = match (&arguments.offset.from, &arguments.offset.to) {
             (Position::Start, None) => OffsetReset::Earliest,
             (Position::End, None) => OffsetReset::Latest,
             _ => {
-                return Err(CliError::usage("with -g, -o is start or end: where a group begins that \
-                     has committed nothing")
+                return Err(CliError::usage(
+                    "with -g, -o is start or end: where a group begins that \
+                     has committed nothing",
+                )
                 .help("varve group seek moves a group's offsets"));
             }
         };
@@ -92,10 +104,16 @@ pub(crate) async fn run(connection: &ConnectionArgs, arguments: &ConsumeArgs) ->
         if plan.is_done_at_once() {
             return Ok(());
         }
-        builder = builder.assign_at(plan.from).auto_offset_reset(OffsetReset::Earliest);
+        builder = builder
+            .assign(plan.from.iter().map(|(at, _)| at.clone()))
+            .auto_offset_reset(OffsetReset::Earliest);
+        from = plan.from;
         ends = plan.to;
     }
-    let mut consumer = builder.build().await.map_err(consume_failed)?;
+    let mut consumer = builder.build().await.map_err(CliError::failed)?;
+    for (at, offset) in &from {
+        consumer.seek(at, *offset).map_err(consume_failed)?;
+    }
     let mut reader = Reader { printer, ends, left: arguments.num, printed: 0, buffer: Vec::new() };
     let outcome = reader.read(&mut consumer).await;
     // What was printed is committed, and the group is left, whatever ended the reading.
@@ -135,7 +153,8 @@ impl Assignment {
             // The end first: what is appended meanwhile lies behind it, and is not asked for.
             if let (Some(end), Some(to)) = (&arguments.offset.to, &mut to) {
                 let latest =
-                    positions::listed(admin, topic, &numbers, OffsetSpec::Latest, isolation).await?;
+                    positions::listed(admin, topic, &numbers, OffsetSpec::Latest, isolation)
+                        .await?;
                 for (number, offset) in positions::resolve(admin, topic, &numbers, end).await? {
                     let present = latest.get(&number).and_then(|result| result.as_ref().ok());
                     let bounded = match end {

@@ -228,7 +228,9 @@ impl Demo {
         let mut next = committed.next.clone();
         for record in seen {
             let number = number_of(record)?;
-            if let Some((partition, offset)) = places.insert(number, (record.partition, record.offset)) {
+            if let Some((partition, offset)) =
+                places.insert(number, (record.partition, record.offset))
+            {
                 return Err(CliError::failed(format!(
                     "record {number} is there twice: {partition}@{offset} and {}@{}",
                     record.partition, record.offset
@@ -356,7 +358,9 @@ impl Committed {
         let places: Vec<String> = self
             .next
             .iter()
-            .map(|(partition, offset)| TopicPartition::new(TOPIC, *partition).to_string() + &format!(": {offset}"))
+            .map(|(partition, offset)| {
+                TopicPartition::new(TOPIC, *partition).to_string() + &format!(": {offset}")
+            })
             .collect();
         places.join(", ")
     }

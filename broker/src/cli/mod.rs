@@ -8,6 +8,8 @@ mod child;
 mod clock;
 mod cluster;
 mod connection;
+mod consume;
+mod demo;
 mod dev;
 mod exit;
 mod format;
@@ -62,6 +64,10 @@ enum Command {
     Topic(topic::TopicCommand),
     /// Produce records from standard input or a file
     Produce(produce::ProduceArgs),
+    /// Consume records to standard output
+    Consume(consume::ConsumeArgs),
+    /// Show the main job: produce, kill the broker, restart it, resume; told as it happens
+    Demo(demo::DemoArgs),
     /// List, describe, move and delete consumer groups
     #[command(subcommand)]
     Group(group::GroupCommand),
@@ -104,6 +110,8 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Dev(arguments) => dev::run(&arguments),
         Command::Topic(command) => block_on(topic::run(&cli.connection, &command)),
         Command::Produce(arguments) => block_on(produce::run(&cli.connection, &arguments)),
+        Command::Consume(arguments) => block_on(consume::run(&cli.connection, &arguments)),
+        Command::Demo(arguments) => block_on(demo::run(&arguments)),
         Command::Group(command) => block_on(group::run(&cli.connection, &command)),
         Command::Cluster(command) => block_on(cluster::run(&cli.connection, &command)),
         Command::Generate(GenerateCommand::Completions { shell }) => completions(shell),

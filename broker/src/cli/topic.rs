@@ -37,6 +37,8 @@ pub(crate) enum TopicCommand {
     TrimPrefix(TrimPrefixArgs),
     /// Produce records (the same as varve produce)
     Produce(super::produce::ProduceArgs),
+    /// Consume records (the same as varve consume)
+    Consume(super::consume::ConsumeArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -191,6 +193,7 @@ pub(crate) async fn run(
         TopicCommand::Delete(arguments) => delete(connection, arguments).await,
         TopicCommand::TrimPrefix(arguments) => trim_prefix(connection, arguments).await,
         TopicCommand::Produce(arguments) => super::produce::run(connection, arguments).await,
+        TopicCommand::Consume(arguments) => super::consume::run(connection, arguments).await,
     }
 }
 
