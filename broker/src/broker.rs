@@ -429,6 +429,9 @@ impl Observed for Observer {
     fn write_gauges(&self, detail: Detail, out: &mut Exposition) {
         if let Some(broker) = self.broker.get() {
             broker.gauges().write(detail, out);
+            if detail == Detail::Topics {
+                http::write_disk(&broker.config.data_dir, out);
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The `varve` command from outside: exit codes, output, errors.
 
+use std::io::{BufRead, Write};
 use std::process::{Command, Output};
 
 /// Runs the command in an environment without anything of the machine's.
@@ -74,4 +75,186 @@ fn what_is_dumped_is_right() {
     let path = folder.path().join("varve.toml");
     std::fs::write(&path, &dumped).expect("written");
     check(&["broker", "-c", path.to_str().expect("UTF-8"), "--check"], 0, "right", "");
+}
+
+/// A `varve dev` with a home of its own; ended when dropped.
+struct Dev {
+    child: std::process::Child,
+    address: String,
+    home: tempfile::TempDir,
+}
+
+impl Dev {
+    fn start(arguments: &[&str]) -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_varve"))
+            .args(["dev", "--any-port"])
+            .args(arguments)
+            .env_clear()
+            .env("HOME", home.path())
+            .env("TMPDIR", home.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        let output = child.stdout.take().expect("piped");
+        let mut line = String::new();
+        std::io::BufReader::new(output).read_line(&mut line).expect("it says something");
+        let word = line.split(' ').find(|word| word.starts_with("127.0.0.1:"));
+        let address = word.unwrap_or_else(|| panic!("no address in {line:?}")).to_owned();
+        Self { child, address, home }
+    }
+
+    /// Runs a command in the same home, so that it finds the profile.
+    fn varve(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_varve"))
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.home.path())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        // A command that refuses its arguments does not read.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        child.wait_with_output().expect("the command ends")
+    }
+
+    #[track_caller]
+    fn says(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.varve(arguments, input);
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {}\n{out}\n{err}", output.status);
+        out
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(id.expect("a process"), signal).expect("it is there");
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.signal(rustix::process::Signal::TERM);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+#[test]
+fn a_first_hour() {
+    let dev = Dev::start(&[]);
+    assert!(dev.says(&["cluster", "info"], "").contains("yes"));
+    assert_eq!(
+        dev.says(&["topic", "create", "orders", "-p", "3", "-c", "retention.ms=86400000"], ""),
+        "TOPIC   STATUS\norders  OK\n"
+    );
+    let listed = dev.says(&["topic", "list", "--format", "json"], "");
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!(listed, serde_json::json!([{"name": "orders", "partitions": 3, "replicas": 1}]));
+    let described = dev.says(&["topic", "describe", "orders", "-c"], "");
+    assert!(described.contains("86400000"), "{described}");
+
+    let produce =
+        ["produce", "orders", "-p", "1", "-f", "%k %v\\n", "-H", "trace:7", "-o", "%p@%o\\n"];
+    assert_eq!(dev.says(&produce, "a 1\nb 2\nc 3"), "1@0\n1@1\n1@2\n");
+    let format = ["-f", "%t/%p@%o %k=%v %h{%k:%v}\\n"];
+    let all = [&["consume", "orders", "-o", ":end"], &format[..]].concat();
+    assert_eq!(
+        dev.says(&all, ""),
+        "orders/1@0 a=1 trace:7\norders/1@1 b=2 trace:7\norders/1@2 c=3 trace:7\n"
+    );
+    let last = ["consume", "orders", "-o", "-1:end", "-f", "%v\\n"];
+    assert_eq!(dev.says(&last, ""), "3\n");
+    let json = dev.says(&["consume", "orders", "-n", "1"], "");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["key"], "a");
+    assert_eq!(json["headers"], serde_json::json!([{"key": "trace", "value": "7"}]));
+
+    // Two of three in a group, and the third by a later member.
+    let group = ["consume", "orders", "-g", "billing", "-f", "%v\\n", "-n"];
+    assert_eq!(dev.says(&[&group[..], &["2"]].concat(), ""), "1\n2\n");
+    let described = dev.says(&["group", "describe", "billing", "--format", "json"], "");
+    let described: serde_json::Value = serde_json::from_str(&described).expect("JSON");
+    assert_eq!(described[0]["total_lag"], 1, "{described}");
+    assert_eq!(described[0]["state"], "Empty");
+    assert_eq!(dev.says(&[&group[..], &["1"]].concat(), ""), "3\n");
+    let sought = dev.says(&["group", "seek", "billing", "--to", "start"], "");
+    assert!(sought.contains("CURRENT-OFFSET"), "{sought}");
+    assert_eq!(dev.says(&[&group[..], &["1"]].concat(), ""), "1\n");
+    assert_eq!(dev.says(&["group", "delete", "billing"], ""), "GROUP    STATUS\nbilling  OK\n");
+
+    let trimmed = dev.says(&["topic", "trim-prefix", "orders", "-o", "2", "-p", "1"], "");
+    assert!(trimmed.contains("NEW-START-OFFSET"), "{trimmed}");
+    assert_eq!(dev.says(&["consume", "orders", "-o", ":end", "-f", "%v\\n"], ""), "3\n");
+    dev.says(&["topic", "add-partitions", "orders", "-n", "2"], "");
+    dev.says(&["topic", "alter-config", "orders", "--set", "write.caching=true"], "");
+    let refused = dev.varve(&["topic", "alter-config", "orders", "--set", "retenton.ms=1"], "");
+    assert_eq!(refused.status.code(), Some(1));
+    let unknown = dev.varve(&["produce", "orders", "-p", "9"], "x\n");
+    assert_eq!(unknown.status.code(), Some(1));
+    dev.says(&["topic", "delete", "orders"], "");
+    assert_eq!(dev.says(&["topic", "list"], ""), "NAME  PARTITIONS  REPLICAS\n");
+}
+
+#[test]
+fn dev_ends_in_order_and_resumes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().to_str().expect("UTF-8");
+    let dev = Dev::start(&["--persist", path, "--no-profile"]);
+    assert!(!dev.home.path().join(".config").exists(), "the profile is left alone");
+    let brokers = std::fs::read_to_string(folder.path().join("brokers.json")).expect("written");
+    let brokers: serde_json::Value = serde_json::from_str(&brokers).expect("JSON");
+    assert_eq!(brokers[0]["id"], 1);
+    assert_eq!(brokers[0]["kafka"], dev.address.as_str());
+    assert!(brokers[0]["pid"].is_u64() && brokers[0]["http"].is_string(), "{brokers}");
+    dev.says(&["--brokers", &dev.address, "produce", "kept", "-o", ""], "one\n");
+    drop(dev);
+    let log = std::fs::read_to_string(folder.path().join("broker-1.log")).expect("kept");
+    assert!(log.contains("\"ended\""), "{log}");
+
+    let mut dev = Dev::start(&["--persist", path, "--no-profile"]);
+    let kept = ["--brokers", &dev.address, "consume", "kept", "-o", ":end", "-f", "%v\\n"];
+    assert_eq!(dev.says(&kept, ""), "one\n");
+    // A broker that is killed ends `varve dev`, which says so.
+    let brokers = std::fs::read_to_string(folder.path().join("brokers.json")).expect("written");
+    let brokers: serde_json::Value = serde_json::from_str(&brokers).expect("JSON");
+    let id = brokers[0]["pid"].as_i64().and_then(|id| i32::try_from(id).ok()).expect("a number");
+    let id = rustix::process::Pid::from_raw(id).expect("a process");
+    rustix::process::kill_process(id, rustix::process::Signal::KILL).expect("it is there");
+    assert_eq!(dev.child.wait().expect("it ends").code(), Some(1));
+
+    let dev = Dev::start(&["--persist", path, "--no-profile"]);
+    let kept = ["--brokers", &dev.address, "consume", "kept", "-o", ":end", "-f", "%v\\n"];
+    assert_eq!(dev.says(&kept, ""), "one\n");
+}
+
+#[test]
+fn dev_removes_what_it_made() {
+    let mut dev = Dev::start(&[]);
+    let profile = dev.home.path().join(".config/varve/profile.toml");
+    assert!(std::fs::read_to_string(&profile).expect("written").contains(&dev.address));
+    dev.signal(rustix::process::Signal::INT);
+    assert!(dev.child.wait().expect("it ends").success());
+    assert!(!profile.exists(), "the profile is taken away");
+    let left: Vec<_> = std::fs::read_dir(dev.home.path())
+        .expect("the home is there")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with("varve-dev-"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn the_main_job_holds() {
+    let output = varve(&["demo", "--records", "2000", "--kills", "2"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.contains("All 2000 records are there exactly once"), "{told}");
+    assert_eq!(told.matches("SIGKILL.").count(), 2, "{told}");
 }

@@ -1,5 +1,6 @@
 //! `varve dev`: a broker on this machine, ready to use, gone without a trace at the end.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
@@ -149,25 +150,32 @@ fn write_brokers(folder: &Path, id: u32, ports: Ports) -> Result<(), CliError> {
 fn welcome(folder: &Folder, broker: &BrokerChild, ports: Ports, no_profile: bool) {
     let style = Style::of_stdout();
     let brokers = if no_profile { format!(" --brokers {}", ports.kafka) } else { String::new() };
-    println!(
-        "{} (process {})",
-        style.good(&format!("A broker serves {}", ports.kafka)),
-        broker.id()
-    );
-    if let Some(http) = ports.http {
-        println!("  health and metrics  http://{http}/readyz  http://{http}/metrics");
-    }
+    let serves = style.good(&format!("A broker serves {}", ports.kafka));
+    let health = ports.http.map_or_else(String::new, |http| {
+        format!("\n  health and metrics  http://{http}/readyz  http://{http}/metrics")
+    });
     let kept = match folder {
         Folder::Temporary(_) => "removed at the end",
         Folder::Kept(_) => "kept; the same command resumes",
     };
-    println!("  files               {} ({kept})", folder.path().display());
-    println!("\nNow in another terminal:");
-    println!("  varve topic create greetings -p 3{brokers}");
-    println!("  echo 'hello varve' | varve produce greetings{brokers}");
-    println!("  varve consume greetings -o start{brokers}");
-    println!("  kcat -b {} -L        # every Kafka client works", ports.kafka);
-    println!("\nCtrl-C ends the broker.");
+    tell(&format!(
+        "{serves} (process {}){health}\n  files               {} ({kept})\n\n\
+         Now in another terminal:\n  \
+         varve topic create greetings -p 3{brokers}\n  \
+         echo 'hello varve' | varve produce greetings{brokers}\n  \
+         varve consume greetings -o start{brokers}\n  \
+         kcat -b {} -L        # every Kafka client works\n\n\
+         Ctrl-C ends the broker.",
+        broker.id(),
+        folder.path().display(),
+        ports.kafka,
+    ));
+}
+
+/// Says something to whoever still listens; a broker does not end because nobody does.
+fn tell(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
 struct Signals {
@@ -208,11 +216,11 @@ async fn watch(broker: &mut BrokerChild, signals: &mut Signals) -> Result<(), Cl
             () = signals.next() => break,
         }
     }
-    println!("\nEnding the broker …");
+    tell("\nEnding the broker …");
     broker.terminate();
     let status = broker.wait()?;
     if status.success() {
-        println!("It has ended in order.");
+        tell("It has ended in order.");
         return Ok(());
     }
     Err(CliError::failed(format!("the broker did not end in order: {status}")))
