@@ -215,6 +215,9 @@ fn dev_ends_in_order_and_resumes() {
     assert!(brokers[0]["pid"].is_u64() && brokers[0]["http"].is_string(), "{brokers}");
     dev.says(&["--brokers", &dev.address, "produce", "kept", "-o", ""], "one\n");
     drop(dev);
+    let data = folder.path().join("broker-1");
+    check(&["storage", "check", data.to_str().expect("UTF-8")], 0, "FIRST-OFFSET", "");
+    check(&["storage", "check", path], 2, "", "no data directory");
     let log = std::fs::read_to_string(folder.path().join("broker-1.log")).expect("kept");
     assert!(log.contains("\"ended\""), "{log}");
 

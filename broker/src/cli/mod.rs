@@ -21,6 +21,7 @@ mod positions;
 mod produce;
 mod profile;
 mod spawn;
+mod storage;
 mod topic;
 
 use std::ffi::OsString;
@@ -74,6 +75,9 @@ enum Command {
     /// Show the cluster
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// Look into a data directory without its broker
+    #[command(subcommand)]
+    Storage(storage::StorageCommand),
     /// Write files for other programs
     #[command(subcommand)]
     Generate(GenerateCommand),
@@ -114,6 +118,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(arguments) => block_on(demo::run(&arguments)),
         Command::Group(command) => block_on(group::run(&cli.connection, &command)),
         Command::Cluster(command) => block_on(cluster::run(&cli.connection, &command)),
+        Command::Storage(command) => storage::run(&command),
         Command::Generate(GenerateCommand::Completions { shell }) => completions(shell),
         Command::Version(arguments) => version(&arguments),
     };
