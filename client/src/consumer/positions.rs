@@ -24,9 +24,13 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut changes = shared.changes.subscribe();
     let config = shared.cluster.config();
     let mut backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
+    let mut last: Vec<Unpositioned> = Vec::new();
     loop {
         changes.borrow_and_update();
         let work = shared.state.lock().unpositioned(clock::now());
+        // An answer that leaves everything as it was is no reason to ask again at once.
+        let is_new = work != last;
+        last.clone_from(&work);
         if work.is_empty() {
             backoff.reset();
             // Partitions that wait after an error have no one else to wake this task.
@@ -48,7 +52,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             is_settled &= validate(&shared, validating).await;
         }
         shared.bump();
-        if is_settled {
+        if is_settled && is_new {
             backoff.reset();
         } else {
             tokio::time::sleep(backoff.next(shared.cluster.jitter())).await;

@@ -574,6 +574,8 @@ impl Accumulator {
                 let size = batch.size();
                 return self.acknowledge(batch, -1, None, size);
             }
+            // Also after a lost answer: that the broker took it then and finds it too large now, so that a part
+            // would be written twice, needs the limit to be lowered in between.
             ErrorCode::MessageTooLarge if batch.record_count > 1 => {
                 self.stats.batches_split += 1;
                 return match batch.split(&name, key.1, self.options.batch, &self.signal, now) {
@@ -721,3 +723,6 @@ fn is_about_leaders(code: ErrorCode) -> bool {
             | ErrorCode::ReplicaNotAvailable
     )
 }
+
+#[cfg(test)]
+mod tests;

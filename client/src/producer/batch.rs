@@ -149,9 +149,11 @@ impl Batch {
         }
     }
 
-    /// Whether a record of that size still fits.
+    /// Whether a record of that size still fits. Never once a sequence is given, as to the parts of a divided batch:
+    /// the number of records is part of it.
     pub(super) fn fits(&self, record_bytes: usize, batch_size: usize) -> bool {
         match &self.body {
+            _ if self.attempts > 0 => false,
             Body::Open(builder) => {
                 self.record_count == 0 || builder.size() + record_bytes <= batch_size
             }

@@ -93,6 +93,9 @@ impl PartitionQueue {
             None if self.must_restart || self.is_unresolved || self.identity != Some(identity) => {
                 Err(Blocked::InFlight)
             }
+            // A retry under way may be a batch that was written: should new ones pass it, the broker, which knows
+            // the last five only, could forget it before it is asked about it again.
+            None if self.in_flight.iter().any(|batch| batch.attempts > 1) => Err(Blocked::InFlight),
             None => Ok(()),
         }
     }
