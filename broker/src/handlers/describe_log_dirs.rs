@@ -80,7 +80,6 @@ fn describe_topics(
     let topic = |(name, partitions): (&str, Vec<DescribeLogDirsPartition>)| DescribeLogDirsTopic {
         name: name.to_owned(),
         partitions,
-        ..DescribeLogDirsTopic::default()
     };
     topics.into_iter().map(topic).collect()
 }

@@ -245,9 +245,8 @@ impl Judge<'_> {
         if acks != Acks::All {
             return Ok(());
         }
-        let of_topic = topic.configs.get("min.insync.replicas").and_then(|text| text.parse().ok());
-        let by_default = self.broker.config.topic_defaults.min_insync_replicas;
-        let least = usize::try_from(of_topic.unwrap_or(by_default)).unwrap_or(1);
+        let metadata = &self.broker.metadata;
+        let least = metadata.min_insync_replicas(&metadata.load(), topic);
         let in_sync = partition.isr.len();
         if in_sync < least {
             let message = format!("{in_sync} replicas are in sync, min.insync.replicas is {least}");

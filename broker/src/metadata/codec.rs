@@ -3,7 +3,23 @@
 //! ```text
 //! batch  := format:u8 = 1 | writer_length:u8 | writer:utf8 | record_count:u32 | record*
 //! record := length:u32 | kind:u16 | version:u8 | body (length - 3 bytes)
-//! string := length:u32 | utf8
+//! string := length:u32 | utf8          list x := count:u32 | x*
+//! optional string := 0:u8 | 1:u8 string    flag := 0:u8 | 1:u8     uuid := 16 bytes
+//!
+//! kind  record              body of version 0
+//!    1  cluster id          id:string
+//!    2  register broker     broker:i32 incarnation:uuid epoch:i64 rack:optional string
+//!                           endpoints:list (listener:string host:string port:u16)
+//!    3  topic               id:uuid name:string internal:flag
+//!    4  partition           topic:uuid partition:i32 replicas:list i32 directories:list uuid
+//!                           isr:list i32 leader:i32 (-1 none) leader_epoch:i32 partition_epoch:i32
+//!    5  partition change    topic:uuid partition:i32 present:u8, then as its bits say:
+//!                           1 leader:i32 | 2 isr:list i32 | 4 replicas:list (broker:i32 directory:uuid)
+//!    6  remove topic        topic:uuid
+//!    7  config              target:u8 (0 topic:uuid, 1 broker:i32, 2 cluster) name:string
+//!                           value:optional string (none removes)
+//!    8  producer id block   broker:i32 broker_epoch:i64 next:i64
+//!    9  topics created      count:u64; only in snapshots
 //! ```
 //! A batch is one entry of the metadata log (which checks its CRC-32C) or a whole snapshot, and is
 //! applied whole or not at all. It carries the version of varve that wrote it, so that a broker which

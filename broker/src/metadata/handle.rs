@@ -160,6 +160,16 @@ impl MetadataHandle {
         config_layers(image, self.shared.broker_id, &self.shared.fixed)
     }
 
+    /// How many replicas of a topic's partitions must be in sync for `acks=all`.
+    #[must_use]
+    pub fn min_insync_replicas(&self, image: &MetadataImage, topic: &TopicImage) -> usize {
+        const NAME: &str = "min.insync.replicas";
+        let layers = self.layers(image);
+        let of_topic = topic.configs.get(NAME).map(String::as_str);
+        let text = of_topic.or_else(|| layers.broker_value(NAME).map(|(value, _)| value));
+        text.and_then(|text| text.parse().ok()).unwrap_or(1)
+    }
+
     /// Every update from now on. A receiver that falls too far behind is told so, and has to start
     /// again from [`Self::image`].
     #[must_use]

@@ -98,6 +98,16 @@ fn configs_reach_the_logs() {
             ConfigEdits::Incremental(vec![ConfigEdit::set("log.retention.ms", "7000")]);
         handle.alter_configs(vec![of_cluster], false).await.unwrap().remove(0).unwrap();
         assert_eq!(retention(), [5_000, 7_000]);
+        let mut in_sync = change(ConfigResource::Cluster, "min.insync.replicas");
+        in_sync.edits =
+            ConfigEdits::Incremental(vec![ConfigEdit::set("min.insync.replicas", "2")]);
+        let least = || {
+            let image = handle.image();
+            handle.min_insync_replicas(&image, image.topic("a").unwrap())
+        };
+        assert_eq!(least(), 1);
+        handle.alter_configs(vec![in_sync], false).await.unwrap().remove(0).unwrap();
+        assert_eq!(least(), 2);
         // New partitions take the topic's configuration.
         let more = NewPartitions { name: "a".to_owned(), count: 2, assignments: None };
         handle.create_partitions(vec![more], false).await.unwrap().remove(0).unwrap();
