@@ -99,8 +99,7 @@ fn configs_reach_the_logs() {
         handle.alter_configs(vec![of_cluster], false).await.unwrap().remove(0).unwrap();
         assert_eq!(retention(), [5_000, 7_000]);
         let mut in_sync = change(ConfigResource::Cluster, "min.insync.replicas");
-        in_sync.edits =
-            ConfigEdits::Incremental(vec![ConfigEdit::set("min.insync.replicas", "2")]);
+        in_sync.edits = ConfigEdits::Incremental(vec![ConfigEdit::set("min.insync.replicas", "2")]);
         let least = || {
             let image = handle.image();
             handle.min_insync_replicas(&image, image.topic("a").unwrap())
