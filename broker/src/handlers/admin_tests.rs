@@ -373,6 +373,38 @@ fn configurations_are_described() {
 }
 
 #[test]
+fn a_resource_is_described_once() {
+    with_topic(async |handle| {
+        let resource = || DescribeConfigsResource {
+            resource_type: 2,
+            resource_name: "odd-a".to_owned(),
+            configuration_keys: None,
+        };
+        let request = DescribeConfigsRequest {
+            resources: vec![resource(), resource()],
+            ..DescribeConfigsRequest::default()
+        };
+        let response = super::describe_configs::answer(&handle, request);
+        let told = response.results.iter().map(|told| (told.error_code, told.configs.len()));
+        assert_eq!(told.collect::<Vec<_>>(), [(0, 35), (42, 0)]);
+    });
+}
+
+#[test]
+fn messages_fit_every_version() {
+    with_topic(async |handle| {
+        let long = "ä".repeat(16_000);
+        let request = alter::AlterConfigsRequest {
+            resources: vec![replace(2, "odd-a", &[(&long, Some("1"))])],
+            validate_only: false,
+        };
+        let response = super::alter_configs::answer(&handle, request).await;
+        let message = response.responses[0].error_message.clone().unwrap();
+        assert!(message.starts_with("Unknown topic config name: ä") && message.len() < 2_100);
+    });
+}
+
+#[test]
 fn resources_that_cannot_be_described() {
     with_topic(async |handle| {
         let told = |kind, name| {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::config_resource::{ResourceError, parse_resource};
+use super::message::message;
 use crate::metadata::{ConfigChange, ConfigEdits, ConfigError, MetadataHandle};
 
 /// One resource of a request.
@@ -71,6 +72,6 @@ pub(crate) async fn apply_changes(
 }
 
 fn failed(kind: i8, name: String, error: &ResourceError) -> ResourceOutcome {
-    let (error_code, error_message) = (error.code().code(), Some(error.to_string()));
+    let (error_code, error_message) = (error.code().code(), message(error));
     ResourceOutcome { kind, name, error_code, error_message }
 }

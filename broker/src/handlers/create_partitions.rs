@@ -8,6 +8,7 @@ use varve_protocol::messages::create_partitions::{
 };
 
 use super::RequestContext;
+use super::message::message;
 use crate::broker::Broker;
 use crate::metadata::{MetadataHandle, NewPartitions, TopicError};
 
@@ -71,7 +72,7 @@ fn result(name: String, outcome: Result<(), TopicError>) -> CreatePartitionsTopi
         // Kafka leaves the message of an unknown topic to the client.
         Err(error) => CreatePartitionsTopicResult {
             error_code: error.code().code(),
-            error_message: Some(error.to_string()).filter(|_| error != TopicError::UnknownTopic),
+            error_message: message(&error).filter(|_| error != TopicError::UnknownTopic),
             ..done
         },
     }

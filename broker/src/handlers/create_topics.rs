@@ -9,6 +9,7 @@ use varve_protocol::messages::create_topics::{
 };
 
 use super::RequestContext;
+use super::message::message;
 use crate::broker::Broker;
 use crate::metadata::{CreatedTopic, MetadataHandle, NewTopic, ReplicaAssignment, TopicError};
 use crate::topic_config::ConfigEntry;
@@ -114,7 +115,7 @@ fn failed(name: String, error: &TopicError) -> CreatableTopicResult {
     CreatableTopicResult {
         name,
         error_code: error.code().code(),
-        error_message: Some(error.to_string()),
+        error_message: message(error),
         configs: Some(Vec::new()),
         ..CreatableTopicResult::default()
     }

@@ -9,6 +9,7 @@ use varve_protocol::messages::delete_topics::{
 use varve_protocol::vocabulary::TopicId;
 
 use super::RequestContext;
+use super::message::message;
 use crate::broker::Broker;
 use crate::metadata::{MetadataHandle, TopicError, TopicSelector};
 
@@ -91,6 +92,6 @@ fn failed(name: Option<String>, topic_id: TopicId, error: &TopicError) -> Deleta
         name,
         topic_id,
         error_code: error.code().code(),
-        error_message: Some(error.to_string()),
+        error_message: message(error),
     }
 }

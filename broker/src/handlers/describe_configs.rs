@@ -1,5 +1,6 @@
 //! DescribeConfigs (API 32): every key of topics and of this broker, with where its value comes from.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use varve_protocol::messages::describe_configs::{
@@ -9,6 +10,7 @@ use varve_protocol::messages::describe_configs::{
 
 use super::RequestContext;
 use super::config_resource::{ResourceError, parse_resource};
+use super::message::message;
 use crate::broker::Broker;
 use crate::metadata::{ConfigError, ConfigResource, MetadataHandle, check_topic_name};
 use crate::topic_config::{ConfigEntry, ConfigSynonym};
@@ -28,11 +30,17 @@ pub(super) fn answer(
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
     let DescribeConfigsRequest { include_synonyms, include_documentation, .. } = request;
-    let describe = |resource: DescribeConfigsResource| {
-        let found = describe_resource(metadata, &resource);
+    // A resource is some thousand times as large as its name: each is described once.
+    let mut seen = HashSet::new();
+    let mut describe = |resource: DescribeConfigsResource| {
+        let found = if seen.insert((resource.resource_type, resource.resource_name.clone())) {
+            describe_resource(metadata, &resource)
+        } else {
+            Err(ResourceError::Repeated)
+        };
         let (error_code, error_message, entries) = match found {
-            Ok(entries) => (0, String::new(), entries),
-            Err(error) => (error.code().code(), error.to_string(), Vec::new()),
+            Ok(entries) => (0, Some(String::new()), entries),
+            Err(error) => (error.code().code(), message(&error), Vec::new()),
         };
         let is_wanted = |entry: &ConfigEntry| match resource.configuration_keys.as_deref() {
             // An empty list asks for all, as in Kafka.
@@ -43,13 +51,13 @@ pub(super) fn answer(
         let configs = configs.map(|entry| result(entry, include_synonyms, include_documentation));
         DescribeConfigsResult {
             error_code,
-            error_message: Some(error_message),
+            error_message,
             resource_type: resource.resource_type,
             resource_name: resource.resource_name.clone(),
             configs: configs.collect(),
         }
     };
-    let results = request.resources.into_iter().map(describe).collect();
+    let results = request.resources.into_iter().map(&mut describe).collect();
     DescribeConfigsResponse { results, ..DescribeConfigsResponse::default() }
 }
 

@@ -31,6 +31,7 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod message;
 mod metadata;
 mod offset_commit;
 mod offset_delete;

@@ -197,9 +197,11 @@ impl Planning<'_> {
         validate_only: bool,
         records: &mut Vec<MetadataRecord>,
     ) -> Vec<Result<super::CreatedTopic, TopicError>> {
+        let mut new_partitions = NewPartitionCount::new(self.settings);
         let mut create = |wish: &NewTopic| {
             let id = self.fresh_id();
             let planned = plan_create_topic(&self.image, self.settings, wish, id)?;
+            new_partitions.add(usize::try_from(planned.partition_count).unwrap_or(0))?;
             if !validate_only {
                 self.apply(planned.records, records);
             }
@@ -232,8 +234,10 @@ impl Planning<'_> {
         validate_only: bool,
         records: &mut Vec<MetadataRecord>,
     ) -> Vec<Result<TopicId, TopicError>> {
+        let mut new_partitions = NewPartitionCount::new(self.settings);
         let mut create = |wish: &NewPartitions| {
             let planned = plan_create_partitions(&self.image, self.settings, wish)?;
+            new_partitions.add(planned.len())?;
             if !validate_only {
                 self.apply(planned, records);
             }
@@ -276,5 +280,26 @@ impl Planning<'_> {
             }
             assert!(tried.insert(id), "the source of ids repeats itself");
         }
+    }
+}
+
+/// Bounds the partitions that one change makes, as Kafka bounds those of one request; also of one that
+/// is only validated, since it is answered at length.
+struct NewPartitionCount {
+    count: usize,
+    count_max: usize,
+}
+
+impl NewPartitionCount {
+    fn new(settings: &PlanSettings) -> Self {
+        Self { count: 0, count_max: settings.limits.new_partitions_max }
+    }
+
+    fn add(&mut self, count: usize) -> Result<(), TopicError> {
+        if self.count + count > self.count_max {
+            return Err(TopicError::TooManyNewPartitions);
+        }
+        self.count += count;
+        Ok(())
     }
 }

@@ -262,3 +262,18 @@ fn a_default_broker_sets_nothing_that_topics_would_notice() {
         assert_eq!(entry.source.code(), 5, "{}", entry.definition.name);
     }
 }
+
+#[test]
+fn one_change_makes_a_bounded_number_of_partitions() {
+    let (log, host) = (MemoryLog::default(), Arc::new(MemoryHost::default()));
+    with_metadata(&log, &host, async |handle| {
+        let topics = || vec![topic("a", 6_000), topic("b", 6_000), topic("c", 4_000)];
+        for validate_only in [true, false] {
+            let results = handle.create_topics(topics(), validate_only).await.unwrap();
+            assert!(results[0].is_ok());
+            assert_eq!(results[1], Err(TopicError::TooManyNewPartitions));
+            assert!(results[2].is_ok());
+        }
+        assert_eq!(handle.image().partition_count(), 10_000);
+    });
+}
