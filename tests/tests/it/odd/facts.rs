@@ -92,7 +92,7 @@ fn compared(api: ApiKey) -> &'static [&'static str] {
         ApiKey::DescribeGroups => {
             &["group_id", "group_state", "protocol_type", "protocol_data", "client_id"]
         }
-        ApiKey::CreateTopics => &["name", "num_partitions", "topic_config_error_code"],
+        ApiKey::CreateTopics => &["num_partitions", "topic_config_error_code"],
         ApiKey::DeleteTopics | ApiKey::CreatePartitions => &["name"],
         ApiKey::DeleteRecords => &["partition_index", "low_watermark"],
         ApiKey::InitProducerId => &["producer_epoch"],
@@ -105,6 +105,10 @@ fn compared(api: ApiKey) -> &'static [&'static str] {
         _ => &[],
     }
 }
+
+/// What means nothing where there is an error.
+const BESIDE_AN_ERROR: &[&str] =
+    &["log_start_offset", "aborted_transactions", "high_watermark", "last_stable_offset"];
 
 /// The facts of `frame`, the answer to `request`.
 pub(super) fn facts(request: &Bytes, frame: &Bytes) -> Outcome {
@@ -238,22 +242,21 @@ fn shown(api: ApiKey, message: &impl Debug) -> Vec<String> {
             line.push_str(value.trim_end_matches(','));
             line.extend(lines.next());
         }
-        if let Some((name, value)) = line.split_once(": ").filter(|_| !line.starts_with('"')) {
-            if let Some((_, fields)) = open.last_mut()
-                && (name == "error_code" || wanted.contains(&name))
-            {
-                fields.insert(
-                    name.to_owned(),
-                    value.trim_end_matches([',', '{', '[', '(']).to_owned(),
-                );
-            }
+        if let Some((name, value)) = line.split_once(": ").filter(|_| !line.starts_with('"'))
+            && let Some((_, fields)) = open.last_mut()
+            && (name == "error_code" || wanted.contains(&name))
+        {
+            fields.insert(name.to_owned(), value.trim_end_matches([',', '{', '[', '(']).to_owned());
         }
         if line.ends_with(['{', '[', '(']) {
             let name = line.rsplit(": ").next().unwrap_or(&line);
             open.push((name.trim_end_matches([' ', '{', '[', '(']).to_owned(), BTreeMap::new()));
         } else if line.starts_with(['}', ']', ')']) {
-            let Some((name, fields)) = open.pop() else { continue };
+            let Some((name, mut fields)) = open.pop() else { continue };
             if !fields.is_empty() {
+                // Numbers that come with an error mean nothing.
+                let is_error = fields.get("error_code").is_some_and(|code| code != "0");
+                fields.retain(|name, _| !is_error || !BESIDE_AN_ERROR.contains(&name.as_str()));
                 let fields: Vec<String> =
                     fields.iter().map(|(name, value)| format!("{name}: {value}")).collect();
                 facts.push(format!("{name} {{ {} }}", fields.join(", ")));

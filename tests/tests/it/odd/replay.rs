@@ -6,8 +6,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::Bytes;
+use varve_protocol::messages::DescribeGroupsRequest;
 use varve_protocol::records::patch_base_offset_and_epoch;
 use varve_protocol::vocabulary::{LeaderEpoch, Offset};
+use varve_tests::clock::wait_for;
 use varve_tests::connection::Connection;
 
 use super::corpus::{Recorded, Row, frames};
@@ -58,8 +60,19 @@ impl<'a> Replay<'a> {
         let outcomes = self.receive(row);
         for early in SENT_EARLY.iter().filter(|early| (early.0, early.2) == (row.case, row.place)) {
             self.send(&self.rows[place + early.1 - early.2]);
+            self.wait_for_rebalance();
         }
         outcomes
+    }
+
+    /// The join that was sent early goes over another connection than what follows it.
+    fn wait_for_rebalance(&self) {
+        let mut connection = Connection::open(self.address).expect("the broker takes connections");
+        let ask = DescribeGroupsRequest { groups: vec!["odd-g".to_owned()], ..Default::default() };
+        wait_for("the rebalance of the join", ANSWER_LIMIT, || {
+            let answer = connection.call(5, &ask).expect("an answer");
+            (answer.groups[0].group_state == "PreparingRebalance").then_some(())
+        });
     }
 
     /// Produces the batches that Kafka's answer to this fetch holds.
