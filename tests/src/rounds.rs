@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::client_workload;
 use crate::clock::{now, pause};
 use crate::connection::Connection;
 use crate::history::{Event, FinalLog, Violation, check};
@@ -22,6 +23,16 @@ use crate::workload::{Consumer, Producer, Shared, read_all};
 
 /// How long reading the log at the end may fail.
 const READ_LIMIT: Duration = Duration::from_secs(20);
+
+/// Who produces and consumes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clients {
+    /// The harness's own, which speak the wire in plain sight.
+    #[default]
+    Wire,
+    /// Varve's client crate.
+    Crate,
+}
 
 /// What a run does.
 #[derive(Clone, Debug)]
@@ -36,6 +47,8 @@ pub struct Plan {
     pub partitions: i32,
     /// Where the broker's files lie.
     pub folder: PathBuf,
+    /// Who the clients are.
+    pub clients: Clients,
     /// A broker that is there already, and is not killed: to see what the clients themselves get
     /// wrong.
     pub against: Option<SocketAddr>,
@@ -44,7 +57,15 @@ pub struct Plan {
 impl Plan {
     /// A plan with as many rounds, in this folder.
     pub fn new(rounds: u32, seed: u64, folder: &Path) -> Self {
-        Self { rounds, seed, producers: 3, partitions: 4, folder: folder.to_owned(), against: None }
+        Self {
+            rounds,
+            seed,
+            producers: 3,
+            partitions: 4,
+            folder: folder.to_owned(),
+            clients: Clients::Wire,
+            against: None,
+        }
     }
 }
 
@@ -143,14 +164,21 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u32)) -> Verdict {
 }
 
 fn start_clients(plan: &Plan, shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
-    let mut clients = Vec::new();
+    let (clients, seed) = (plan.clients, plan.seed);
+    let mut threads = Vec::new();
     for number in 0..plan.producers {
-        let producer = Producer::new(shared.clone(), number, plan.seed);
-        clients.push(spawn::thread(format!("producer {number}"), move || producer.run()));
+        let shared = shared.clone();
+        threads.push(spawn::thread(format!("producer {number}"), move || match clients {
+            Clients::Wire => Producer::new(shared, number, seed).run(),
+            Clients::Crate => client_workload::produce(&shared, number, seed),
+        }));
     }
-    let consumer = Consumer::new(shared.clone(), plan.seed);
-    clients.push(spawn::thread("consumer", move || consumer.run()));
-    clients
+    let shared = shared.clone();
+    threads.push(spawn::thread("consumer", move || match clients {
+        Clients::Wire => Consumer::new(shared, seed).run(),
+        Clients::Crate => client_workload::consume(&shared, seed),
+    }));
+    threads
 }
 
 /// Kills the broker and starts it again; now and then it is killed once more while it recovers.

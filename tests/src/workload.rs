@@ -198,12 +198,9 @@ impl Producer {
         let sequence = i32::try_from(first.number).expect("fewer records than 2^31");
         builder.set_producer(id, epoch, sequence);
         for number in first.number..first.number + count {
-            let mut value = Vec::with_capacity(ID_BYTES + size_max);
-            value.extend_from_slice(&self.number.to_be_bytes());
-            value.extend_from_slice(&partition.to_be_bytes());
-            value.extend_from_slice(&number.to_be_bytes());
             let size = self.random.random_range(0..size_max);
-            value.extend((0..size).map(|_| self.random.random::<u8>()));
+            let id = RecordId { number, ..first };
+            let value = write_id(id, size, &mut self.random);
             let record = NewRecord {
                 timestamp: TimestampMs(1_700_000_000_000 + i64::try_from(number).unwrap_or(0)),
                 key: Some(b"key"),
@@ -447,20 +444,33 @@ fn decode(partition: i32, bytes: Bytes) -> io::Result<Vec<(i64, RecordId)>> {
         for record in records {
             let record = record.map_err(|error| invalid(&error))?;
             let value = record.value.as_deref().unwrap_or_default();
-            let Some(id) = value.first_chunk::<ID_BYTES>() else {
-                return Err(invalid(&"a record that no producer wrote"));
-            };
-            let (producer, rest) = id.split_at(4);
-            let (own_partition, number) = rest.split_at(4);
-            let id = RecordId {
-                producer: u32::from_be_bytes(producer.try_into().map_err(|e| invalid(&e))?),
-                partition: i32::from_be_bytes(own_partition.try_into().map_err(|e| invalid(&e))?),
-                number: u64::from_be_bytes(number.try_into().map_err(|e| invalid(&e))?),
-            };
+            let id = parse_id(value).ok_or_else(|| invalid(&"a record that no producer wrote"))?;
             found.push((batch.offset_of(&record).0, id));
         }
     }
     Ok(found)
+}
+
+/// A record's value: who it is, and as many random bytes.
+pub(crate) fn write_id(id: RecordId, random_bytes: usize, random: &mut StdRng) -> Vec<u8> {
+    let mut value = Vec::with_capacity(ID_BYTES + random_bytes);
+    value.extend_from_slice(&id.producer.to_be_bytes());
+    value.extend_from_slice(&id.partition.to_be_bytes());
+    value.extend_from_slice(&id.number.to_be_bytes());
+    value.extend((0..random_bytes).map(|_| random.random::<u8>()));
+    value
+}
+
+/// Who a record says it is.
+pub(crate) fn parse_id(value: &[u8]) -> Option<RecordId> {
+    let (producer, rest) = value.split_first_chunk::<4>()?;
+    let (partition, rest) = rest.split_first_chunk::<4>()?;
+    let (number, _) = rest.split_first_chunk::<8>()?;
+    Some(RecordId {
+        producer: u32::from_be_bytes(*producer),
+        partition: i32::from_be_bytes(*partition),
+        number: u64::from_be_bytes(*number),
+    })
 }
 
 fn retry_later(what: &str, code: i16) -> io::Error {

@@ -1,6 +1,6 @@
-//! `crash-rounds [--rounds 200] [--seed N] [--folder DIR]`: kills a broker again and again under
-//! load, and says whether anything acknowledged was lost, twice, or out of order. With
-//! `--against HOST:PORT` the same clients run against a broker that is there and is not killed.
+//! `crash-rounds [--rounds 200] [--seed N] [--clients wire|crate] [--folder DIR]`: kills a broker
+//! again and again under load, and says whether anything acknowledged was lost, twice, or out of
+//! order. The clients are the harness's own, or varve's client crate. With `--against HOST:PORT` the same clients run against a broker that is there and is not killed.
 //!
 //! Exit codes: 0 all right, 1 violations, 2 wrong arguments, 101 the broker hung or died.
 #![forbid(unsafe_code)]
@@ -9,15 +9,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use varve_tests::clock::now;
-use varve_tests::rounds::{Plan, run};
+use varve_tests::rounds::{Clients, Plan, run};
 
-const USAGE: &str = "crash-rounds [--rounds 200] [--seed N] [--folder DIR] [--against HOST:PORT]";
+const USAGE: &str = "crash-rounds [--rounds 200] [--seed N] [--clients wire|crate] [--folder DIR] \
+    [--against HOST:PORT]";
 
 fn main() -> ExitCode {
     let mut rounds = 200;
     let mut seed = None;
     let mut folder = None;
     let mut against = None;
+    let mut clients = Clients::Wire;
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let value = arguments.next().unwrap_or_default();
@@ -29,6 +31,14 @@ fn main() -> ExitCode {
                 !value.is_empty()
             }
             "--against" => value.parse().map(|value| against = Some(value)).is_ok(),
+            "--clients" => match value.as_str() {
+                "wire" => true,
+                "crate" => {
+                    clients = Clients::Crate;
+                    true
+                }
+                _ => false,
+            },
             _ => false,
         };
         if !is_right {
@@ -46,10 +56,10 @@ fn main() -> ExitCode {
             .expect("a temporary folder")
             .keep()
     });
-    println!("{rounds} rounds; again with: crash-rounds --rounds {rounds} --seed {seed}");
+    println!("{rounds} rounds, {clients:?} clients, seed {seed}");
     println!("the broker's folder is {}", folder.display());
     let begun = now();
-    let verdict = run(&Plan { against, ..Plan::new(rounds, seed, &folder) }, |round| {
+    let verdict = run(&Plan { against, clients, ..Plan::new(rounds, seed, &folder) }, |round| {
         if round % 20 == 0 {
             println!("{round} kills, {:.0} s", (now() - begun).as_secs_f64());
         }
