@@ -135,7 +135,7 @@ impl Checkpoint {
         replace_file(disk, &checkpoint_file(shard), &[encoded])
     }
 
-    fn decode(file: &[u8]) -> Result<Self, EnvelopeError> {
+    pub(crate) fn decode(file: &[u8]) -> Result<Self, EnvelopeError> {
         let mut reader = FieldReader::new(open_envelope(MAGIC, VERSION, file)?);
         let sequence = reader.u64()?;
         let next_generation = reader.u32()?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use crate::file::{Disk, OpenMode, read_file, replace_file};
+use crate::file::{Disk, read_file, replace_file};
 use crate::layout::{FORMAT_FILE, LOCK_FILE};
 use crate::mmap::RealDisk;
 
@@ -147,16 +147,28 @@ fn parse_format(text: &str) -> Option<u32> {
 }
 
 /// Opens a data directory for looking only: nothing is locked, made or changed. For `storage
-/// check` and `storage dump` on a broker that may be running.
+/// check` and `storage dump` on a broker that may be running. Returns the number of shards, too.
 ///
 /// # Errors
 /// [`DataDirError`].
-pub fn inspect(path: impl AsRef<Path>) -> Result<RealDisk, DataDirError> {
+pub fn inspect(path: impl AsRef<Path>) -> Result<(RealDisk, u32), DataDirError> {
     let path = path.as_ref().to_path_buf();
     let explain = |source| DataDirError::Io { path: path.clone(), source };
     let disk = RealDisk::open(&path).map_err(explain)?;
-    let _ = disk.open(FORMAT_FILE, OpenMode::Read).map_err(explain)?;
-    Ok(disk)
+    let text = match read_file(&disk, FORMAT_FILE, 4096) {
+        Ok(file) => String::from_utf8_lossy(&file).trim().to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(DataDirError::Foreign { path });
+        }
+        Err(error) => return Err(explain(error)),
+    };
+    match parse_format(&text) {
+        Some(shard_count) => Ok((disk, shard_count)),
+        None => {
+            let found = text.lines().next().unwrap_or_default().to_owned();
+            Err(DataDirError::Format { path, found })
+        }
+    }
 }
 
 #[cfg(test)]

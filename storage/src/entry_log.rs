@@ -213,12 +213,10 @@ impl<D: Disk> EntryLog<D> {
     /// [`EntryLogError::Index`], [`EntryLogError::TooLarge`], [`EntryLogError::DiskFull`]: nothing
     /// has changed. [`EntryLogError::DirectoryFailed`].
     pub fn append(&mut self, entries: &[Entry]) -> Result<(), EntryLogError> {
-        let mut expected = self.last_index() + 1;
-        for entry in entries {
+        for (expected, entry) in (self.last_index() + 1..).zip(entries) {
             if entry.index != expected {
                 return Err(EntryLogError::Index { expected, found: entry.index });
             }
-            expected += 1;
         }
         let records = entries.iter().map(|entry| Record {
             kind: RecordKind::Entry,

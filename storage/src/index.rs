@@ -102,6 +102,15 @@ impl SegmentIndex {
         seal_envelope(MAGIC, VERSION, &body.bytes)
     }
 
+    pub(crate) fn entries(&self) -> &[IndexEntry] {
+        &self.entries
+    }
+
+    /// The end of the segment that an index file speaks of.
+    pub(crate) fn end_position(file: &[u8]) -> Result<u64, EnvelopeError> {
+        Ok(FieldReader::new(open_envelope(MAGIC, VERSION, file)?).u64()?)
+    }
+
     /// Reads what [`SegmentIndex::encode`] wrote for a segment that ends at `end_position`.
     pub(crate) fn decode(file: &[u8], end_position: u64) -> Result<Self, EnvelopeError> {
         let mut reader = FieldReader::new(open_envelope(MAGIC, VERSION, file)?);

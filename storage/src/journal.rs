@@ -309,7 +309,10 @@ impl Chain {
 }
 
 fn read_chain<D: Disk>(disk: &D, shard: ShardId, number: usize) -> io::Result<Chain> {
-    let path = journal_file(shard, number);
+    read_chain_at(disk, journal_file(shard, number))
+}
+
+fn read_chain_at<D: Disk>(disk: &D, path: String) -> io::Result<Chain> {
     let mut chain =
         Chain { path, content: Bytes::new(), lap: None, entries: Vec::new(), end: JOURNAL_START };
     let file = match disk.open(&chain.path, OpenMode::Read) {
@@ -332,6 +335,18 @@ fn read_chain<D: Disk>(disk: &D, shard: ShardId, number: usize) -> io::Result<Ch
         chain.entries.push(found.entry);
     }
     Ok(chain)
+}
+
+/// The entries of one journal file with their positions, for the dump.
+pub(crate) fn read_entries<D: Disk>(disk: &D, path: &str) -> io::Result<Vec<(u64, ReplayEntry)>> {
+    let mut position = JOURNAL_START;
+    let mut entries = Vec::new();
+    for entry in read_chain_at(disk, path.to_owned())?.entries {
+        let size = (ENTRY_HEADER_BYTES + entry.payload.len()) as u64;
+        entries.push((position, entry));
+        position += size.next_multiple_of(ALIGNMENT);
+    }
+    Ok(entries)
 }
 
 struct FoundEntry {

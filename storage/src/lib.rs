@@ -10,11 +10,13 @@
 //! disk ([`RealDisk`]) and a simulated one that can lose power ([`SimDisk`]) behind it.
 #![deny(unsafe_code)]
 
+mod check;
 mod checkpoint;
 mod commit;
 mod compaction;
 pub mod config;
 mod data_dir;
+mod dump;
 mod entry_log;
 mod epochs;
 mod fields;
@@ -40,9 +42,11 @@ mod spawn;
 
 use varve_protocol::vocabulary::TopicIdPartition;
 
+pub use check::{CheckProgress, CheckReport, Problem, Severity, check};
 pub use commit::{CommitDone, CommitJob};
 pub use config::{CleanupPolicy, LogConfig, ShardId, ShardOptions, TimestampType};
 pub use data_dir::{DataDir, DataDirError, FORMAT_VERSION, inspect};
+pub use dump::{DumpLine, dump};
 pub use entry_log::{
     ENTRY_BYTES_MAX, Entry, EntryLog, EntryLogError, EntrySnapshot, RecoveredEntries,
 };

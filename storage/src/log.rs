@@ -16,6 +16,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use varve_protocol::vocabulary::{LeaderEpoch, Offset, TopicIdPartition};
 
+pub(crate) use append::is_full;
 pub use append::{AppendError, AppendOrigin, Appended};
 pub use truncate::TruncateError;
 pub(crate) use truncate::{Discarded, newest_snapshot, seal_up_to};
@@ -402,6 +403,14 @@ impl<D: Disk> Log<D> {
         self.first_append_ms
     }
 
+    /// A seal that was not written; the segment may be gone meanwhile.
+    pub(crate) fn give_back_rolled(&mut self, rolled: RolledSegment<D>) {
+        if !rolled.segment.is_retired() {
+            self.rolled.push(rolled);
+            self.is_changed = true;
+        }
+    }
+
     pub(crate) fn take_rolled(&mut self) -> Vec<RolledSegment<D>> {
         std::mem::take(&mut self.rolled)
     }
@@ -481,7 +490,7 @@ impl<D: Disk> Log<D> {
     /// Makes a new segment the active one.
     fn begin_segment(&mut self, file: D::File, base_offset: i64, now_ms: i64) {
         let path = self.segment_path(base_offset);
-        let start = SegmentStart::empty(base_offset, self.generation);
+        let start = SegmentStart::empty(self.shared.tip, base_offset, self.generation);
         let segment = Segment::active(&self.context.files, path, start);
         segment.adopt_file(file);
         let mut segments = self.segments().to_vec();

@@ -346,8 +346,24 @@ impl<D: Disk> LogReader<D> {
         timestamp: TimestampMs,
         upper: Offset,
     ) -> Result<Option<TimestampOffset>, ReadError> {
-        let upper =
-            upper.0.min(self.log_end().0).min(self.damaged_from().map_or(i64::MAX, |o| o.0));
+        const ATTEMPTS_MAX: usize = 8;
+        for _ in 1..ATTEMPTS_MAX {
+            match self.look_up_timestamp(timestamp, upper) {
+                // A segment was retired under the lookup; the next list has its successor.
+                Err(ReadError::OutOfRange { .. }) => {}
+                other => return other,
+            }
+        }
+        self.look_up_timestamp(timestamp, upper)
+    }
+
+    fn look_up_timestamp(
+        &self,
+        timestamp: TimestampMs,
+        upper: Offset,
+    ) -> Result<Option<TimestampOffset>, ReadError> {
+        let damaged_from = self.shared.damaged_from.load(Ordering::Acquire);
+        let upper = upper.0.min(self.log_end().0).min(damaged_from);
         let log_start = self.log_start();
         for segment in self.shared.segments().iter() {
             if segment.base_offset >= upper {
@@ -400,51 +416,45 @@ impl<D: Disk> LogReader<D> {
     /// # Errors
     /// As for [`Self::offset_for_timestamp`].
     pub fn max_timestamp(&self, upper: Offset) -> Result<Option<TimestampOffset>, ReadError> {
-        let mut bound = i64::MAX;
-        // A segment's maximum may belong to a record at or past `upper`; then the next lower one
-        // is tried by looking at the batches of the segments that hold `upper`.
-        loop {
-            let segments = self.shared.segments();
-            let max = segments
-                .iter()
-                .filter(|segment| segment.base_offset < upper.0)
-                .map(|segment| segment.max_timestamp())
-                .filter(|timestamp| *timestamp < bound && *timestamp != i64::MIN)
-                .max();
-            let Some(max) = max else { return self.max_timestamp_by_batches(upper) };
-            if let Some(found) = self.offset_for_timestamp(TimestampMs(max), upper)? {
-                return Ok(Some(found));
-            }
-            bound = max;
-        }
-    }
-
-    fn max_timestamp_by_batches(
-        &self,
-        upper: Offset,
-    ) -> Result<Option<TimestampOffset>, ReadError> {
         let log_start = self.log_start();
-        let mut max = None;
+        let mut max: Option<i64> = None;
         for segment in self.shared.segments().iter() {
             if segment.base_offset >= upper.0 || segment.next_offset() <= log_start.0 {
                 continue;
             }
-            let explain = |error| self.explain(segment, log_start, error);
-            let file = segment.file().map_err(|error| explain(error.into()))?;
-            let first = u64::from(crate::segment_header::HEADER_PAGE_BYTES);
-            let mut scan = HeaderScan::new(&*file, first, segment.end().0);
-            while let Some(batch) = scan.next_batch().map_err(explain)? {
-                let is_inside =
-                    batch.header.next_offset() <= upper && batch.header.last_offset() >= log_start;
-                if is_inside {
-                    max = max.max(Some(batch.header.max_timestamp));
-                }
-            }
+            let is_whole = segment.base_offset >= log_start.0 && segment.next_offset() <= upper.0;
+            let of_segment = if is_whole {
+                Some(segment.max_timestamp())
+            } else {
+                self.max_timestamp_in(segment, log_start, upper)?
+            };
+            max = max.max(of_segment.filter(|timestamp| *timestamp != i64::MIN));
         }
         match max {
             None => Ok(None),
-            Some(max) => self.offset_for_timestamp(max, upper),
+            Some(max) => self.offset_for_timestamp(TimestampMs(max), upper),
         }
+    }
+
+    /// The latest timestamp of the batches of a segment that lie between two offsets.
+    fn max_timestamp_in(
+        &self,
+        segment: &Arc<Segment<D>>,
+        log_start: Offset,
+        upper: Offset,
+    ) -> Result<Option<i64>, ReadError> {
+        let explain = |error| self.explain(segment, log_start, error);
+        let file = segment.file().map_err(|error| explain(error.into()))?;
+        let first = u64::from(crate::segment_header::HEADER_PAGE_BYTES);
+        let mut scan = HeaderScan::new(&*file, first, segment.end().0);
+        let mut max = None;
+        while let Some(batch) = scan.next_batch().map_err(explain)? {
+            let header = &batch.header;
+            if header.next_offset() <= upper && header.last_offset() >= log_start {
+                max = max.max(Some(header.max_timestamp.0));
+            }
+        }
+        Ok(max)
     }
 
     /// The largest epoch that is at most `epoch`, and the offset at which it ends (KIP-101,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use varve_protocol::vocabulary::TopicIdPartition;
 
 use crate::file::{Disk, OpenMode, read_file};
 use crate::index::{IndexedBatch, SegmentIndex};
@@ -20,6 +21,7 @@ use crate::segment_header::HEADER_PAGE_BYTES;
 /// A segment of a log.
 #[derive(Debug)]
 pub(crate) struct Segment<D: Disk> {
+    pub(crate) tip: TopicIdPartition,
     pub(crate) path: Box<str>,
     pub(crate) base_offset: i64,
     /// See [`crate::segment_header::SegmentHeader::generation`].
@@ -58,6 +60,7 @@ struct IndexState {
 /// What a segment is when it is made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SegmentStart {
+    pub(crate) tip: TopicIdPartition,
     pub(crate) base_offset: i64,
     pub(crate) generation: u32,
     pub(crate) rewrite: u32,
@@ -67,8 +70,9 @@ pub(crate) struct SegmentStart {
 }
 
 impl SegmentStart {
-    pub(crate) fn empty(base_offset: i64, generation: u32) -> Self {
+    pub(crate) fn empty(tip: TopicIdPartition, base_offset: i64, generation: u32) -> Self {
         Self {
+            tip,
             base_offset,
             generation,
             rewrite: 0,
@@ -114,6 +118,7 @@ impl<D: Disk> Segment<D> {
             is_loaded: !is_sealed,
         };
         Arc::new(Self {
+            tip: start.tip,
             path: path.into(),
             base_offset: start.base_offset,
             generation: start.generation,

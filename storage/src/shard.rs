@@ -97,6 +97,7 @@ pub struct LogShard<D: Disk> {
     /// The number of the last checkpoint that is durable.
     checkpoints_done: u64,
     checkpoint_taken_ms: i64,
+    checkpoint_not_before_ms: i64,
     /// The logs changed in a way that no single log remembers: one was made or deleted.
     is_set_changed: bool,
     dead_logs: Vec<DeadLog<D>>,
@@ -129,6 +130,7 @@ impl<D: Disk> LogShard<D> {
             checkpoint_number: 0,
             checkpoints_done: 0,
             checkpoint_taken_ms: now.0,
+            checkpoint_not_before_ms: i64::MIN,
             is_set_changed: false,
             dead_logs: Vec::new(),
             graveyard: Vec::new(),
@@ -419,7 +421,7 @@ pub(crate) fn new_log<D: Disk>(
     };
     context.disk.create_dir(&dir)?;
     let file = create_segment_file(&context.disk, &path, &header)?;
-    let start = SegmentStart::empty(base_offset, generation);
+    let start = SegmentStart::empty(tip, base_offset, generation);
     let segment = Segment::active(&context.files, path, start);
     segment.adopt_file(file);
     Ok(LogParts {

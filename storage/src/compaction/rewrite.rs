@@ -106,6 +106,7 @@ impl<'a, D: Disk> Rewriter<'a, D> {
             scratch: self.scratch,
             file: self.file,
             start: SegmentStart {
+                tip: first.tip,
                 base_offset: first.base_offset,
                 generation: first.generation,
                 rewrite: self.rewrite,

@@ -60,6 +60,9 @@ struct ScanStart {
     seal: Seal,
 }
 
+/// A segment that the scan found complete: its number, its seal, and the producers at its end.
+type ClosedByScan = (usize, Seal, Vec<u8>);
+
 struct Recovery<'a, D: Disk> {
     context: &'a Arc<ShardContext<D>>,
     tip: TopicIdPartition,
@@ -584,7 +587,7 @@ impl<D: Disk> Recovery<'_, D> {
         start: &ScanStart,
         producers: &mut ProducerStates,
         epochs: &mut EpochCache,
-        rolled: &mut Vec<(usize, Seal, Vec<u8>)>,
+        rolled: &mut Vec<ClosedByScan>,
     ) -> io::Result<(Seal, i64)> {
         let mut seal = start.seal;
         let mut number = start.number;
@@ -609,6 +612,8 @@ impl<D: Disk> Recovery<'_, D> {
                     live.path, seal.end_position
                 );
                 self.note_damage(offset, reason);
+                // What was read can be served; the file keeps everything.
+                self.live[number].seal = Some(seal);
                 return Ok((seal, offset));
             }
             self.cut(number, &seal)?;
@@ -700,7 +705,7 @@ impl<D: Disk> Recovery<'_, D> {
         start: &ScanStart,
         seal: Seal,
         log_end: i64,
-        (producers, epochs, rolled): (ProducerStates, EpochCache, Vec<(usize, Seal, Vec<u8>)>),
+        (producers, epochs, rolled): (ProducerStates, EpochCache, Vec<ClosedByScan>),
         base: LogRecord,
     ) -> io::Result<RecoveredLog<D>> {
         let files = &self.context.files;
@@ -716,6 +721,7 @@ impl<D: Disk> Recovery<'_, D> {
                 live.seal.unwrap_or_else(|| empty_seal(identity.base_offset))
             };
             let segment_start = SegmentStart {
+                tip: self.tip,
                 base_offset: identity.base_offset,
                 generation: identity.generation,
                 rewrite: identity.rewrite,

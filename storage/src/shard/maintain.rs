@@ -18,12 +18,15 @@ use crate::compaction::{CompactedLog, CompactionJob, InstalledSegment};
 use crate::config::ShardId;
 use crate::file::{DirectoryFailed, Disk, DiskFile, FailureLatch, OpenMode, replace_file};
 use crate::layout::{parse_offset_name, snapshot_name};
-use crate::log::{Discarded, Log, RolledSegment, UNSAVED_EPOCHS_MAX};
+use crate::log::{Discarded, Log, RolledSegment, UNSAVED_EPOCHS_MAX, is_full};
 use crate::partition_state::StateWrite;
 use crate::retention::{RetentionInput, SegmentSummary, choose_retention};
 use crate::scan::ScanError;
 use crate::segment::Segment;
 use crate::segment_header::{HEADER_PAGE_BYTES, SEAL_POSITION, SegmentHeader};
+
+/// After a checkpoint that found no room, the next one waits for so long.
+const POSTPONED_MS: i64 = 1_000;
 
 /// A log that appended this much since the last maintenance gets space ahead.
 const FAST_BYTES: u64 = 4 << 20;
@@ -72,6 +75,8 @@ enum Outcome<D: Disk> {
     Checkpoint { sequence: u64, number: u64, logs: Vec<(TopicIdPartition, u32, i64)> },
     Allocated { tip: TopicIdPartition, base_offset: i64, generation: u32, len: u64 },
     Discarded(Vec<Discarded<D>>),
+    /// The disk was full; the seals wait for the next checkpoint.
+    Postponed(Vec<RolledSegment<D>>),
     Compacted(Box<CompactedLog<D>>),
 }
 
@@ -95,6 +100,7 @@ impl<D: Disk> LogShard<D> {
     #[must_use]
     pub fn is_maintenance_due(&self) -> bool {
         !self.is_checkpoint_in_flight
+            && self.now.0 >= self.checkpoint_not_before_ms
             && (self.journal.wants_checkpoint()
                 || self.appended_bytes >= self.options.checkpoint_bytes_max)
     }
@@ -130,7 +136,7 @@ impl<D: Disk> LogShard<D> {
     }
 
     fn take_checkpoint(&mut self, now_ms: i64) -> Option<CheckpointJob<D>> {
-        if self.is_checkpoint_in_flight {
+        if self.is_checkpoint_in_flight || now_ms < self.checkpoint_not_before_ms {
             return None;
         }
         let is_changed = self.is_set_changed || self.logs.values().any(|log| log.is_changed);
@@ -212,6 +218,15 @@ impl<D: Disk> LogShard<D> {
                 }
             }
             Outcome::Discarded(discarded) => self.graveyard.extend(discarded),
+            Outcome::Postponed(seals) => {
+                self.checkpoint_not_before_ms = self.now.0.saturating_add(POSTPONED_MS);
+                for rolled in seals {
+                    let tip = rolled.segment.tip;
+                    if let Some(log) = self.logs.get_mut(&tip) {
+                        log.give_back_rolled(rolled);
+                    }
+                }
+            }
             Outcome::Compacted(compacted) => self.finish_compaction(*compacted)?,
         }
         Ok(())
@@ -359,10 +374,31 @@ impl<D: Disk> MaintenanceJob<D> {
         let is_compaction = matches!(self.work, Work::Compact(_));
         let disk = self.disk;
         let ran = match self.work {
-            Work::Checkpoint(job) => job.run(&disk),
+            Work::Checkpoint(job) => match job.run(&disk) {
+                // Nothing depends on a checkpoint but how much is read again; it can wait.
+                Err(error) if is_full(&error) => Ok(Outcome::Postponed(job.seals)),
+                Err(error) => Err(error),
+                Ok(()) => Ok(Outcome::Checkpoint {
+                    sequence: job.sequence,
+                    number: job.number,
+                    logs: job.logs,
+                }),
+            },
             Work::Allocate { segment, tip, len } => allocate(&segment, tip, len),
             Work::Retain { state, dir, log_start, segments } => {
-                state.run(&disk).map(|()| discard(&disk, &dir, log_start, segments))
+                let mut written = state.run(&disk);
+                if written.as_ref().is_err_and(is_full) {
+                    // Freeing space must not fail for want of space: what is derived goes first.
+                    for segment in &segments {
+                        let _ = disk.remove(&segment.index_path());
+                    }
+                    written = state.run(&disk);
+                }
+                match written {
+                    Err(error) if !is_full(&error) => Err(error),
+                    // Without room even now, the next checkpoint says where the log begins.
+                    _ => Ok(discard(&disk, &dir, log_start, segments)),
+                }
             }
             Work::Remove { paths } => {
                 for path in paths {
@@ -449,12 +485,12 @@ fn discard<D: Disk>(
 }
 
 impl<D: Disk> CheckpointJob<D> {
-    fn run(self, disk: &D) -> io::Result<Outcome<D>> {
+    fn run(&self, disk: &D) -> io::Result<()> {
         for rolled in &self.seals {
             seal(disk, rolled)?;
         }
         // A cut segment is synced already, but its seal is not.
-        let mut segments = self.segments;
+        let mut segments = self.segments.clone();
         segments.extend(
             self.seals.iter().map(|rolled| (Arc::clone(&rolled.segment), rolled.seal.end_position)),
         );
@@ -473,8 +509,7 @@ impl<D: Disk> CheckpointJob<D> {
         for (path, snapshot) in &self.snapshots {
             ignore_deleted(replace_file(disk, path, &[snapshot]))?;
         }
-        Checkpoint::store(disk, self.shard, &self.encoded)?;
-        Ok(Outcome::Checkpoint { sequence: self.sequence, number: self.number, logs: self.logs })
+        Checkpoint::store(disk, self.shard, &self.encoded)
     }
 }
 
@@ -523,7 +558,7 @@ fn write_derived<D: Disk>(disk: &D, path: &str, content: &[u8], syncs: bool) -> 
     });
     match written {
         // Derived files may be missing; a full disk must not fail the directory.
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+        Err(error) if is_full(&error) => Ok(()),
         other => ignore_deleted(other),
     }
 }

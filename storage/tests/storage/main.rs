@@ -1,4 +1,5 @@
 //! Storage as its users see it: one suite for both disks, a model of the log, and power cuts.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod damage;
 mod disk;

@@ -16,10 +16,10 @@ use varve_storage::{
 };
 
 /// splitmix64: a test's choices, from its seed.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut word = self.0;
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -27,18 +27,18 @@ impl Random {
         word ^ (word >> 31)
     }
 
-    pub fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 }
 
-pub fn partition(number: i32) -> TopicIdPartition {
+pub(crate) fn partition(number: i32) -> TopicIdPartition {
     let topic_id = TopicId(0x1234_5678_9abc_def0 << 32 | u128::from(number.unsigned_abs() / 4));
     TopicIdPartition { topic_id, partition: PartitionIndex(number) }
 }
 
 /// A batch of `count` records whose values are unique to `stamp`.
-pub fn batch(
+pub(crate) fn batch(
     stamp: u64,
     count: i32,
     value_bytes: usize,
@@ -47,7 +47,7 @@ pub fn batch(
     batch_at(stamp, count, value_bytes, producer, 1_000)
 }
 
-pub fn batch_at(
+pub(crate) fn batch_at(
     stamp: u64,
     count: i32,
     value_bytes: usize,
@@ -75,7 +75,7 @@ pub fn batch_at(
 }
 
 /// All batches of a log from its start to its end.
-pub fn read_all(reader: &LogReader<SimDisk>) -> Vec<Bytes> {
+pub(crate) fn read_all(reader: &LogReader<SimDisk>) -> Vec<Bytes> {
     let mut batches = Vec::new();
     let mut from = reader.log_start();
     while from < reader.log_end() {
@@ -98,53 +98,53 @@ pub fn read_all(reader: &LogReader<SimDisk>) -> Vec<Bytes> {
 
 /// One batch that the log has taken.
 #[derive(Debug, Clone)]
-pub struct ModelBatch {
-    pub base_offset: i64,
-    pub next_offset: i64,
-    pub records: Bytes,
-    pub producer: Option<(i64, i16, i32)>,
-    pub epoch: i32,
-    pub count: i32,
-    pub stamp: u64,
-    pub value_bytes: usize,
+pub(crate) struct ModelBatch {
+    pub(crate) base_offset: i64,
+    pub(crate) next_offset: i64,
+    pub(crate) records: Bytes,
+    pub(crate) producer: Option<(i64, i16, i32)>,
+    pub(crate) epoch: i32,
+    pub(crate) count: i32,
+    pub(crate) stamp: u64,
+    pub(crate) value_bytes: usize,
 }
 
 /// What one log must hold.
 #[derive(Debug, Clone, Default)]
-pub struct ModelLog {
-    pub batches: Vec<ModelBatch>,
+pub(crate) struct ModelLog {
+    pub(crate) batches: Vec<ModelBatch>,
     /// The log's end; differs from the last batch's after a reset.
-    pub end: i64,
+    pub(crate) end: i64,
     /// What was promised.
-    pub durable: i64,
-    pub start: i64,
-    pub epoch: i32,
+    pub(crate) durable: i64,
+    pub(crate) start: i64,
+    pub(crate) epoch: i32,
     /// Next sequence of each producer.
-    pub sequences: BTreeMap<i64, i32>,
+    pub(crate) sequences: BTreeMap<i64, i32>,
     /// The log as it would be if the operation that the power cut interrupted had happened.
-    pub alternative: Option<Box<ModelLog>>,
+    pub(crate) alternative: Option<Box<ModelLog>>,
 }
 
-pub struct World {
-    pub disk: SimDisk,
-    pub shard: Option<LogShard<SimDisk>>,
-    pub options: ShardOptions,
-    pub logs: BTreeMap<i32, ModelLog>,
-    pub deleted: Vec<i32>,
-    pub now: i64,
-    pub stamp: u64,
-    pub job: Option<CommitJob<SimDisk>>,
-    pub done: Option<CommitDone>,
+pub(crate) struct World {
+    pub(crate) disk: SimDisk,
+    pub(crate) shard: Option<LogShard<SimDisk>>,
+    pub(crate) options: ShardOptions,
+    pub(crate) logs: BTreeMap<i32, ModelLog>,
+    pub(crate) deleted: Vec<i32>,
+    pub(crate) now: i64,
+    pub(crate) stamp: u64,
+    pub(crate) job: Option<CommitJob<SimDisk>>,
+    pub(crate) done: Option<CommitDone>,
     /// The log that was being created or deleted.
-    pub in_doubt: Option<i32>,
-    pub config: LogConfig,
+    pub(crate) in_doubt: Option<i32>,
+    pub(crate) config: LogConfig,
 }
 
 /// The power is off.
 #[derive(Debug)]
-pub struct Cut;
+pub(crate) struct Cut;
 
-pub fn tiny_options() -> ShardOptions {
+pub(crate) fn tiny_options() -> ShardOptions {
     ShardOptions {
         journal_file_bytes: 24 << 10,
         journal_append_bytes_max: 1500,
@@ -157,7 +157,7 @@ pub fn tiny_options() -> ShardOptions {
     }
 }
 
-pub fn tiny_config() -> LogConfig {
+pub(crate) fn tiny_config() -> LogConfig {
     LogConfig {
         segment_bytes: 12 << 10,
         index_interval_bytes: 600,
@@ -168,7 +168,7 @@ pub fn tiny_config() -> LogConfig {
 }
 
 impl World {
-    pub fn open(disk: SimDisk, options: ShardOptions) -> Result<Self, Cut> {
+    pub(crate) fn open(disk: SimDisk, options: ShardOptions) -> Result<Self, Cut> {
         let mut world = Self {
             disk,
             shard: None,
@@ -186,7 +186,7 @@ impl World {
         Ok(world)
     }
 
-    pub fn reopen(&mut self) -> Result<(), Cut> {
+    pub(crate) fn reopen(&mut self) -> Result<(), Cut> {
         self.job = None;
         self.done = None;
         self.shard = None;
@@ -207,11 +207,11 @@ impl World {
         }
     }
 
-    pub fn shard(&mut self) -> &mut LogShard<SimDisk> {
+    pub(crate) fn shard(&mut self) -> &mut LogShard<SimDisk> {
         self.shard.as_mut().unwrap()
     }
 
-    pub fn create(&mut self, number: i32) -> Result<(), Cut> {
+    pub(crate) fn create(&mut self, number: i32) -> Result<(), Cut> {
         self.in_doubt = Some(number);
         let config = self.config.clone();
         let created = self.shard().create_log(partition(number), config).map(|_| ());
@@ -225,7 +225,7 @@ impl World {
         Ok(())
     }
 
-    pub fn delete(&mut self, number: i32) -> Result<(), Cut> {
+    pub(crate) fn delete(&mut self, number: i32) -> Result<(), Cut> {
         self.in_doubt = Some(number);
         let deleted = self.shard().delete_log(&partition(number));
         if self.disk.is_off() {
@@ -238,7 +238,7 @@ impl World {
         Ok(())
     }
 
-    pub fn append(
+    pub(crate) fn append(
         &mut self,
         number: i32,
         count: i32,
@@ -282,19 +282,19 @@ impl World {
         Ok(())
     }
 
-    pub fn take_commit(&mut self) {
+    pub(crate) fn take_commit(&mut self) {
         if self.job.is_none() && self.done.is_none() {
             self.job = self.shard().take_commit();
         }
     }
 
-    pub fn run_commit(&mut self) {
+    pub(crate) fn run_commit(&mut self) {
         if let Some(job) = self.job.take() {
             self.done = Some(job.run());
         }
     }
 
-    pub fn finish_commit(&mut self) -> Result<(), Cut> {
+    pub(crate) fn finish_commit(&mut self) -> Result<(), Cut> {
         let Some(done) = self.done.take() else { return Ok(()) };
         let Ok(durable) = self.shard().finish_commit(done) else { return Err(Cut) };
         for (tip, end) in durable {
@@ -306,7 +306,7 @@ impl World {
         Ok(())
     }
 
-    pub fn commit(&mut self) -> Result<(), Cut> {
+    pub(crate) fn commit(&mut self) -> Result<(), Cut> {
         self.take_commit();
         self.run_commit();
         self.finish_commit()?;
@@ -315,7 +315,7 @@ impl World {
         self.finish_commit()
     }
 
-    pub fn maintain(&mut self, advance_ms: i64) -> Result<(), Cut> {
+    pub(crate) fn maintain(&mut self, advance_ms: i64) -> Result<(), Cut> {
         self.now += advance_ms;
         let now = TimestampMs(self.now);
         for job in self.shard().maintain(now) {
@@ -331,7 +331,7 @@ impl World {
         Ok(())
     }
 
-    pub fn truncate(&mut self, number: i32, offset: i64) -> Result<(), Cut> {
+    pub(crate) fn truncate(&mut self, number: i32, offset: i64) -> Result<(), Cut> {
         let now = TimestampMs(self.now);
         let log = self.logs.get_mut(&number).unwrap();
         if offset >= log.end {
@@ -372,7 +372,7 @@ impl World {
         Ok(())
     }
 
-    pub fn advance_start(&mut self, number: i32, offset: i64) -> Result<(), Cut> {
+    pub(crate) fn advance_start(&mut self, number: i32, offset: i64) -> Result<(), Cut> {
         let shard = self.shard.as_mut().unwrap();
         let advanced = shard.log_mut(&partition(number)).unwrap().advance_log_start(Offset(offset));
         if self.disk.is_off() {
@@ -386,7 +386,7 @@ impl World {
 
     /// Compares every log with its model, allowing for what was not promised.
     #[track_caller]
-    pub fn check(&mut self, context: &str) {
+    pub(crate) fn check(&mut self, context: &str) {
         for (number, log) in &self.logs {
             let tip = partition(*number);
             let Some(found) = self.shard.as_ref().unwrap().log(&tip) else {
@@ -410,7 +410,7 @@ impl World {
     }
 
     /// Makes the model what the log is now, after a restart: whatever survived is promised.
-    pub fn adopt(&mut self) {
+    pub(crate) fn adopt(&mut self) {
         let shard = self.shard.as_ref().unwrap();
         let mut logs = BTreeMap::new();
         for (number, log) in &self.logs {
@@ -447,7 +447,7 @@ impl World {
     }
 
     /// Every producer's last batch of each log is recognised when it comes again.
-    pub fn check_duplicates(&mut self, context: &str) {
+    pub(crate) fn check_duplicates(&mut self, context: &str) {
         let now = TimestampMs(self.now);
         for (number, log) in &self.logs {
             let mut last: BTreeMap<i64, &ModelBatch> = BTreeMap::new();
