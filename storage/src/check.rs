@@ -226,7 +226,8 @@ impl CheckReport {
                 self.note(path.to_owned(), Some(position), Severity::Damage, what);
             }
             None if limit.is_none() && durable_end.is_some_and(|durable| next_offset < durable) => {
-                let what = format!("no valid batch for offset {}, which was durable", Offset(next_offset));
+                let what =
+                    format!("no valid batch for offset {}, which was durable", Offset(next_offset));
                 self.note(path.to_owned(), Some(position), Severity::Damage, what);
             }
             None if limit.is_none() && file.has_data_from(position)? => {

@@ -72,8 +72,17 @@ pub(super) struct SettleJob<D: Disk> {
 #[derive(Debug)]
 enum Outcome<D: Disk> {
     Nothing,
-    Checkpoint { sequence: u64, number: u64, logs: Vec<(TopicIdPartition, u32, i64)> },
-    Allocated { tip: TopicIdPartition, base_offset: i64, generation: u32, len: u64 },
+    Checkpoint {
+        sequence: u64,
+        number: u64,
+        logs: Vec<(TopicIdPartition, u32, i64)>,
+    },
+    Allocated {
+        tip: TopicIdPartition,
+        base_offset: i64,
+        generation: u32,
+        len: u64,
+    },
     Discarded(Vec<Discarded<D>>),
     /// The disk was full; the seals wait for the next checkpoint.
     Postponed(Vec<RolledSegment<D>>),
