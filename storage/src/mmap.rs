@@ -28,13 +28,14 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::Mutex;
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
 use crate::file::{DirEntry, Disk, DiskFile, FailureLatch, OpenMode};
@@ -172,6 +173,21 @@ impl RealFile {
         Err(error)
     }
 
+    fn has_nonzero(&self, from: u64, to: u64) -> io::Result<bool> {
+        let mut buffer = vec![0; 64 << 10];
+        let mut position = from;
+        while position < to {
+            let count = (to - position).min(buffer.len() as u64);
+            let chunk = &mut buffer[..usize::try_from(count).expect("at most the buffer")];
+            self.read_at(position, chunk)?;
+            if chunk.iter().any(|byte| *byte != 0) {
+                return Ok(true);
+            }
+            position += count;
+        }
+        Ok(false)
+    }
+
     fn mapping(&self, end: u64) -> io::Result<Arc<MmapRaw>> {
         let mut map = self.map.lock();
         if let Some(map) = map.as_ref()
@@ -280,16 +296,26 @@ impl DiskFile for RealFile {
         if head.iter().any(|byte| *byte != 0) {
             return Ok(true);
         }
-        if aligned >= len {
-            return Ok(false);
+        // Allocated but never written extents count as a hole, unless zeros of them were read into
+        // the page cache. Those are clean and can be dropped; what still counts as data is read.
+        if let Some(count) = NonZeroU64::new(len.saturating_sub(aligned)) {
+            let _ = rustix::fs::fadvise(&self.file, aligned, Some(count), Advice::DontNeed);
         }
-        // Allocated but never written extents count as a hole.
-        match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(aligned)) {
-            Ok(_) => Ok(true),
-            Err(Errno::NXIO) => Ok(false),
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(true),
-            Err(error) => Err(error.into()),
+        let mut position = aligned;
+        while position < len {
+            let start = match rustix::fs::seek(&self.file, SeekFrom::Data(position)) {
+                Ok(start) => start,
+                Err(Errno::NXIO) => return Ok(false),
+                Err(Errno::INVAL | Errno::OPNOTSUPP) => position,
+                Err(error) => return Err(error.into()),
+            };
+            let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start)).unwrap_or(len).min(len);
+            if self.has_nonzero(start, end)? {
+                return Ok(true);
+            }
+            position = end.max(position + 1);
         }
+        Ok(false)
     }
 
     fn sync(&self) -> io::Result<()> {
