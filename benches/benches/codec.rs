@@ -33,11 +33,7 @@ fn batch(record_bytes: usize, compression: Compression) -> Bytes {
 }
 
 fn produce_request(batch: &Bytes) -> ProduceRequest {
-    let partition = |index| PartitionProduceData {
-        index,
-        records: Some(batch.clone()),
-        ..PartitionProduceData::default()
-    };
+    let partition = |index| PartitionProduceData { index, records: Some(batch.clone()) };
     ProduceRequest {
         acks: -1,
         timeout_ms: 30_000,

@@ -248,10 +248,8 @@ fn check_clients(events: &[Event], log: &FinalLog, violations: &mut Vec<Violatio
                     }
                 }
             }
-            Event::Read { offset, record } => {
-                if at(record.partition, offset) != Some(record) {
-                    violations.push(Violation::ReadChanged(record, offset));
-                }
+            Event::Read { offset, record } if at(record.partition, offset) != Some(record) => {
+                violations.push(Violation::ReadChanged(record, offset));
             }
             Event::Refused { first, error_code } => {
                 violations.push(Violation::Refused(first, error_code));

@@ -11,7 +11,7 @@ const DEFAULT_BROKER: &str = "127.0.0.1:9092";
 /// The options of every command that talks to a cluster.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ConnectionArgs {
-    /// Brokers to ask first, as host:port[,host:port]; else VARVE_BROKERS, the profile, 127.0.0.1:9092
+    /// Brokers to ask first, as host:port, more of them after commas; else VARVE_BROKERS, the profile, 127.0.0.1:9092
     #[arg(long, global = true, value_name = "LIST", value_delimiter = ',')]
     pub(crate) brokers: Vec<String>,
     /// A property of the client by Kafka's name, such as request.timeout.ms=5000; brokers=LIST too

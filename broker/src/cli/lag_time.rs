@@ -34,11 +34,9 @@ pub(crate) async fn timestamps(
         while found.len() < offsets.len() {
             let Ok(Some(record)) = consumer.recv().await else { return };
             let at = record.topic_partition();
-            if !found.contains_key(&at) {
-                // It is assigned, since a record of it came.
-                let _ = consumer.pause(&at);
-                found.insert(at, record.timestamp_ms);
-            }
+            // It is assigned, since a record of it came.
+            let _ = consumer.pause(&at);
+            found.entry(at).or_insert(record.timestamp_ms);
         }
     };
     // Whatever is not there in time stays unknown.

@@ -310,12 +310,6 @@ impl Progress {
         self.bar.inc(count);
     }
 
-    /// So many are done.
-    pub(crate) fn set(&self, done: u64) {
-        self.show_in_time();
-        self.bar.set_position(done);
-    }
-
     /// Takes the bar away.
     pub(crate) fn finish(self) {
         self.bar.finish_and_clear();

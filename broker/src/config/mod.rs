@@ -1,6 +1,6 @@
 //! A broker's configuration: what one node is told at start.
 //!
-//! The structs of [`schema`] are the one source of truth: names, types, defaults and documentation
+//! The structs of `schema` are the one source of truth: names, types, defaults and documentation
 //! of every key are read from there by the loader, `--dump-config` and the reference file in
 //! `config/`. What belongs to the cluster or to a topic is not here: it lies in the metadata log
 //! and is changed by commands; such a key in the file is refused with the command to use.

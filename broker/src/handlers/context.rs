@@ -16,17 +16,8 @@ pub(crate) struct RequestContext {
     pub(crate) listener: &'static str,
     /// The client's address.
     pub(crate) peer: SocketAddr,
-    /// Who the client is.
-    pub(crate) principal: Principal,
     /// The first error of the answer, for the metrics.
     first_error: AtomicI16,
-}
-
-/// Who a client is. Nobody is authenticated yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Principal {
-    /// Kafka's `User:ANONYMOUS`.
-    Anonymous,
 }
 
 impl RequestContext {
@@ -41,7 +32,6 @@ impl RequestContext {
             client_id: client_id.unwrap_or_default(),
             listener,
             peer,
-            principal: Principal::Anonymous,
             first_error: AtomicI16::new(0),
         }
     }

@@ -1,6 +1,6 @@
 //! The door to the metadata for everything else in the broker.
 //!
-//! Reading is a pointer load. Changing goes through one writer (see [`super::writer`]), and answers
+//! Reading is a pointer load. Changing goes through one writer (see `writer`), and answers
 //! when the change is durable, published and its logs are ready.
 
 use std::sync::Arc;

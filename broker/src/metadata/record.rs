@@ -1,7 +1,7 @@
 //! The records of the metadata log: each one fact, applied in order.
 //!
 //! A record never depends on a clock or on chance at the time that it is applied: ids and times
-//! are in it. Their bytes are in [`super::codec`].
+//! are in it. Their bytes are in `codec`.
 
 use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, PartitionIndex, TopicId};
 

@@ -1,6 +1,6 @@
 //! The metadata log on the disk.
 //!
-//! An entry of storage's [`EntryLog`] is one batch of records (see [`super::codec`]), durable once
+//! An entry of storage's [`EntryLog`] is one batch of records (see `codec`), durable once
 //! [`RecordLog::append`] has returned. A snapshot is the image as one batch; it replaces the
 //! entries before it, so that replay stays short.
 

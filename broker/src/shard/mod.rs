@@ -1,6 +1,6 @@
 //! Log shards: OS threads that own partitions, and the handles by which everybody else uses them.
 //!
-//! - [`core`]: a shard as a value, stepped by the thread or by a simulator.
+//! - `core`: a shard as a value, stepped by the thread or by a simulator.
 //! - `thread`: the shell around it. `handle`: the way in for handlers. `watch`: long polls.
 //!
 //! ```text

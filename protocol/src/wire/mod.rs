@@ -1,7 +1,7 @@
 //! Kafka's wire encoding: primitive types, tagged fields, request and response frames.
 //!
 //! Owns how bytes become values and back. Does not own what the values mean. A message is declared
-//! once, by the [`message!`](crate::wire::declare) macro, with the versions in which each field
+//! once, by the `message!` macro, with the versions in which each field
 //! exists; decoding, encoding and size are derived from that.
 //!
 //! Decoding never panics, never reserves memory on a peer's word (an array that claims more

@@ -31,7 +31,7 @@ fn config() -> LogConfig {
 }
 
 fn keyed(records: &[(String, Option<String>)], sequence: Option<i32>, now: i64) -> ValidatedBatch {
-    let codec = if records.len() % 2 == 0 { Compression::Lz4 } else { Compression::None };
+    let codec = if records.len().is_multiple_of(2) { Compression::Lz4 } else { Compression::None };
     let mut builder = BatchBuilder::new(codec);
     if let Some(sequence) = sequence {
         builder.set_producer(ProducerId(4), ProducerEpoch(0), sequence);
@@ -68,12 +68,15 @@ fn records_of(reader: &LogReader<SimDisk>) -> Records {
     found
 }
 
+/// Keys and values.
+type WrittenBatch = Vec<(String, Option<String>)>;
+
 struct Run {
     disk: SimDisk,
     shard: Option<LogShard<SimDisk>>,
     written: Records,
     /// Written by a producer with sequences: the last batch.
-    last: Option<(Vec<(String, Option<String>)>, i32, i64)>,
+    last: Option<(WrittenBatch, i32, i64)>,
     sequence: i32,
     durable: i64,
     now: i64,
@@ -121,7 +124,11 @@ impl Run {
         self.shard().log(&tip()).unwrap().reader()
     }
 
-    fn append(&mut self, records: Vec<(String, Option<String>)>, is_idempotent: bool) -> Option<()> {
+    fn append(
+        &mut self,
+        records: Vec<(String, Option<String>)>,
+        is_idempotent: bool,
+    ) -> Option<()> {
         let sequence = is_idempotent.then_some(self.sequence);
         let batch = keyed(&records, sequence, self.now);
         let (epoch, now) = (LeaderEpoch(0), TimestampMs(self.now));

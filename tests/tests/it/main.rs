@@ -1,5 +1,6 @@
 //! The integration tests: one binary, real broker processes, other people's clients.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod crash;
 mod kcat;

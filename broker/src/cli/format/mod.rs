@@ -31,7 +31,7 @@ mod read;
 mod tests;
 
 pub(crate) use calendar::{parse_instant, strftime};
-pub(crate) use print::{Printed, RecordView};
+pub(crate) use print::RecordView;
 pub(crate) use read::{InputRecord, RecordReader};
 
 /// A format that was parsed.
