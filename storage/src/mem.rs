@@ -52,9 +52,20 @@ enum Node {
 
 #[derive(Debug, Clone)]
 enum NameChange {
-    Create { path: String, node: Node },
-    Rename { from: String, to: String },
-    Remove { path: String },
+    Create {
+        path: String,
+        node: Node,
+    },
+    /// Moves the node that had the name then, not whatever has it when the change is applied: a
+    /// file system that keeps a rename keeps it of that file.
+    Rename {
+        from: String,
+        to: String,
+        node: Node,
+    },
+    Remove {
+        path: String,
+    },
 }
 
 impl NameChange {
@@ -76,7 +87,7 @@ impl NameChange {
     fn move_below(&mut self, prefix: &str, moved_to: &str) {
         let paths = match self {
             Self::Create { path, .. } | Self::Remove { path } => vec![path],
-            Self::Rename { from, to } => vec![from, to],
+            Self::Rename { from, to, .. } => vec![from, to],
         };
         for path in paths {
             if let Some(rest) = path.strip_prefix(prefix) {
@@ -326,7 +337,13 @@ fn apply_name_change(names: &mut BTreeMap<String, Node>, change: &NameChange) {
             let prefix = format!("{path}/");
             names.retain(|name, _| name != path && !name.starts_with(&prefix));
         }
-        NameChange::Rename { from, to } => {
+        NameChange::Rename { from, to, node: node @ Node::File(_) } => {
+            if names.get(from) == Some(node) {
+                names.remove(from);
+            }
+            names.insert(to.clone(), *node);
+        }
+        NameChange::Rename { from, to, node: Node::Dir } => {
             let prefix = format!("{from}/");
             let moved: Vec<(String, Node)> = names
                 .iter()
@@ -443,13 +460,13 @@ impl Disk for SimDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state.lock();
         state.alive()?;
-        if !state.names.contains_key(from) {
+        let Some(node) = state.names.get(from).copied() else {
             return Err(io::Error::from(io::ErrorKind::NotFound));
-        }
+        };
         if state.names.get(to) == Some(&Node::Dir) && state.has_children(to) {
             return Err(io::Error::from(io::ErrorKind::DirectoryNotEmpty));
         }
-        let change = NameChange::Rename { from: from.into(), to: to.into() };
+        let change = NameChange::Rename { from: from.into(), to: to.into(), node };
         apply_name_change(&mut state.names, &change);
         // Names belong to their directory, wherever that is moved.
         let prefix = format!("{from}/");
