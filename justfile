@@ -57,14 +57,6 @@ suite-rdkafka:
 suite-kafkajs:
     tests/suites/kafkajs
 
-# Rounds of produce and consume with SIGKILL at random moments, judged by the histories
-crash-rounds *options:
-    cargo run --release -p varve-tests --bin crash-rounds -- {{options}}
-
-# How long a restart after SIGKILL takes with many partitions and much data
-restart-time *options:
-    cargo run --release -p varve-tests --bin restart-time -- {{options}}
-
 # Fuzzes one decoder for some seconds (needs a nightly toolchain and a C++ compiler)
 fuzz target seconds="600":
     .ci/fuzz {{seconds}} {{target}}
