@@ -77,6 +77,10 @@ suite name *options:
 crash-rounds *options:
     cargo run --release -p varve-tests --bin crash-rounds -- {{options}}
 
+# Three brokers, the leader struck 30 times (--strike kill|pause|terminate|kill-all): silences, losses
+failover-rounds *options:
+    cargo run --release -p varve-tests --bin failover-rounds -- {{options}}
+
 # Restart after SIGKILL with 2,000 partitions and 5 GB stored (needs 6 GB of disk)
 restart-time *options:
     cargo run --release -p varve-tests --bin restart-time -- {{options}}

@@ -10,11 +10,13 @@ use varve_protocol::ErrorCode;
 use varve_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use varve_protocol::messages::fetch::{FetchPartition, FetchTopic};
 use varve_protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
+use varve_protocol::messages::metadata::MetadataRequestTopic;
 use varve_protocol::messages::produce::{
     PartitionProduceData, PartitionProduceResponse, TopicProduceData,
 };
 use varve_protocol::messages::{
-    CreateTopicsRequest, FetchRequest, ListOffsetsRequest, ProduceRequest, ProduceResponse,
+    CreateTopicsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    ProduceResponse,
 };
 use varve_protocol::wire::{
     Message, Reader, Request, RequestHeader, ResponseHeader, encode_request,
@@ -27,6 +29,17 @@ pub const FETCH_VERSION: i16 = 12;
 
 /// How long a response may take.
 const RESPONSE_LIMIT: Duration = Duration::from_secs(20);
+
+/// What a broker's metadata says of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionState {
+    /// Who leads it; −1 for nobody.
+    pub leader: i32,
+    /// In which epoch.
+    pub leader_epoch: i32,
+    /// Who is in sync.
+    pub isr: Vec<i32>,
+}
 
 /// A connection to a broker.
 #[derive(Debug)]
@@ -120,6 +133,20 @@ impl Connection {
         partitions: i32,
         configs: &[(&str, &str)],
     ) -> io::Result<()> {
+        self.create_replicated_topic(name, partitions, 1, configs)
+    }
+
+    /// As [`Self::create_topic`], with so many replicas of each partition.
+    ///
+    /// # Errors
+    /// Those of the socket; `Other` with the broker's word.
+    pub fn create_replicated_topic(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        replication_factor: i16,
+        configs: &[(&str, &str)],
+    ) -> io::Result<()> {
         let configs = configs
             .iter()
             .map(|(name, value)| CreatableTopicConfig {
@@ -130,7 +157,7 @@ impl Connection {
         let topic = CreatableTopic {
             name: name.to_owned(),
             num_partitions: partitions,
-            replication_factor: 1,
+            replication_factor,
             configs,
             ..CreatableTopic::default()
         };
@@ -184,6 +211,33 @@ impl Connection {
             .ok_or_else(|| invalid("a fetch response without the partition"))?;
         let code = ErrorCode::from_code(found.error_code);
         Ok((code, found.high_watermark, found.records.to_bytes()?))
+    }
+
+    /// Who leads a partition and who is in sync, as this broker knows it.
+    ///
+    /// # Errors
+    /// As [`Self::call`]; `Other` with the broker's error.
+    pub fn partition_state(&mut self, topic: &str, partition: i32) -> io::Result<PartitionState> {
+        let wanted = MetadataRequestTopic {
+            name: Some(topic.to_owned()),
+            ..MetadataRequestTopic::default()
+        };
+        let request = MetadataRequest {
+            topics: Some(vec![wanted]),
+            allow_auto_topic_creation: false,
+            ..MetadataRequest::default()
+        };
+        let response = self.call(8, &request)?;
+        let partitions = response.topics.into_iter().flat_map(|topic| topic.partitions);
+        let found = partitions
+            .into_iter()
+            .find(|found| found.partition_index == partition)
+            .ok_or_else(|| io::Error::other(format!("{topic}-{partition} is not known")))?;
+        Ok(PartitionState {
+            leader: found.leader_id,
+            leader_epoch: found.leader_epoch,
+            isr: found.isr_nodes,
+        })
     }
 
     /// The offset behind the last record (−1) or of the first one (−2).

@@ -7,7 +7,9 @@
 
 pub mod client_workload;
 pub mod clock;
+pub mod cluster;
 pub mod connection;
+pub mod failover;
 pub mod history;
 pub mod peers;
 pub mod process;

@@ -46,14 +46,20 @@ impl BrokerProcess {
     /// # Panics
     /// When it does not come up.
     pub fn start(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::begin(folder, settings).wait()
+    }
+
+    /// As [`Self::start`], without waiting until it serves: a broker of a cluster serves only once
+    /// others are there.
+    pub fn begin(folder: &Path, settings: &[(&str, &str)]) -> StartingBroker {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let ports = Ports { kafka: free, http: Some(free) };
         let settings =
             settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         fs::create_dir_all(folder).expect("the broker's folder can be made");
         let mut spawned = spawn_broker(folder, &settings, ports);
-        let (ports, started_in) = spawned.begin();
-        Self { folder: folder.to_owned(), settings, child: spawned.child, ports, started_in }
+        spawned.say_begin();
+        StartingBroker { folder: folder.to_owned(), settings, spawned }
     }
 
     /// Where it speaks Kafka's protocol.
@@ -97,10 +103,14 @@ impl BrokerProcess {
     /// # Panics
     /// When it had ended by itself before.
     pub fn kill(&mut self) {
-        self.assert_running();
-        self.child.kill().expect("the process is there");
+        self.child.kill().expect("the process was not waited for");
         let status = self.child.wait().expect("the process can be waited for");
         assert_eq!(status.signal(), Some(9), "the broker ended by itself: {}", self.last_words());
+    }
+
+    /// Sends SIGKILL and does not look what becomes of it; [`Self::kill`] does.
+    pub fn signal_kill(&self) {
+        self.signal(Signal::KILL);
     }
 
     /// Asks it to end in order (SIGTERM), and waits.
@@ -130,11 +140,17 @@ impl BrokerProcess {
     /// # Panics
     /// When it does not come up.
     pub fn restart(&mut self) {
+        let started = self.begin_restart().wait();
+        // The old process has ended; dropping it only looks at that.
+        *self = started;
+    }
+
+    /// As [`Self::restart`], without waiting until it serves.
+    pub fn begin_restart(&self) -> StartingBroker {
         let mut spawned = spawn_broker(&self.folder, &self.settings, self.ports);
-        let (ports, started_in) = spawned.begin();
-        self.child = spawned.child;
-        self.ports = ports;
-        self.started_in = started_in;
+        spawned.say_begin();
+        let (folder, settings) = (self.folder.clone(), self.settings.clone());
+        StartingBroker { folder, settings, spawned }
     }
 
     /// Starts it again and kills it `after` this time, whether it served by then or not: a crash
@@ -146,7 +162,7 @@ impl BrokerProcess {
         let mut spawned = spawn_broker(&self.folder, &self.settings, self.ports);
         spawned.say_begin();
         crate::clock::pause(after);
-        self.child = spawned.child;
+        self.child = spawned.into_child();
         self.kill();
     }
 
@@ -187,24 +203,53 @@ impl Drop for BrokerProcess {
     }
 }
 
-/// A process that waits for the word to begin.
+/// A broker process that may not serve yet. Killed when dropped.
+#[derive(Debug)]
+pub struct StartingBroker {
+    folder: PathBuf,
+    settings: Vec<(String, String)>,
+    spawned: Spawned,
+}
+
+impl StartingBroker {
+    /// Waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn wait(mut self) -> BrokerProcess {
+        let (ports, started_in) = self.spawned.wait();
+        let Self { folder, settings, spawned } = self;
+        BrokerProcess { folder, settings, child: spawned.into_child(), ports, started_in }
+    }
+}
+
+/// A process that waits for the word to begin. Killed when dropped.
+#[derive(Debug)]
 struct Spawned {
-    child: Child,
+    /// Taken only by [`Self::into_child`].
+    child: Option<Child>,
     log: PathBuf,
     begun: std::time::Instant,
 }
 
 impl Spawned {
+    fn into_child(mut self) -> Child {
+        self.child.take().expect("it is taken once")
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.child.as_mut().expect("it is taken at the end")
+    }
+
     fn say_begin(&mut self) {
-        let input = self.child.stdin.as_mut().expect("its input is a pipe");
+        let input = self.child().stdin.as_mut().expect("its input is a pipe");
         // A broker that is already gone is met by whoever waits for it.
         let _ = input.write_all(b"begin\n").and_then(|()| input.flush());
     }
 
-    /// Lets it begin and waits for the line that says where it serves.
-    fn begin(&mut self) -> (Ports, Duration) {
-        self.say_begin();
-        let output = self.child.stdout.take().expect("its output is a pipe");
+    /// Waits for the line that says where it serves.
+    fn wait(&mut self) -> (Ports, Duration) {
+        let output = self.child().stdout.take().expect("its output is a pipe");
         let (sender, receiver) = mpsc::channel();
         // Ends with the line, or with the process.
         spawn::thread("broker output", move || {
@@ -216,10 +261,19 @@ impl Spawned {
         match serde_json::from_str(&line) {
             Ok(ports) => (ports, now() - self.begun),
             Err(_) => {
-                let _ = self.child.kill();
-                let status = self.child.wait();
+                let _ = self.child().kill();
+                let status = self.child().wait();
                 panic!("the broker did not start ({status:?}):\n{}", tail(&self.log));
             }
+        }
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
 }
@@ -250,7 +304,7 @@ fn spawn_broker(folder: &Path, settings: &Vec<(String, String)>, ports: Ports) -
         .stderr(log_file)
         .spawn()
         .unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
-    Spawned { child, log, begun }
+    Spawned { child: Some(child), log, begun }
 }
 
 /// The broker's binary: `VARVE_BIN`, or that of the target folder in which this test lies, built

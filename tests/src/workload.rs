@@ -405,29 +405,42 @@ impl Consumer {
 pub fn read_all(connection: &mut Connection, shared: &Shared) -> io::Result<FinalLog> {
     let mut log = FinalLog::new();
     for partition in 0..shared.partitions {
-        let end = connection.offset_at(&shared.topic, partition, -1)?;
-        let records = log.entry(partition).or_default();
-        let mut position = 0;
-        while position < end {
-            let (code, _, bytes) = connection.fetch(&shared.topic, partition, position, 1_000)?;
-            if code != ErrorCode::None {
-                return Err(retry_later("fetch", code.code()));
-            }
-            let before = position;
-            for (offset, record) in decode(partition, bytes)? {
-                if offset >= position {
-                    records.push((offset, record));
-                    position = offset + 1;
-                }
-            }
-            if position == before {
-                return Err(io::Error::other(format!(
-                    "partition {partition} ends at {end} but gives nothing at {position}"
-                )));
-            }
-        }
+        log.insert(partition, read_partition(connection, &shared.topic, partition)?);
     }
     Ok(log)
+}
+
+/// Reads a partition from its start to its end, from its leader.
+///
+/// # Errors
+/// Those of the connection, and the broker's.
+pub fn read_partition(
+    connection: &mut Connection,
+    topic: &str,
+    partition: i32,
+) -> io::Result<Vec<(i64, RecordId)>> {
+    let end = connection.offset_at(topic, partition, -1)?;
+    let mut records = Vec::new();
+    let mut position = 0;
+    while position < end {
+        let (code, _, bytes) = connection.fetch(topic, partition, position, 1_000)?;
+        if code != ErrorCode::None {
+            return Err(retry_later("fetch", code.code()));
+        }
+        let before = position;
+        for (offset, record) in decode(partition, bytes)? {
+            if offset >= position {
+                records.push((offset, record));
+                position = offset + 1;
+            }
+        }
+        if position == before {
+            return Err(io::Error::other(format!(
+                "partition {partition} ends at {end} but gives nothing at {position}"
+            )));
+        }
+    }
+    Ok(records)
 }
 
 /// The records of a fetch, each batch's CRC checked.

@@ -1,0 +1,147 @@
+//! A cluster of real broker processes, each in a rack of its own: started together, killed,
+//! paused and brought back one by one.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::clock::wait_for;
+use crate::connection::{Connection, PartitionState};
+use crate::process::{BrokerProcess, StartingBroker};
+
+/// How long the cluster may take to do what it does by itself.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Broker processes of one cluster; broker `n` is at index `n - 1` and stands in rack `rack-n`.
+#[derive(Debug)]
+pub struct Cluster {
+    brokers: Vec<BrokerProcess>,
+}
+
+impl Cluster {
+    /// Starts `count` brokers, all of them voters, below `folder`, with these keys besides.
+    ///
+    /// # Panics
+    /// When one of them does not come up.
+    pub fn start(folder: &Path, count: usize, settings: &[(&str, &str)]) -> Self {
+        let addresses = free_addresses(count);
+        let voters: Vec<String> =
+            (1..).zip(&addresses).map(|(id, address)| format!("\"{id}@{address}\"")).collect();
+        let voters = format!("[{}]", voters.join(", "));
+        let starting: Vec<_> = (1..)
+            .zip(&addresses)
+            .map(|(id, address): (usize, _)| {
+                let (id_text, rack) = (id.to_string(), format!("\"rack-{id}\""));
+                let bind = format!("\"{address}\"");
+                let mut all = vec![
+                    ("node.id", id_text.as_str()),
+                    ("rack", rack.as_str()),
+                    ("listeners.internal.bind", bind.as_str()),
+                    ("cluster.voters", voters.as_str()),
+                ];
+                all.extend_from_slice(settings);
+                BrokerProcess::begin(&folder.join(format!("broker-{id}")), &all)
+            })
+            .collect();
+        Self { brokers: starting.into_iter().map(StartingBroker::wait).collect() }
+    }
+
+    /// All brokers, running or not.
+    pub fn brokers(&self) -> &[BrokerProcess] {
+        &self.brokers
+    }
+
+    /// Broker `id`.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn broker(&mut self, id: i32) -> &mut BrokerProcess {
+        &mut self.brokers[usize::try_from(id - 1).expect("brokers count from 1")]
+    }
+
+    /// The addresses of all brokers, as clients take them.
+    pub fn bootstrap(&self) -> String {
+        let addresses: Vec<String> =
+            self.brokers.iter().map(|broker| broker.address().to_string()).collect();
+        addresses.join(",")
+    }
+
+    /// Kills all brokers as nearly at one instant as one thread can.
+    pub fn kill_all(&mut self) {
+        for broker in &self.brokers {
+            broker.signal_kill();
+        }
+        for broker in &mut self.brokers {
+            broker.kill();
+        }
+    }
+
+    /// Starts all brokers again, after [`Self::kill_all`].
+    ///
+    /// # Panics
+    /// When one of them does not come up.
+    pub fn restart_all(&mut self) {
+        let starting: Vec<_> = self.brokers.iter().map(BrokerProcess::begin_restart).collect();
+        self.brokers = starting.into_iter().map(StartingBroker::wait).collect();
+    }
+
+    /// A connection to a broker other than `shunned`, which may be dead or hang.
+    ///
+    /// # Panics
+    /// When none takes connections.
+    pub fn connect_beside(&self, shunned: Option<i32>) -> Connection {
+        let others = (1..).zip(&self.brokers).filter(|(id, _)| Some(*id) != shunned);
+        let mut connections = others.map(|(_, broker)| Connection::open(broker.address()));
+        connections.find_map(Result::ok).expect("a broker takes connections")
+    }
+
+    /// A partition as the brokers beside `shunned` know it, once that satisfies `condition`.
+    ///
+    /// # Panics
+    /// When it does not within [`PATIENCE`].
+    #[track_caller]
+    pub fn wait_for_state(
+        &self,
+        (topic, partition): (&str, i32),
+        shunned: Option<i32>,
+        what: &str,
+        condition: impl Fn(&PartitionState) -> bool,
+    ) -> PartitionState {
+        wait_for(what, PATIENCE, || {
+            let state = self.connect_beside(shunned).partition_state(topic, partition).ok()?;
+            condition(&state).then_some(state)
+        })
+    }
+
+    /// The leader of a partition.
+    ///
+    /// # Panics
+    /// When there is none after [`PATIENCE`].
+    #[track_caller]
+    pub fn leader(&self, topic: &str, partition: i32) -> i32 {
+        self.wait_for_state((topic, partition), None, "a leader", |state| state.leader >= 0).leader
+    }
+
+    /// Waits until a partition has so many in-sync replicas.
+    ///
+    /// # Panics
+    /// When it has not after [`PATIENCE`].
+    #[track_caller]
+    pub fn wait_for_isr(&self, topic: &str, partition: i32, count: usize) {
+        self.wait_for_state((topic, partition), None, "in-sync replicas", |state| {
+            state.isr.len() == count
+        });
+    }
+}
+
+/// Addresses of loopback that nobody listens on.
+///
+/// # Panics
+/// When there are none.
+pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
+    // All are held until all are known, so that none is given twice.
+    let listeners: Vec<_> = (0..count)
+        .map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port"))
+        .collect();
+    listeners.iter().map(|listener| listener.local_addr().expect("it is bound")).collect()
+}
