@@ -205,6 +205,28 @@ impl Acks {
     }
 }
 
+/// What a consumer is shown of open and aborted transactions (KIP-98).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum IsolationLevel {
+    /// Everything (`0`).
+    #[default]
+    ReadUncommitted,
+    /// What is decided (`1`).
+    ReadCommitted,
+}
+
+impl IsolationLevel {
+    /// The meaning of the number on the wire; `None` for another number.
+    #[must_use]
+    pub fn from_wire(level: i8) -> Option<IsolationLevel> {
+        match level {
+            0 => Some(IsolationLevel::ReadUncommitted),
+            1 => Some(IsolationLevel::ReadCommitted),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -82,7 +82,7 @@ fn read_all(targets: &[Target], bounds: Bounds) -> Pass {
     pass
 }
 
-fn refused(code: ErrorCode) -> PartitionData {
+pub(crate) fn refused(code: ErrorCode) -> PartitionData {
     PartitionData {
         error_code: code.code(),
         high_watermark: -1,
@@ -113,11 +113,19 @@ fn read_one(
         aborted_transactions: bounds.is_committed_only.then(Vec::new),
         ..PartitionData::default()
     };
-    if let Some(diverging) = diverging_epoch(handle, wanted) {
-        data.diverging_epoch = diverging;
-        return data;
+    match diverging_epoch(handle, wanted) {
+        Ok(None) => {}
+        Ok(Some(diverging)) => {
+            data.diverging_epoch = diverging;
+            return data;
+        }
+        Err(code) => return refused(code),
     }
-    let bytes_max = room.min(usize::try_from(wanted.bytes_max).unwrap_or(0));
+    // As in Kafka, a limit below zero is no limit but a mistake.
+    let Ok(bytes_max) = usize::try_from(wanted.bytes_max) else {
+        return refused(ErrorCode::UnknownServerError);
+    };
+    let bytes_max = room.min(bytes_max);
     match records(handle, wanted, bounds, bytes_max, is_first) {
         Ok(records) => data.records = records,
         Err(error) => {
@@ -166,14 +174,24 @@ fn warm(slice: &FileSlice<RealDisk>) -> std::io::Result<()> {
 }
 
 /// Where the client's log parts from this one, if it says what it has read last (KIP-595).
-fn diverging_epoch(handle: &PartitionHandle, wanted: Wanted) -> Option<EpochEndOffset> {
+///
+/// # Errors
+/// OFFSET_OUT_OF_RANGE when this log cannot tell, or begins behind what is asked for.
+fn diverging_epoch(
+    handle: &PartitionHandle,
+    wanted: Wanted,
+) -> Result<Option<EpochEndOffset>, ErrorCode> {
     if wanted.last_fetched_epoch < 0 {
-        return None;
+        return Ok(None);
     }
     let last_fetched = LeaderEpoch(wanted.last_fetched_epoch);
-    let (epoch, end) = handle.reader().end_offset_for_epoch(last_fetched)?;
+    let found = handle.reader().end_offset_for_epoch(last_fetched);
+    let (epoch, end) = found.ok_or(ErrorCode::OffsetOutOfRange)?;
+    if wanted.fetch_offset < handle.log_start().0 {
+        return Err(ErrorCode::OffsetOutOfRange);
+    }
     let is_diverging = epoch < last_fetched || end.0 < wanted.fetch_offset;
-    is_diverging.then_some(EpochEndOffset { epoch: epoch.0, end_offset: end.0 })
+    Ok(is_diverging.then_some(EpochEndOffset { epoch: epoch.0, end_offset: end.0 }))
 }
 
 /// Refuses a client that follows an older leader, or knows of a newer one (KIP-320).

@@ -20,6 +20,9 @@ pub(crate) enum ResourceError {
     /// Kafka has it, varve does not.
     #[error("This broker has no configurations of {0}")]
     Unsupported(&'static str),
+    /// A group or a set of client metrics without a name.
+    #[error("A resource of type {0} needs a name")]
+    Nameless(i8),
     /// A broker's name that is no number.
     #[error("Broker id must be an integer, but it is: {0}")]
     NotABroker(String),
@@ -53,6 +56,7 @@ impl ResourceError {
         match self {
             Self::UnknownType(_)
             | Self::Unsupported(_)
+            | Self::Nameless(_)
             | Self::NotABroker(_)
             | Self::OtherBroker { .. }
             | Self::Repeated => ErrorCode::InvalidRequest,
@@ -60,6 +64,19 @@ impl ResourceError {
             Self::UnknownOperation { .. } => ErrorCode::UnknownServerError,
             Self::Change(error) => error.code(),
         }
+    }
+}
+
+/// Whether this is a thing of Kafka's that has no keys here, whatever its name: what lists the
+/// configurations of groups is told that there are none.
+///
+/// # Errors
+/// [`ResourceError::Nameless`], as in Kafka.
+pub(crate) fn is_without_keys(kind: i8, name: &str) -> Result<bool, ResourceError> {
+    match kind {
+        CLIENT_METRICS | GROUP if name.is_empty() => Err(ResourceError::Nameless(kind)),
+        CLIENT_METRICS | GROUP => Ok(true),
+        _ => Ok(false),
     }
 }
 

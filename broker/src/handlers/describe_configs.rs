@@ -9,7 +9,7 @@ use varve_protocol::messages::describe_configs::{
 };
 
 use super::RequestContext;
-use super::config_resource::{ResourceError, parse_resource};
+use super::config_resource::{ResourceError, is_without_keys, parse_resource};
 use super::message::message;
 use crate::broker::Broker;
 use crate::metadata::{ConfigError, ConfigResource, MetadataHandle, check_topic_name};
@@ -65,6 +65,9 @@ fn describe_resource(
     metadata: &MetadataHandle,
     resource: &DescribeConfigsResource,
 ) -> Result<Vec<ConfigEntry>, ResourceError> {
+    if is_without_keys(resource.resource_type, &resource.resource_name)? {
+        return Ok(Vec::new());
+    }
     let image = metadata.load();
     let layers = metadata.layers(&image);
     match parse_resource(metadata, resource.resource_type, &resource.resource_name)? {

@@ -1,7 +1,7 @@
 //! From what went wrong to Kafka's code for it: the one table.
 
 use varve_protocol::error_code::ErrorCode;
-use varve_protocol::records::BatchError;
+use varve_protocol::records::{BatchError, DecompressError};
 use varve_storage::{AppendError, ReadError, TruncateError};
 
 use crate::shard::{DeleteRecordsError, ProduceError};
@@ -12,10 +12,14 @@ pub(crate) fn batch_error(error: &BatchError) -> ErrorCode {
     match error {
         BatchError::TooSmall { .. }
         | BatchError::UnknownMagic { .. }
-        | BatchError::Crc { .. }
-        | BatchError::Decompress(_) => ErrorCode::CorruptMessage,
-        BatchError::UnknownCompression { .. } => ErrorCode::UnsupportedCompressionType,
-        BatchError::TooLarge => ErrorCode::MessageTooLarge,
+        | BatchError::Crc { .. } => ErrorCode::CorruptMessage,
+        // Kafka's own answer. Unlike CORRUPT_MESSAGE it is not retriable: the same bytes would
+        // not decompress the next time either.
+        BatchError::Decompress(DecompressError::Malformed { .. })
+        | BatchError::UnknownCompression { .. } => ErrorCode::UnknownServerError,
+        // A client that splits batches may come below the bounds.
+        BatchError::Decompress(DecompressError::TooLarge { .. } | DecompressError::Ratio { .. })
+        | BatchError::TooLarge => ErrorCode::MessageTooLarge,
         BatchError::Incomplete { .. }
         | BatchError::OldMagic { .. }
         | BatchError::SecondBatch

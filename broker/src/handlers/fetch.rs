@@ -6,10 +6,10 @@ use std::time::Duration;
 use rand::Rng;
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::messages::fetch::{
-    FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse, PartitionData,
 };
 use varve_protocol::records::{BatchHeader, Compression, HEADER_BYTES};
-use varve_protocol::vocabulary::{PartitionIndex, TopicId, TopicIdPartition};
+use varve_protocol::vocabulary::{IsolationLevel, PartitionIndex, TopicId, TopicIdPartition};
 
 use super::RequestContext;
 use crate::broker::Broker;
@@ -26,8 +26,6 @@ const SESSION_VERSION_MIN: i16 = 7;
 const ZSTD_VERSION_MIN: i16 = 10;
 /// The first version that names topics by id.
 const TOPIC_ID_VERSION_MIN: i16 = 13;
-/// The isolation level of who does not read open transactions.
-const READ_COMMITTED: i8 = 1;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -38,10 +36,13 @@ pub(crate) async fn handle(
     let version = context.api_version;
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
+    let Some(isolation) = IsolationLevel::from_wire(request.isolation_level) else {
+        return refuse(context, version, request);
+    };
     let limit = usize::try_from(broker.config.limits.fetch_bytes_max.0).unwrap_or(usize::MAX);
     let bounds = Bounds {
         bytes_max: usize::try_from(request.max_bytes).unwrap_or(0).min(limit),
-        is_committed_only: request.isolation_level == READ_COMMITTED,
+        is_committed_only: isolation == IsolationLevel::ReadCommitted,
         broker: broker.metadata.broker_id(),
     };
     let session = session_request(version, request);
@@ -90,6 +91,27 @@ pub(crate) async fn handle(
     let now_ms = clock::monotonic_ms();
     let (session_id, changed) = broker.fetch_sessions.finish(session, results, now_ms, draw);
     FetchResponse { session_id, responses: by_topic(changed), ..FetchResponse::default() }
+}
+
+/// Answers a request that makes no sense, as Kafka does: with nothing but errors.
+fn refuse(context: &RequestContext, version: i16, request: FetchRequest) -> FetchResponse {
+    let code = ErrorCode::UnknownServerError;
+    context.note_error(code);
+    let partition = |partition: FetchPartition| PartitionData {
+        partition_index: partition.partition,
+        ..read::refused(code)
+    };
+    let topic = |topic: FetchTopic| FetchableTopicResponse {
+        topic: topic.topic,
+        topic_id: topic.topic_id,
+        partitions: topic.partitions.into_iter().map(partition).collect(),
+    };
+    let by_name = request.topics.into_iter().filter(|_| version < TOPIC_ID_VERSION_MIN);
+    FetchResponse {
+        error_code: code.code(),
+        responses: by_name.map(topic).collect(),
+        ..FetchResponse::default()
+    }
 }
 
 /// Reads until there are `bytes_min`, something has to be told, or the time is over.

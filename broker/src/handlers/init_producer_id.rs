@@ -57,9 +57,16 @@ pub(crate) async fn handle(
 }
 
 async fn init(broker: &Broker, request: &InitProducerIdRequest) -> Result<ProducerId, ErrorCode> {
+    // Id and epoch come together or not at all.
+    if (request.producer_id < 0) != (request.producer_epoch < 0) {
+        return Err(ErrorCode::InvalidRequest);
+    }
     match request.transactional_id.as_deref() {
         None => {}
         Some("") => return Err(ErrorCode::InvalidRequest),
+        Some(_) if !is_timeout_valid(broker, request.transaction_timeout_ms) => {
+            return Err(ErrorCode::InvalidTransactionTimeout);
+        }
         Some(transactional_id) => {
             // A code that every client reports at once, instead of looking for a coordinator.
             tracing::info!(transactional_id, "refused: this broker does not have transactions yet");
@@ -72,4 +79,10 @@ async fn init(broker: &Broker, request: &InitProducerIdRequest) -> Result<Produc
         tracing::warn!(%error, "no producer id could be given out");
         ErrorCode::CoordinatorNotAvailable
     })
+}
+
+/// A transaction has some time, and no more than the broker allows.
+fn is_timeout_valid(broker: &Broker, timeout_ms: i32) -> bool {
+    let timeout_ms_max = broker.metadata.fixed().integer("transaction.max.timeout.ms");
+    timeout_ms > 0 && i64::from(timeout_ms) <= timeout_ms_max
 }

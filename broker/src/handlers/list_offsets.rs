@@ -1,6 +1,6 @@
 //! ListOffsets (API 2): offsets by time, and the ends of partitions.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use varve_protocol::error_code::ErrorCode;
@@ -9,7 +9,7 @@ use varve_protocol::messages::list_offsets::{
     ListOffsetsTopicResponse,
 };
 use varve_protocol::vocabulary::{
-    LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicIdPartition,
+    IsolationLevel, LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicIdPartition,
 };
 use varve_storage::{ReadError, TimestampOffset};
 
@@ -37,29 +37,38 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
-    let is_committed_only = request.isolation_level == 1;
-    let mut seen = HashSet::new();
-    let mut doubled = HashSet::new();
+    // As in Kafka, a level that does not exist fails all partitions.
+    let isolation = IsolationLevel::from_wire(request.isolation_level);
+    let mut counts: HashMap<(&str, i32), usize> = HashMap::new();
     for topic in &request.topics {
         for partition in &topic.partitions {
-            if !seen.insert((topic.name.as_str(), partition.partition_index)) {
-                doubled.insert((topic.name.clone(), partition.partition_index));
-            }
+            *counts.entry((&topic.name, partition.partition_index)).or_default() += 1;
         }
     }
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
-            let is_double = doubled.contains(&(topic.name.clone(), partition.partition_index));
-            let found = if is_double {
-                Err(ErrorCode::InvalidRequest)
-            } else {
-                find(broker, context, &topic.name, partition, is_committed_only).await
+            let found = match counts.get_mut(&(topic.name.as_str(), partition.partition_index)) {
+                // Answered already.
+                Some(0) => continue,
+                // A partition that is asked for twice is refused once.
+                Some(count) if *count > 1 => {
+                    *count = 0;
+                    Err(ErrorCode::InvalidRequest)
+                }
+                _ => match isolation {
+                    Some(isolation) => {
+                        find(broker, context, &topic.name, partition, isolation).await
+                    }
+                    None => Err(ErrorCode::UnknownServerError),
+                },
             };
             partitions.push(respond(context, partition.partition_index, found));
         }
-        topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions });
+        if !partitions.is_empty() || topic.partitions.is_empty() {
+            topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions });
+        }
     }
     ListOffsetsResponse { topics, ..ListOffsetsResponse::default() }
 }
@@ -93,7 +102,7 @@ async fn find(
     context: &RequestContext,
     topic: &str,
     wanted: &ListOffsetsPartition,
-    is_committed_only: bool,
+    isolation: IsolationLevel,
 ) -> Result<TimestampOffset, ErrorCode> {
     let unknown = ErrorCode::UnknownTopicOrPartition;
     let topic_id = broker.metadata.load().topic_id(topic).ok_or(unknown)?;
@@ -101,8 +110,10 @@ async fn find(
     let handle = broker.partitions.get(&TopicIdPartition { topic_id, partition }).ok_or(unknown)?;
     check_leader_epoch(&handle, wanted.current_leader_epoch)?;
     check_version(context.api_version, wanted.timestamp)?;
-    let upper =
-        if is_committed_only { handle.last_stable_offset() } else { handle.high_watermark() };
+    let upper = match isolation {
+        IsolationLevel::ReadCommitted => handle.last_stable_offset(),
+        IsolationLevel::ReadUncommitted => handle.high_watermark(),
+    };
     let epoch = handle.leader_epoch();
     let nothing = TimestampOffset {
         timestamp: TimestampMs(-1),
@@ -143,14 +154,14 @@ async fn search(
     .await
 }
 
-/// Each special timestamp came with a version; others are no times at all.
+/// Each special timestamp came with a version; those below them may come with a later one.
 fn check_version(version: i16, timestamp: i64) -> Result<(), ErrorCode> {
     let version_min = match timestamp {
+        ..EARLIEST_PENDING_UPLOAD => return Err(ErrorCode::UnsupportedVersion),
         MAX_TIMESTAMP => 7,
         EARLIEST_LOCAL => 8,
         LATEST_TIERED => 9,
         EARLIEST_PENDING_UPLOAD => 11,
-        ..EARLIEST_PENDING_UPLOAD => return Err(ErrorCode::InvalidRequest),
         _ => return Ok(()),
     };
     if version < version_min { Err(ErrorCode::UnsupportedVersion) } else { Ok(()) }

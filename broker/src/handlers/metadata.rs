@@ -141,7 +141,8 @@ fn find_topic(
         };
     }
     let Some(name) = name else {
-        return error(ErrorCode::InvalidRequest, None, topic_id);
+        // Neither name nor id: what Kafka answers.
+        return error(ErrorCode::UnknownServerError, Some(String::new()), topic_id);
     };
     if let Some(topic) = image.topic(&name) {
         return describe_topic(image, topic, topic_operations);

@@ -268,8 +268,10 @@ impl Judge<'_> {
             let message = "zstd needs version 7 of Produce";
             return Err(Refusal::new(ErrorCode::UnsupportedCompressionType, message));
         }
+        // Who names a transactional id was refused before.
         if batch.header.attributes.is_transactional() {
-            return Err(transactions_refused());
+            let message = "transactional records without a transactional id";
+            return Err(Refusal::new(ErrorCode::TransactionalIdAuthorizationFailed, message));
         }
         check_records(&batch, config)?;
         let batch = match config.compression {

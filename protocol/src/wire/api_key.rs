@@ -76,7 +76,7 @@ macro_rules! apis {
 }
 
 apis! {
-    Produce = 0, ProduceRequest, announced 0..=12;
+    Produce = 0, ProduceRequest, announced 0..=13;
     Fetch = 1, FetchRequest, announced 4..=17;
     ListOffsets = 2, ListOffsetsRequest, announced 1..=10;
     Metadata = 3, MetadataRequest, announced 0..=13;

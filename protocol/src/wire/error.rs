@@ -59,12 +59,6 @@ pub enum DecodeError {
         /// Its longest legal form.
         bytes_max: usize,
     },
-    /// Text that is not UTF-8.
-    #[error("at byte {position}: text that is not UTF-8")]
-    NotUtf8 {
-        /// Where the text begins.
-        position: usize,
-    },
     /// A tagged field whose content is shorter than its size says.
     #[error("at byte {position}: tagged field {tag} has {unread} bytes too many")]
     TaggedFieldSize {

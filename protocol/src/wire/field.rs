@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::reader::STRING_BYTES_MAX;
 use super::{DecodeError, EncodeError, Reader, RecordSet, Writer};
 use crate::vocabulary::TopicId;
 
@@ -84,8 +85,15 @@ impl Nullable for String {
     ) -> Result<Option<String>, DecodeError> {
         let Some(length) = reader.string_length(flexible)? else { return Ok(None) };
         let position = reader.position();
-        let text = std::str::from_utf8(reader.take(length)?);
-        text.map(|text| Some(text.to_owned())).map_err(|_| DecodeError::NotUtf8 { position })
+        // As in Kafka, what is no UTF-8 becomes replacement characters: longer than what they
+        // replace, but never longer than any other string.
+        let text = String::from_utf8_lossy(reader.take(length)?).into_owned();
+        match text.len() {
+            length if length > STRING_BYTES_MAX => {
+                Err(DecodeError::StringTooLong { position, length, max: STRING_BYTES_MAX })
+            }
+            _ => Ok(Some(text)),
+        }
     }
 
     fn encode_nullable(

@@ -26,7 +26,7 @@ impl RequestHeader {
         let api_version = i16::decode(reader, 0, false)?;
         let correlation_id = i32::decode(reader, 0, false)?;
         // The client id keeps its old encoding in flexible versions (KIP-482). It is a label only,
-        // so one that is not UTF-8 is taken as Kafka takes it, unlike the text of a body.
+        // so a long one of replacement characters is taken, unlike such text in a body.
         let client_id = match reader.string_length(false)? {
             Some(length) => Some(String::from_utf8_lossy(reader.take(length)?).into_owned()),
             None => None,

@@ -11,7 +11,7 @@ const MEMORY_PER_BYTE: usize = 8;
 const MEMORY_BYTES_MIN: usize = 4 << 20;
 
 /// The longest string, in whichever encoding: as Kafka has it.
-const STRING_BYTES_MAX: usize = i16::MAX as usize;
+pub(super) const STRING_BYTES_MAX: usize = i16::MAX as usize;
 
 /// A frame and how far it has been read. Byte fields come out as slices of the frame.
 #[derive(Clone, Debug)]

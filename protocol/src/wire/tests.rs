@@ -144,11 +144,16 @@ fn strings_are_no_longer_than_kafkas() {
 }
 
 #[test]
-fn a_client_id_need_not_be_utf8() {
+fn text_need_not_be_utf8() {
     let bytes = Bytes::from_static(&[0, 3, 0, 1, 0, 0, 0, 7, 0, 2, b'a', 0xff]);
     let header = RequestHeader::decode(&mut Reader::new(bytes)).unwrap();
     assert_eq!(header.client_id.as_deref(), Some("a\u{fffd}"));
     let body = Bytes::from_static(&[0, 2, b'a', 0xff]);
-    let result = decode_body::<FindCoordinatorRequest>(body, 0);
-    assert_eq!(result, Err(DecodeError::NotUtf8 { position: 2 }));
+    let request = decode_body::<FindCoordinatorRequest>(body, 0).unwrap();
+    assert_eq!(request.key, "a\u{fffd}");
+    // Replacement characters take three bytes: the text still fits a string.
+    let body = [&[0x2a, 0xab][..], &[0xff; 0x2aab]].concat();
+    let result = decode_body::<FindCoordinatorRequest>(body.into(), 0);
+    let expected = DecodeError::StringTooLong { position: 2, length: 0x8001, max: 0x7fff };
+    assert_eq!(result, Err(expected));
 }
