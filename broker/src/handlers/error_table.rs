@@ -10,15 +10,17 @@ use crate::shard::{DeleteRecordsError, ProduceError};
 /// `LogValidator` do.
 pub(crate) fn batch_error(error: &BatchError) -> ErrorCode {
     match error {
-        BatchError::TooSmall { .. }
-        | BatchError::UnknownMagic { .. }
-        | BatchError::Crc { .. } => ErrorCode::CorruptMessage,
+        BatchError::TooSmall { .. } | BatchError::UnknownMagic { .. } | BatchError::Crc { .. } => {
+            ErrorCode::CorruptMessage
+        }
         // Kafka's own answer. Unlike CORRUPT_MESSAGE it is not retriable: the same bytes would
         // not decompress the next time either.
         BatchError::Decompress(DecompressError::Malformed { .. })
         | BatchError::UnknownCompression { .. } => ErrorCode::UnknownServerError,
         // A client that splits batches may come below the bounds.
-        BatchError::Decompress(DecompressError::TooLarge { .. } | DecompressError::Ratio { .. })
+        BatchError::Decompress(
+            DecompressError::TooLarge { .. } | DecompressError::Ratio { .. },
+        )
         | BatchError::TooLarge => ErrorCode::MessageTooLarge,
         BatchError::Incomplete { .. }
         | BatchError::OldMagic { .. }

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use varve_protocol::messages::DescribeGroupsRequest;
-use varve_protocol::records::{
-    BatchBuilder, Compression, NewRecord, patch_base_offset_and_epoch,
-};
+use varve_protocol::records::{BatchBuilder, Compression, NewRecord, patch_base_offset_and_epoch};
 use varve_protocol::vocabulary::{LeaderEpoch, Offset};
 use varve_tests::clock::wait_for;
 use varve_tests::connection::Connection;
