@@ -5,8 +5,19 @@ use std::path::PathBuf;
 use crate::Failure;
 
 /// The tests, in the order in which they run.
-pub(crate) const TESTS: [&str; 8] =
-    ["idle", "throughput", "small", "fixed", "fixed-cached", "e2e", "many", "restart"];
+pub(crate) const TESTS: [&str; 11] = [
+    "idle",
+    "throughput",
+    "small",
+    "single",
+    "fixed",
+    "fixed-cached",
+    "paced",
+    "e2e",
+    "many",
+    "restart",
+    "failover",
+];
 
 /// What to compare, for how long, and where.
 pub(crate) struct Arguments {
@@ -20,6 +31,10 @@ pub(crate) struct Arguments {
     pub(crate) only: Vec<String>,
     /// Where the brokers keep their data; on the disk that is to be measured.
     pub(crate) folder: PathBuf,
+    /// Brokers of the cluster, and replicas of every topic.
+    pub(crate) nodes: u16,
+    /// How often the leader is killed.
+    pub(crate) kills: usize,
     /// False leaves Apache Kafka out.
     pub(crate) with_kafka: bool,
     /// Gigabytes stored before the restart.
@@ -38,6 +53,8 @@ impl Arguments {
             warm_seconds: 20,
             only: TESTS.iter().map(ToString::to_string).collect(),
             folder: PathBuf::from("target/compare"),
+            nodes: 1,
+            kills: 3,
             with_kafka: true,
             restart_gigabytes: 5,
         };
@@ -53,6 +70,8 @@ impl Arguments {
                 "--warm" => arguments.warm_seconds = value.parse()?,
                 "--folder" => arguments.folder = PathBuf::from(value),
                 "--restart-gigabytes" => arguments.restart_gigabytes = value.parse()?,
+                "--nodes" => arguments.nodes = value.parse()?,
+                "--kills" => arguments.kills = value.parse()?,
                 "--only" => arguments.only = parse_tests(&value)?,
                 _ => return Err(format!("unknown argument {word}").into()),
             }

@@ -1,26 +1,30 @@
-//! What the suite needs to know of a broker, whoever it is.
+//! What the suite needs to know of brokers, whoever they are.
 
 use crate::Failure;
-use crate::process::Process;
+use crate::process::Processes;
 
-/// One broker under test, with its data on the disk that is measured.
-pub(crate) trait Broker {
-    /// Its name in the table.
+/// One broker or a cluster of them under test, with their data on the disk that is measured.
+pub(crate) trait Brokers {
+    /// Their name in the table.
     fn name(&self) -> &'static str;
-    /// Starts it on what it has stored, if it does not run; returns when it answers requests.
+    /// Starts them on what they have stored, if they do not run; returns when they answer requests.
     fn start(&mut self) -> Result<(), Failure>;
-    /// Ends it with SIGKILL.
+    /// Ends all with SIGKILL.
     fn kill(&mut self) -> Result<(), Failure>;
-    /// Ends it in order and forgets what it stored.
+    /// Ends one broker with SIGKILL, by its id in the metadata.
+    fn kill_one(&mut self, id: i32) -> Result<(), Failure>;
+    /// Starts one broker again after [`Self::kill_one`].
+    fn revive_one(&mut self, id: i32) -> Result<(), Failure>;
+    /// Ends them in order and forgets what they stored.
     fn discard(&mut self) -> Result<(), Failure>;
-    /// Its bootstrap address.
+    /// Their bootstrap addresses.
     fn bootstrap(&self) -> &str;
-    /// Its process.
+    /// Their processes.
     ///
     /// # Panics
-    /// When it does not run.
-    fn process(&self) -> Process;
-    /// Topic configuration for acknowledging from the page cache; what this broker does at its
+    /// When they do not run.
+    fn processes(&self) -> Processes;
+    /// Topic configuration for acknowledging from the page cache; what these brokers do at their
     /// defaults gives none.
     fn page_cache(&self) -> &'static [(&'static str, &'static str)];
 }
@@ -37,7 +41,21 @@ pub(crate) fn wait_for_port(address: &str, seconds: u64) -> Result<(), Failure> 
     Ok(())
 }
 
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> Result<u16, Failure> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// The first of `count` ports in a row that were free a moment ago.
+pub(crate) fn free_ports(count: u16) -> Result<u16, Failure> {
+    for _ in 0..100 {
+        let first = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let last = first.checked_add(count).ok_or("no ports in a row");
+        let is_free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if last.is_ok_and(|last| (first..last).all(is_free)) {
+            return Ok(first);
+        }
+    }
+    Err(format!("no {count} free ports in a row").into())
+}
+
+/// `count` addresses of loopback from `port` on, as clients take them.
+pub(crate) fn addresses(port: u16, count: u16) -> String {
+    let addresses: Vec<_> = (port..port + count).map(|port| format!("127.0.0.1:{port}")).collect();
+    addresses.join(",")
 }

@@ -1,5 +1,5 @@
-//! Apache Kafka under test: one combined broker and controller (KRaft) at its own defaults and
-//! its own JVM flags, from Maven artefacts.
+//! Apache Kafka under test: combined brokers and controllers (KRaft) at their own defaults and their
+//! own JVM flags, from Maven artefacts.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use crate::Failure;
 use crate::arguments::Arguments;
-use crate::broker::{Broker, free_port, wait_for_port};
-use crate::process::Process;
+use crate::broker::{Brokers, addresses, free_ports, wait_for_port};
+use crate::process::{Process, Processes};
 use crate::varve::send_signal;
 
 const VERSION: &str = "4.3.1";
@@ -28,35 +28,50 @@ pub(crate) struct Kafka {
     jars: PathBuf,
     folder: PathBuf,
     bootstrap: String,
-    child: Option<Child>,
+    /// By the node's id.
+    children: Vec<Option<Child>>,
 }
 
 impl Kafka {
     pub(crate) fn new(arguments: &Arguments) -> Result<Kafka, Failure> {
         let jars = fetch_jars()?;
-        let port = free_port()?;
+        let nodes = arguments.nodes;
+        let port = free_ports(2 * nodes)?;
         let folder = arguments.folder.join(format!("kafka-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let folder = folder.canonicalize()?;
-        let controller = free_port()?;
-        let mut properties = format!(
-            "process.roles=broker,controller\nnode.id=0\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
-             controller.listener.names=CONTROLLER\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
-             controller.quorum.voters=0@127.0.0.1:{controller}\n\
-             log.dirs={}/data\n",
-            folder.display()
-        );
-        for topic in ["offsets.topic", "transaction.state.log", "share.coordinator.state.topic"] {
-            properties += &format!("{topic}.replication.factor=1\n");
+        let voters: Vec<_> =
+            (0..nodes).map(|id| format!("{id}@127.0.0.1:{}", port + nodes + id)).collect();
+        for id in 0..nodes {
+            let (client, controller) = (port + id, port + nodes + id);
+            let home = folder.join(format!("node-{id}"));
+            let mut properties = format!(
+                "process.roles=broker,controller\nnode.id={id}\nbroker.rack=r{id}\n\
+                 listeners=PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}\n\
+                 advertised.listeners=PLAINTEXT://127.0.0.1:{client}\n\
+                 controller.listener.names=CONTROLLER\n\
+                 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+                 controller.quorum.voters={}\n\
+                 log.dirs={}/data\n",
+                voters.join(","),
+                home.display()
+            );
+            for topic in ["offsets.topic", "transaction.state.log", "share.coordinator.state.topic"]
+            {
+                properties += &format!("{topic}.replication.factor={nodes}\n");
+            }
+            properties +=
+                "transaction.state.log.min.isr=1\nshare.coordinator.state.topic.min.isr=1\n";
+            properties += "group.initial.rebalance.delay.ms=0\n";
+            fs::create_dir_all(&home)?;
+            fs::write(home.join("server.properties"), properties)?;
         }
-        properties += "transaction.state.log.min.isr=1\nshare.coordinator.state.topic.min.isr=1\n";
-        properties += "group.initial.rebalance.delay.ms=0\n";
-        fs::write(folder.join("server.properties"), properties)?;
-        let bootstrap = format!("127.0.0.1:{port}");
-        Ok(Kafka { jars, folder, bootstrap, child: None })
+        let children = (0..nodes).map(|_| None).collect();
+        Ok(Kafka { jars, folder, bootstrap: addresses(port, nodes), children })
+    }
+
+    fn home(&self, id: usize) -> PathBuf {
+        self.folder.join(format!("node-{id}"))
     }
 
     fn java(&self) -> Command {
@@ -66,11 +81,11 @@ impl Kafka {
         java
     }
 
-    fn format(&self) -> Result<(), Failure> {
+    fn format(&self, id: usize) -> Result<(), Failure> {
         let output = self
             .java()
             .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
-            .arg(self.folder.join("server.properties"))
+            .arg(self.home(id).join("server.properties"))
             .output()?;
         match output.status.success() {
             true => Ok(()),
@@ -78,47 +93,75 @@ impl Kafka {
         }
     }
 
-    fn end(&mut self, signal: &str) -> Result<(), Failure> {
-        let Some(mut child) = self.child.take() else { return Ok(()) };
-        send_signal(signal, child.id())?;
-        child.wait()?;
+    fn spawn(&mut self, id: usize) -> Result<(), Failure> {
+        if self.children[id].is_some() {
+            return Ok(());
+        }
+        if !self.home(id).join("data").exists() {
+            self.format(id)?;
+        }
+        let log = fs::File::create(self.home(id).join("output.txt"))?;
+        let child = self
+            .java()
+            .args(JVM_FLAGS)
+            .arg("kafka.Kafka")
+            .arg(self.home(id).join("server.properties"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        self.children[id] = Some(child);
         Ok(())
+    }
+
+    fn end(&mut self, signal: &str) -> Result<(), Failure> {
+        for child in self.children.iter().flatten() {
+            send_signal(signal, child.id())?;
+        }
+        for child in &mut self.children {
+            if let Some(mut child) = child.take() {
+                child.wait()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_for_ports(&self) -> Result<(), Failure> {
+        self.bootstrap.split(',').try_for_each(|address| wait_for_port(address, 120))
     }
 }
 
-impl Broker for Kafka {
+impl Brokers for Kafka {
     fn name(&self) -> &'static str {
         "Apache Kafka 4.3.1"
     }
 
     fn start(&mut self) -> Result<(), Failure> {
-        if self.child.is_some() {
-            return Ok(());
-        }
-        if !self.folder.join("data").exists() {
-            self.format()?;
-        }
-        let log = fs::File::create(self.folder.join("output.txt"))?;
-        let child = self
-            .java()
-            .args(JVM_FLAGS)
-            .arg("kafka.Kafka")
-            .arg(self.folder.join("server.properties"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
-        self.child = Some(child);
-        wait_for_port(&self.bootstrap, 120)
+        (0..self.children.len()).try_for_each(|id| self.spawn(id))?;
+        self.wait_for_ports()
     }
 
     fn kill(&mut self) -> Result<(), Failure> {
         self.end("KILL")
     }
 
+    fn kill_one(&mut self, id: i32) -> Result<(), Failure> {
+        let mut child = self.children[usize::try_from(id)?].take().ok_or("it does not run")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    fn revive_one(&mut self, id: i32) -> Result<(), Failure> {
+        self.spawn(usize::try_from(id)?)?;
+        self.wait_for_ports()
+    }
+
     fn discard(&mut self) -> Result<(), Failure> {
         self.end("TERM")?;
-        fs::remove_dir_all(self.folder.join("data"))?;
+        for id in 0..self.children.len() {
+            fs::remove_dir_all(self.home(id).join("data"))?;
+        }
         Ok(())
     }
 
@@ -126,8 +169,9 @@ impl Broker for Kafka {
         &self.bootstrap
     }
 
-    fn process(&self) -> Process {
-        Process { id: self.child.as_ref().expect("started").id() }
+    fn processes(&self) -> Processes {
+        let running = self.children.iter().map(|child| child.as_ref().expect("started"));
+        Processes(running.map(|child| Process { id: child.id() }).collect())
     }
 
     fn page_cache(&self) -> &'static [(&'static str, &'static str)] {

@@ -6,7 +6,8 @@
 //! and needs Java 17 and Maven; they are kept in `~/.cache/varve-compare`.
 //!
 //! ```text
-//! compare [--varve PATH] [--seconds N] [--warm N] [--only TEST,TEST] [--folder DIR] [--no-kafka]
+//! compare [--varve PATH] [--nodes 1|3] [--seconds N] [--warm N] [--kills N] [--only TEST,TEST]
+//!     [--folder DIR] [--no-kafka]
 //! ```
 #![forbid(unsafe_code)]
 #![expect(
@@ -16,6 +17,7 @@
 
 mod arguments;
 mod broker;
+mod failover;
 mod kafka;
 mod latency;
 mod load;

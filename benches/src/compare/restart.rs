@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::Failure;
-use crate::broker::Broker;
+use crate::broker::Brokers;
 use crate::load::{self, Produce};
 use crate::report::Figure;
 use crate::topics;
@@ -12,7 +12,11 @@ const TOPICS: usize = 20;
 const PARTITIONS_PER_TOPIC: i32 = 100;
 
 /// Stores `gigabytes` over 2,000 partitions, kills the broker and starts it again.
-pub(crate) fn measure(broker: &mut dyn Broker, gigabytes: u64) -> Result<Figure, Failure> {
+pub(crate) fn measure(
+    broker: &mut dyn Brokers,
+    replicas: i32,
+    gigabytes: u64,
+) -> Result<Figure, Failure> {
     let bootstrap = broker.bootstrap().to_owned();
     let per_topic = gigabytes * 1_000_000_000 / 1024 / TOPICS as u64;
     let work = |topic, records_max| Produce {
@@ -28,7 +32,7 @@ pub(crate) fn measure(broker: &mut dyn Broker, gigabytes: u64) -> Result<Figure,
     };
     let names: Vec<String> = (0..TOPICS).map(|index| format!("restart-{index}")).collect();
     for name in &names {
-        topics::create(&bootstrap, name, PARTITIONS_PER_TOPIC, &[])?;
+        topics::create(&bootstrap, name, PARTITIONS_PER_TOPIC, replicas, &[])?;
         load::produce(&work(name, per_topic))?;
     }
     broker.kill()?;

@@ -1,29 +1,32 @@
-//! The tests, one after the other, on one broker.
+//! The tests, one after the other.
 
 use std::time::Duration;
 
 use crate::Failure;
 use crate::arguments::Arguments;
-use crate::broker::Broker;
+use crate::broker::Brokers;
 use crate::load::{self, Outcome, Produce};
 use crate::report::Figure;
-use crate::{restart, topics};
+use crate::{failover, restart, topics};
 
 /// Runs the chosen tests and returns their figures.
 pub(crate) fn run<'a>(
     arguments: &'a Arguments,
-    broker: &'a mut dyn Broker,
+    broker: &'a mut dyn Brokers,
 ) -> Result<Vec<Figure>, Failure> {
     let mut suite = Suite { arguments, broker, figures: Vec::new() };
-    let tests: [(&str, Test<'a>); 8] = [
+    let tests: [(&str, Test<'a>); 11] = [
         ("idle", Suite::idle),
         ("throughput", Suite::throughput),
         ("small", Suite::small),
+        ("single", Suite::single),
         ("fixed", Suite::fixed),
         ("fixed-cached", Suite::fixed_cached),
+        ("paced", Suite::paced),
         ("e2e", Suite::end_to_end),
         ("many", Suite::many),
         ("restart", Suite::restart),
+        ("failover", Suite::failover),
     ];
     for (name, test) in tests {
         if arguments.has(name) {
@@ -36,11 +39,12 @@ pub(crate) fn run<'a>(
     Ok(suite.figures)
 }
 
+type Config = [(&'static str, &'static str)];
 type Test<'a> = fn(&mut Suite<'a>) -> Result<(), Failure>;
 
 struct Suite<'a> {
     arguments: &'a Arguments,
-    broker: &'a mut dyn Broker,
+    broker: &'a mut dyn Brokers,
     figures: Vec<Figure>,
 }
 
@@ -59,12 +63,19 @@ impl Suite<'_> {
         }
     }
 
+    /// Creates a topic with a replica on every broker.
+    fn create(&self, topic: &str, partitions: i32, config: &Config) -> Result<(), Failure> {
+        let replicas = i32::from(self.arguments.nodes);
+        topics::create(self.broker.bootstrap(), topic, partitions, replicas, config)?;
+        Ok(())
+    }
+
     /// Runs `work` and returns its outcome with the broker's processor time a gigabyte.
     fn measured(
         &self,
         work: impl FnOnce() -> Result<Outcome, Failure>,
     ) -> Result<(Outcome, f64), Failure> {
-        let process = self.broker.process();
+        let process = self.broker.processes();
         let before = process.cpu_seconds()?;
         let outcome = work()?;
         let used = process.cpu_seconds()? - before;
@@ -78,14 +89,14 @@ impl Suite<'_> {
     }
 
     fn idle(&mut self) -> Result<(), Failure> {
-        topics::create(self.broker.bootstrap(), "idle", 100, &[])?;
+        self.create("idle", 100, &[])?;
         let mut work = self.work(self.broker.bootstrap(), "idle");
         work.records_max = 1000;
         load::produce(&work)?;
-        let (resident, _) = self.broker.process().resident_mib()?;
-        let before = self.broker.process().cpu_seconds()?;
+        let (resident, _) = self.broker.processes().resident_mib()?;
+        let before = self.broker.processes().cpu_seconds()?;
         std::thread::sleep(Duration::from_secs(5));
-        let used = (self.broker.process().cpu_seconds()? - before) / 5.0;
+        let used = (self.broker.processes().cpu_seconds()? - before) / 5.0;
         self.figures.push(Figure::lower("idle, 100 partitions: resident", "MiB", resident));
         self.figures.push(Figure::lower("idle, 100 partitions: of a core", "%", used * 100.0));
         Ok(())
@@ -93,13 +104,13 @@ impl Suite<'_> {
 
     fn throughput(&mut self) -> Result<(), Failure> {
         let bootstrap = self.broker.bootstrap().to_owned();
-        topics::create(&bootstrap, "throughput", 6, &[])?;
+        self.create("throughput", 6, &[])?;
         let mut warm = self.work(&bootstrap, "throughput");
         warm.seconds = self.arguments.warm_seconds;
         let warmed = load::produce(&warm)?;
         let (produced, cost) =
             self.measured(|| load::produce(&self.work(&bootstrap, "throughput")))?;
-        let (_, anonymous) = self.broker.process().resident_mib()?;
+        let (_, anonymous) = self.broker.processes().resident_mib()?;
         let all = warmed.records + produced.records;
         let (_, read_cost) = self.measured(|| load::consume(&bootstrap, "throughput", all))?;
         self.figures.extend([
@@ -113,11 +124,22 @@ impl Suite<'_> {
 
     fn small(&mut self) -> Result<(), Failure> {
         let bootstrap = self.broker.bootstrap().to_owned();
-        topics::create(&bootstrap, "small", 6, &[])?;
+        self.create("small", 6, &[])?;
         let mut work = self.work(&bootstrap, "small");
         work.record_bytes = 100;
         let (_, cost) = self.measured(|| load::produce(&work))?;
         self.figures.push(Figure::lower("produce 100 B: broker CPU", "s/GB", cost));
+        Ok(())
+    }
+
+    fn single(&mut self) -> Result<(), Failure> {
+        let bootstrap = self.broker.bootstrap().to_owned();
+        self.create("single", 1, &[])?;
+        let (produced, cost) = self.measured(|| load::produce(&self.work(&bootstrap, "single")))?;
+        self.figures.extend([
+            Figure::lower("produce to one partition: broker CPU", "s/GB", cost),
+            Figure::higher("produce to one partition", "MB/s", produced.megabytes_per_second()),
+        ]);
         Ok(())
     }
 
@@ -137,9 +159,9 @@ impl Suite<'_> {
 
     /// 5,000 records a second, linger 1 ms. Not idempotent: librdkafka's idempotent producer
     /// spins while five batches wait, and starves a broker on the same cores.
-    fn at_a_rate(&mut self, topic: &str, config: &[(&str, &str)]) -> Result<(f64, f64), Failure> {
+    fn at_a_rate(&mut self, topic: &str, config: &Config) -> Result<(f64, f64), Failure> {
         let bootstrap = self.broker.bootstrap().to_owned();
-        topics::create(&bootstrap, topic, 6, config)?;
+        self.create(topic, 6, config)?;
         let mut work = self.work(&bootstrap, topic);
         (work.rate, work.linger_ms, work.idempotent) = (Some(5000), 1, false);
         (work.unmeasured_seconds, work.seconds) = (5, 5 + 2 * self.arguments.seconds);
@@ -147,9 +169,23 @@ impl Suite<'_> {
         percentiles(&mut outcome)
     }
 
+    /// 1,000 records a second, linger 0: what one record waits for.
+    fn paced(&mut self) -> Result<(), Failure> {
+        let bootstrap = self.broker.bootstrap().to_owned();
+        self.create("paced", 6, &[])?;
+        let mut work = self.work(&bootstrap, "paced");
+        (work.rate, work.linger_ms, work.idempotent) = (Some(1000), 0, false);
+        (work.unmeasured_seconds, work.seconds) = (5, 5 + 2 * self.arguments.seconds);
+        let (mut outcome, _) = self.measured(|| load::produce(&work))?;
+        let (p50, p99) = percentiles(&mut outcome)?;
+        self.figures.push(Figure::lower("1,000/s acknowledged, synced: p50", "ms", p50));
+        self.figures.push(Figure::lower("1,000/s acknowledged, synced: p99", "ms", p99));
+        Ok(())
+    }
+
     fn end_to_end(&mut self) -> Result<(), Failure> {
         let bootstrap = self.broker.bootstrap().to_owned();
-        topics::create(&bootstrap, "e2e", 6, self.broker.page_cache())?;
+        self.create("e2e", 6, self.broker.page_cache())?;
         let mut work = self.work(&bootstrap, "e2e");
         (work.rate, work.linger_ms, work.idempotent) = (Some(1000), 0, false);
         (work.unmeasured_seconds, work.seconds) = (5, 5 + self.arguments.seconds);
@@ -163,8 +199,8 @@ impl Suite<'_> {
     /// 1,000 partitions against six, in the same minute: the disk's mood counts for both.
     fn many(&mut self) -> Result<(), Failure> {
         let bootstrap = self.broker.bootstrap().to_owned();
-        topics::create(&bootstrap, "few", 6, &[])?;
-        topics::create(&bootstrap, "many", 1000, &[])?;
+        self.create("few", 6, &[])?;
+        self.create("many", 1000, &[])?;
         let mut few_work = self.work(&bootstrap, "few");
         few_work.linger_ms = 50;
         let mut many_work = self.work(&bootstrap, "many");
@@ -181,8 +217,26 @@ impl Suite<'_> {
     }
 
     fn restart(&mut self) -> Result<(), Failure> {
-        let figure = restart::measure(self.broker, self.arguments.restart_gigabytes)?;
+        let figure = restart::measure(
+            self.broker,
+            i32::from(self.arguments.nodes),
+            self.arguments.restart_gigabytes,
+        )?;
         self.figures.push(figure);
+        Ok(())
+    }
+
+    fn failover(&mut self) -> Result<(), Failure> {
+        if self.arguments.nodes < 3 {
+            eprintln!("  left out: it takes --nodes 3");
+            return Ok(());
+        }
+        self.create("failover", 1, &[("min.insync.replicas", "2")])?;
+        let silences = failover::measure(self.broker, "failover", self.arguments.kills)?;
+        let worst = silences.last().copied().ok_or("the leader was never killed")?;
+        let median = silences[silences.len() / 2];
+        self.figures.push(Figure::lower("leader killed: silence, p50", "ms", median));
+        self.figures.push(Figure::lower("leader killed: silence, worst", "ms", worst));
         Ok(())
     }
 }

@@ -9,16 +9,17 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use crate::Failure;
 
-/// Creates `topic` with one replica a partition, and waits until every partition has a leader.
+/// Creates `topic`, and waits until every partition has a leader.
 pub(crate) fn create(
     bootstrap: &str,
     topic: &str,
     partitions: i32,
+    replicas: i32,
     config: &[(&str, &str)],
 ) -> Result<(), Failure> {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
-    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(replicas));
     for (key, value) in config {
         new = new.set(key, value);
     }
@@ -41,6 +42,28 @@ fn wait_for_leaders(bootstrap: &str, topic: &str, partitions: i32) -> Result<(),
         std::thread::sleep(Duration::from_millis(100));
     }
     Err(format!("{topic} did not get its leaders within 30 s").into())
+}
+
+/// The leader of partition 0, as one of the brokers knows it; none while there is none.
+pub(crate) fn leader(bootstrap: &str, topic: &str) -> Result<Option<i32>, Failure> {
+    let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
+    let metadata = client.fetch_metadata(Some(topic), Duration::from_secs(20))?;
+    let partition = metadata.topics()[0].partitions().first();
+    Ok(partition.map(|partition| partition.leader()).filter(|leader| *leader >= 0))
+}
+
+/// Waits until partition 0 has so many in-sync replicas.
+pub(crate) fn wait_for_in_sync(bootstrap: &str, topic: &str, count: usize) -> Result<(), Failure> {
+    let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
+    for _ in 0..600 {
+        let metadata = client.fetch_metadata(Some(topic), Duration::from_secs(20))?;
+        let in_sync = metadata.topics()[0].partitions().first().map(|first| first.isr().len());
+        if in_sync == Some(count) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Err(format!("{topic} did not get {count} in-sync replicas within 60 s").into())
 }
 
 /// Runs a future on this thread. librdkafka answers from a thread of its own and wakes it.

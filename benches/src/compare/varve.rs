@@ -1,16 +1,17 @@
-//! varve under test: one broker by `varve dev`, syncing every group commit as it does by default.
+//! varve under test, by `varve dev`: syncing every group commit as it does by default.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::Failure;
 use crate::arguments::Arguments;
-use crate::broker::{Broker, free_port, wait_for_port};
-use crate::process::Process;
+use crate::broker::{Brokers, addresses, free_ports, wait_for_port};
+use crate::process::{Process, Processes};
 
 pub(crate) struct Varve {
     binary: PathBuf,
     folder: PathBuf,
+    nodes: u16,
     port: u16,
     bootstrap: String,
     child: Option<Child>,
@@ -25,39 +26,62 @@ impl Varve {
             )
             .into());
         }
-        let port = free_port()?;
+        // Each broker also has a port for HTTP and one for the other brokers.
+        let port = free_ports(4 * arguments.nodes)?;
         let folder = arguments.folder.join(format!("varve-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
-        let bootstrap = format!("127.0.0.1:{port}");
-        Ok(Varve { binary: arguments.varve.canonicalize()?, folder, port, bootstrap, child: None })
+        let (binary, nodes) = (arguments.varve.canonicalize()?, arguments.nodes);
+        let bootstrap = addresses(port, nodes);
+        Ok(Varve { binary, folder, nodes, port, bootstrap, child: None })
     }
 
-    /// The broker's own process: `varve dev` is its parent and writes its id down.
-    fn broker_id(&self) -> Result<u32, Failure> {
+    /// The brokers' own processes: `varve dev` is their parent and writes their ids down.
+    fn process_ids(&self) -> Result<Vec<u32>, Failure> {
         let text = std::fs::read_to_string(self.folder.join("brokers.json"))?;
         let list: serde_json::Value = serde_json::from_str(&text)?;
-        let id = list[0]["pid"].as_u64().ok_or("no pid in brokers.json")?;
-        Ok(u32::try_from(id)?)
+        let brokers = list.as_array().ok_or("no list in brokers.json")?;
+        let id = |broker: &serde_json::Value| {
+            Ok(u32::try_from(broker["pid"].as_u64().ok_or("no pid in brokers.json")?)?)
+        };
+        brokers.iter().map(id).collect()
+    }
+
+    fn dev(&self, command: &str, id: i32) -> Result<(), Failure> {
+        let mut dev = Command::new(&self.binary);
+        dev.args(["dev", command, &id.to_string(), "--persist"]).arg(&self.folder);
+        let output = dev.output()?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned().into()),
+        }
+    }
+
+    fn wait_for_ports(&self) -> Result<(), Failure> {
+        self.bootstrap.split(',').try_for_each(|address| wait_for_port(address, 60))
     }
 
     fn end(&mut self, signal: &str) -> Result<(), Failure> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         if signal == "KILL" {
-            // The parent first, so that it has no chance to end its broker in order.
+            // The parent first, so that it has no chance to end its brokers in order.
             child.kill()?;
-            send_signal(signal, self.broker_id()?)?;
+            for id in self.process_ids()? {
+                send_signal(signal, id)?;
+            }
         } else {
             send_signal(signal, child.id())?;
         }
         child.wait()?;
-        while std::net::TcpStream::connect(&self.bootstrap).is_ok() {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+        for address in self.bootstrap.split(',') {
+            while std::net::TcpStream::connect(address).is_ok() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
         }
         Ok(())
     }
 }
 
-impl Broker for Varve {
+impl Brokers for Varve {
     fn name(&self) -> &'static str {
         "varve"
     }
@@ -68,7 +92,7 @@ impl Broker for Varve {
         }
         let log = std::fs::File::create(self.folder.join("output.txt"))?;
         let child = Command::new(&self.binary)
-            .args(["dev", "--nodes", "1", "--no-profile", "--persist"])
+            .args(["dev", "--nodes", &self.nodes.to_string(), "--no-profile", "--persist"])
             .arg(&self.folder)
             .args(["--port", &self.port.to_string()])
             .stdin(Stdio::null())
@@ -76,7 +100,16 @@ impl Broker for Varve {
             .stderr(log)
             .spawn()?;
         self.child = Some(child);
-        wait_for_port(&self.bootstrap, 60)
+        self.wait_for_ports()
+    }
+
+    fn kill_one(&mut self, id: i32) -> Result<(), Failure> {
+        self.dev("kill", id)
+    }
+
+    fn revive_one(&mut self, id: i32) -> Result<(), Failure> {
+        self.dev("revive", id)?;
+        self.wait_for_ports()
     }
 
     fn kill(&mut self) -> Result<(), Failure> {
@@ -94,8 +127,9 @@ impl Broker for Varve {
         &self.bootstrap
     }
 
-    fn process(&self) -> Process {
-        Process { id: self.broker_id().expect("varve dev writes brokers.json before it answers") }
+    fn processes(&self) -> Processes {
+        let ids = self.process_ids().expect("varve dev writes brokers.json before it answers");
+        Processes(ids.into_iter().map(|id| Process { id }).collect())
     }
 
     fn page_cache(&self) -> &'static [(&'static str, &'static str)] {
