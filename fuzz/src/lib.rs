@@ -38,11 +38,14 @@ macro_rules! check_any {
 check_any! {
     ProduceRequest FetchRequest ListOffsetsRequest MetadataRequest OffsetCommitRequest
     OffsetFetchRequest FindCoordinatorRequest JoinGroupRequest HeartbeatRequest LeaveGroupRequest
-    SyncGroupRequest DescribeGroupsRequest ListGroupsRequest SaslHandshakeRequest
-    ApiVersionsRequest CreateTopicsRequest DeleteTopicsRequest DeleteRecordsRequest
-    InitProducerIdRequest OffsetForLeaderEpochRequest DescribeConfigsRequest AlterConfigsRequest
-    DescribeLogDirsRequest SaslAuthenticateRequest CreatePartitionsRequest DeleteGroupsRequest
-    IncrementalAlterConfigsRequest OffsetDeleteRequest DescribeClusterRequest
+    SyncGroupRequest DescribeGroupsRequest ListGroupsRequest SaslHandshakeRequest ApiVersionsRequest
+    CreateTopicsRequest DeleteTopicsRequest DeleteRecordsRequest InitProducerIdRequest
+    OffsetForLeaderEpochRequest DescribeConfigsRequest AlterConfigsRequest DescribeLogDirsRequest
+    SaslAuthenticateRequest CreatePartitionsRequest DeleteGroupsRequest
+    IncrementalAlterConfigsRequest OffsetDeleteRequest DescribeClusterRequest DescribeAclsRequest
+    CreateAclsRequest DeleteAclsRequest DescribeClientQuotasRequest AlterClientQuotasRequest
+    DescribeUserScramCredentialsRequest DescribeProducersRequest DescribeTransactionsRequest
+    ListTransactionsRequest ListConfigResourcesRequest DescribeTopicPartitionsRequest
 }
 
 fn check_message<M: Message + Debug + PartialEq>(version: i16, reader: &mut Reader) {

@@ -96,6 +96,9 @@ apis! {
     DeleteRecords = 21, DeleteRecordsRequest, announced 0..=2;
     InitProducerId = 22, InitProducerIdRequest, announced 0..=5;
     OffsetForLeaderEpoch = 23, OffsetForLeaderEpochRequest, announced 2..=4;
+    DescribeAcls = 29, DescribeAclsRequest, announced 1..=3;
+    CreateAcls = 30, CreateAclsRequest, announced 1..=3;
+    DeleteAcls = 31, DeleteAclsRequest, announced 1..=3;
     DescribeConfigs = 32, DescribeConfigsRequest, announced 1..=4;
     AlterConfigs = 33, AlterConfigsRequest, announced 0..=2;
     DescribeLogDirs = 35, DescribeLogDirsRequest, announced 1..=4;
@@ -104,7 +107,15 @@ apis! {
     DeleteGroups = 42, DeleteGroupsRequest, announced 0..=2;
     IncrementalAlterConfigs = 44, IncrementalAlterConfigsRequest, announced 0..=1;
     OffsetDelete = 47, OffsetDeleteRequest, announced 0..=0;
+    DescribeClientQuotas = 48, DescribeClientQuotasRequest, announced 0..=1;
+    AlterClientQuotas = 49, AlterClientQuotasRequest, announced 0..=1;
+    DescribeUserScramCredentials = 50, DescribeUserScramCredentialsRequest, announced 0..=0;
     DescribeCluster = 60, DescribeClusterRequest, announced 0..=1;
+    DescribeProducers = 61, DescribeProducersRequest, announced 0..=0;
+    DescribeTransactions = 65, DescribeTransactionsRequest, announced 0..=0;
+    ListTransactions = 66, ListTransactionsRequest, announced 0..=1;
+    ListConfigResources = 74, ListConfigResourcesRequest, announced 0..=1;
+    DescribeTopicPartitions = 75, DescribeTopicPartitionsRequest, announced 0..=0;
 }
 
 impl ApiKey {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::reader::STRING_BYTES_MAX;
-use super::{DecodeError, EncodeError, Reader, RecordSet, Writer};
+use super::{DecodeError, EncodeError, Message, Reader, RecordSet, Writer};
 use crate::vocabulary::TopicId;
 
 /// A type of the protocol. `flexible` says which of the two encodings of lengths is in use
@@ -53,7 +53,39 @@ macro_rules! numbers {
     )*};
 }
 
-numbers!(i8, i16, u16, i32, i64, f64);
+numbers!(i8, i16, u16, i32, i64);
+
+/// A floating-point number of 64 bits. Equal are numbers of the same bits, so that what is no
+/// number equals itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Float64 {
+    bits: u64,
+}
+
+impl Float64 {
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> f64 {
+        f64::from_bits(self.bits)
+    }
+}
+
+impl From<f64> for Float64 {
+    fn from(number: f64) -> Float64 {
+        Float64 { bits: number.to_bits() }
+    }
+}
+
+impl Field for Float64 {
+    fn decode(reader: &mut Reader, _: i16, _: bool) -> Result<Self, DecodeError> {
+        Ok(Float64 { bits: u64::from_be_bytes(reader.array()?) })
+    }
+
+    fn encode(&self, writer: &mut Writer, _: i16, _: bool) -> Result<(), EncodeError> {
+        writer.put(&self.bits.to_be_bytes());
+        Ok(())
+    }
+}
 
 impl Field for bool {
     fn decode(reader: &mut Reader, _: i16, _: bool) -> Result<bool, DecodeError> {
@@ -166,6 +198,35 @@ impl<T: Nullable> Field for Option<T> {
 
     fn encode(&self, writer: &mut Writer, version: i16, flexible: bool) -> Result<(), EncodeError> {
         T::encode_nullable(self.as_ref(), writer, version, flexible)
+    }
+}
+
+/// A struct that may be null has a byte before it: below zero for null.
+impl<T: Message> Nullable for T {
+    fn decode_nullable(
+        reader: &mut Reader,
+        version: i16,
+        flexible: bool,
+    ) -> Result<Option<T>, DecodeError> {
+        match i8::decode(reader, version, flexible)? {
+            ..0 => Ok(None),
+            _ => <T as Field>::decode(reader, version, flexible).map(Some),
+        }
+    }
+
+    fn encode_nullable(
+        value: Option<&T>,
+        writer: &mut Writer,
+        version: i16,
+        flexible: bool,
+    ) -> Result<(), EncodeError> {
+        match value {
+            None => (-1_i8).encode(writer, version, flexible),
+            Some(value) => {
+                1_i8.encode(writer, version, flexible)?;
+                Field::encode(value, writer, version, flexible)
+            }
+        }
     }
 }
 

@@ -25,7 +25,7 @@ mod tests;
 pub use api_key::{ApiKey, ApiRange};
 pub(crate) use declare::message;
 pub use error::{DecodeError, EncodeError};
-pub use field::Field;
+pub use field::{Field, Float64};
 pub(crate) use frame::NEVER;
 pub use frame::{
     EncodedFrame, Message, Request, decode_body, encode_request, encode_response, encoded_size,

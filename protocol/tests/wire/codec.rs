@@ -133,6 +133,17 @@ codecs! {
     IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
     OffsetDeleteRequest OffsetDeleteResponse,
     DescribeClusterRequest DescribeClusterResponse,
+    DescribeAclsRequest DescribeAclsResponse,
+    CreateAclsRequest CreateAclsResponse,
+    DeleteAclsRequest DeleteAclsResponse,
+    DescribeClientQuotasRequest DescribeClientQuotasResponse,
+    AlterClientQuotasRequest AlterClientQuotasResponse,
+    DescribeUserScramCredentialsRequest DescribeUserScramCredentialsResponse,
+    DescribeProducersRequest DescribeProducersResponse,
+    DescribeTransactionsRequest DescribeTransactionsResponse,
+    ListTransactionsRequest ListTransactionsResponse,
+    ListConfigResourcesRequest ListConfigResourcesResponse,
+    DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
 }
 
 #[test]
