@@ -10,6 +10,8 @@ pub(super) fn advice(key: &str, value: &str) -> Option<String> {
     let ours = match name {
         "broker.id" | "node.id" => Some("node.id"),
         "broker.rack" => Some("rack"),
+        "cluster.id" => Some("cluster.id"),
+        "controller.quorum.voters" => Some("cluster.voters"),
         "log.dir" | "log.dirs" => Some("data_dir"),
         "listeners" | "port" | "host.name" => Some("listeners.kafka.bind"),
         "advertised.listeners" | "advertised.host.name" => Some("listeners.kafka.advertised"),

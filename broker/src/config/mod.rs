@@ -12,6 +12,7 @@ mod problem;
 mod reference;
 mod schema;
 mod value;
+mod voter;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ pub use nearest::nearest;
 pub use problem::{ConfigError, Problem};
 pub use schema::*;
 pub use value::{ByteSize, ConfigValue, DurationMs, Raw};
+pub use voter::Voter;
 
 /// The exit code of a refused configuration (`EX_CONFIG` of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;

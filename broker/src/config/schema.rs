@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use varve_protocol::vocabulary::TopicId;
+
 use super::value::{ByteSize, ConfigValue, DurationMs, Raw};
+use super::voter::Voter;
 
 /// One key as the reference and the error messages know it.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,7 +116,9 @@ settings! {
         sections {
         /// Who this node is.
         node: NodeConfig;
-        /// Where clients connect.
+        /// The cluster that it belongs to.
+        cluster: ClusterConfig;
+        /// Where clients and other brokers connect.
         listeners: ListenersConfig;
         /// The port for health, metrics and administration.
         http: HttpConfig;
@@ -140,12 +145,36 @@ settings! {
         id: i32 = 1;
     }
 
-    /// Where clients connect.
+    /// The cluster that this node belongs to.
+    ClusterConfig {
+        /// The id of the cluster. A node whose data belongs to another cluster does not start; where
+        /// it is unset, the first node chooses one and the others take what their voters have.
+        id: Option<String> = None;
+        /// The brokers that keep the metadata, each as "ID@HOST:PORT" with the address of its
+        /// internal listener: one, three or five, the same list on every node. Empty: a cluster of
+        /// this broker alone.
+        voters: Vec<Voter> = Vec::new();
+    }
+
+    /// Where clients and other brokers connect.
     ListenersConfig {
         sections {
             /// The listener that speaks Kafka's protocol.
             kafka: KafkaListenerConfig;
+            /// The listener to which the other brokers of the cluster connect.
+            internal: InternalListenerConfig;
         }
+    }
+
+    /// The listener to which the other brokers of the cluster connect. It is off while
+    /// `cluster.voters` is empty.
+    InternalListenerConfig {
+        /// The address to listen on; off while `cluster.voters` is empty. Anything but loopback needs
+        /// `security.allow_insecure`.
+        bind: SocketAddr = loopback(9192);
+        /// The `host:port` that other brokers are told to connect to; the bound address where it is
+        /// unset.
+        advertised: Option<String> = None;
     }
 
     /// The listener that speaks Kafka's protocol.
@@ -289,8 +318,10 @@ impl BrokerConfig {
                 out.push((key, message));
             }
         };
+        let internal = (!self.cluster.voters.is_empty()).then_some(&self.listeners.internal);
         for (key, bind) in [
             ("listeners.kafka.bind", Some(self.listeners.kafka.bind)),
+            ("listeners.internal.bind", internal.map(|listener| listener.bind)),
             ("http.bind", self.http.bind),
         ] {
             let open = bind.is_some_and(|bind| !bind.ip().is_loopback());
@@ -313,6 +344,28 @@ impl BrokerConfig {
                 && self.listeners.kafka.advertised.is_none(),
             "is needed, since clients cannot connect to the wildcard address of \
              listeners.kafka.bind: set it to the host:port by which they reach this broker"
+                .to_owned(),
+        );
+        if let Some(listener) = internal {
+            refuse(
+                "listeners.internal.advertised",
+                listener.advertised.as_deref().is_some_and(|text| !is_host_port(text)),
+                "is not of the form host:port".to_owned(),
+            );
+            refuse(
+                "listeners.internal.advertised",
+                listener.bind.ip().is_unspecified() && listener.advertised.is_none(),
+                "is needed, since other brokers cannot connect to the wildcard address of \
+                 listeners.internal.bind: set it to the host:port by which they reach this broker"
+                    .to_owned(),
+            );
+        }
+        let voters_problem = Voter::problem(&self.cluster.voters);
+        refuse("cluster.voters", voters_problem.is_some(), voters_problem.unwrap_or_default());
+        refuse(
+            "cluster.id",
+            self.cluster.id.as_deref().is_some_and(|id| TopicId::parse(id).is_none()),
+            "is not the id of a cluster, which has 22 letters as `varve cluster info` prints them"
                 .to_owned(),
         );
         refuse("node.id", self.node.id < 0, "must not be negative".to_owned());
@@ -385,7 +438,7 @@ impl BrokerConfig {
     }
 }
 
-fn is_host_port(text: &str) -> bool {
+pub(super) fn is_host_port(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| {
         !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
     })

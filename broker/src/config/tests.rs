@@ -101,6 +101,59 @@ fn listening_beyond_loopback_must_be_allowed() {
 }
 
 #[test]
+fn a_cluster_has_one_three_or_five_voters() {
+    let config = accepted(
+        r#"
+        [node]
+        id = 2
+        [cluster]
+        id = "AQIDBAUGBwgJCgsMDQ4PEA"
+        voters = ["1@10.0.0.1:9192", "2@[::1]:9192", "3@c.example:9192"]
+        [listeners.internal]
+        bind = "127.0.0.1:0"
+        advertised = "b.example:9192"
+        "#,
+    );
+    let voters: Vec<String> = config.cluster.voters.iter().map(Voter::to_string).collect();
+    assert_eq!(voters, ["1@10.0.0.1:9192", "2@[::1]:9192", "3@c.example:9192"]);
+    assert_eq!(config.cluster.voters[2].id, 3);
+    assert_eq!(config.cluster.voters[2].address, "c.example:9192");
+    for (voters, sentence) in [
+        (r#"["1@a:1", "2@b:1"]"#, "has 2 voters"),
+        (r#"["1@a:1", "1@b:1", "3@c:1"]"#, "names voter 1 twice"),
+        (r#"["1@a:1", "2@b:1", "3@a:1"]"#, "gives voters 1 and 3 the same address a:1"),
+        (r#"["1@a:1", "2@b", "3@c:1"]"#, r#"found ["1@a:1", "2@b", "3@c:1"]"#),
+        (r#"["a:1"]"#, r#"wants a list such as"#),
+        (r#"["-1@a:1"]"#, r#"wants a list such as"#),
+        (r#"["1@a:0"]"#, r#"wants a list such as"#),
+    ] {
+        let told = refused(&format!("[cluster]\nvoters = {voters}\n"));
+        assert!(told.contains("`cluster.voters`") && told.contains(sentence), "{voters}: {told}");
+    }
+    let told = refused("[cluster]\nid = \"prod\"\n");
+    assert!(told.contains("`cluster.id` is not the id of a cluster"), "{told}");
+}
+
+#[test]
+fn voters_can_be_one_word() {
+    let sets = ["cluster.voters=1@a:1, 2@b:1,3@c:1".to_owned()];
+    let loaded = Sources::builder().sets(sets).build().load().expect("a list");
+    assert_eq!(loaded.config.cluster.voters.len(), 3);
+    let none = Sources::builder().sets(["cluster.voters=".to_owned()]).build().load();
+    assert_eq!(none.expect("an empty list").config.cluster.voters, []);
+}
+
+/// A cluster of one has no internal listener, so nothing about it can be wrong.
+#[test]
+fn the_internal_listener_of_a_cluster_must_be_reachable() {
+    let text = "[listeners.internal]\nbind = \"0.0.0.0:9192\"\n";
+    accepted(text);
+    let told = refused(&format!("{text}[cluster]\nvoters = [\"1@a:9192\"]\n"));
+    assert!(told.contains("`listeners.internal.advertised` is needed"), "{told}");
+    assert!(told.contains("`listeners.internal.bind` listens beyond this machine"), "{told}");
+}
+
+#[test]
 fn later_layers_win() {
     let sources = Sources::builder()
         .text("varve.toml", "rack = \"file\"\nshards = 1\nworkers = 1\nnum_partitions = 2\n")
@@ -141,6 +194,7 @@ fn what_is_dumped_loads_to_the_same() {
     let mut config = BrokerConfig { rack, ..BrokerConfig::default() };
     config.topic_defaults.retention_ms = None;
     config.http.bind = None;
+    config.cluster.voters = vec![Voter { id: 1, address: "a:1".to_owned() }];
     let loaded = Loaded { config: config.clone(), origins: Default::default() };
     assert_eq!(accepted(&loaded.dump(true)), config);
 }

@@ -31,7 +31,10 @@ impl fmt::Display for Raw {
             Self::Integer(number) => write!(f, "{number}"),
             Self::Float(number) => write!(f, "{number}"),
             Self::Boolean(flag) => write!(f, "{flag}"),
-            Self::Array(items) => write!(f, "an array of {}", items.len()),
+            Self::Array(items) => {
+                let items: Vec<String> = items.iter().map(Raw::to_string).collect();
+                write!(f, "[{}]", items.join(", "))
+            }
             Self::Word(word) | Self::Other(word) => write!(f, "`{word}`"),
         }
     }

@@ -2,13 +2,18 @@
 //! an API.
 //!
 //! Names of structs and fields are those of Kafka's message schemas, in snake case; what a field
-//! means is documented there, and where we handle it. Ids are plain integers here: newtypes begin
+//! means is documented there, and where we handle it. Messages with keys from 30000 are varve's own,
+//! spoken between brokers only. Ids are plain integers here: newtypes begin
 //! at the handlers.
 #![expect(missing_docs, reason = "fields are Kafka's own and documented by its protocol guide")]
 
+pub mod allocate_producer_ids;
 pub mod alter_client_quotas;
 pub mod alter_configs;
+pub mod alter_partition;
 pub mod api_versions;
+pub mod broker_heartbeat;
+pub mod broker_registration;
 pub mod create_acls;
 pub mod create_partitions;
 pub mod create_topics;
@@ -28,6 +33,7 @@ pub mod describe_transactions;
 pub mod describe_user_scram_credentials;
 pub mod fetch;
 pub mod find_coordinator;
+pub mod forward;
 pub mod heartbeat;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
@@ -38,11 +44,16 @@ pub mod list_groups;
 pub mod list_offsets;
 pub mod list_transactions;
 pub mod metadata;
+mod no_response;
 pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
+pub mod peer_hello;
 pub mod produce;
+pub mod quorum_messages;
+pub mod replica_fetch;
+pub mod replica_progress;
 pub mod sasl_authenticate;
 pub mod sasl_handshake;
 pub mod sync_group;
@@ -93,3 +104,13 @@ pub use produce::{ProduceRequest, ProduceResponse};
 pub use sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse};
 pub use sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
 pub use sync_group::{SyncGroupRequest, SyncGroupResponse};
+pub use allocate_producer_ids::{AllocateProducerIdsRequest, AllocateProducerIdsResponse};
+pub use alter_partition::{AlterPartitionRequest, AlterPartitionResponse};
+pub use broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
+pub use broker_registration::{BrokerRegistrationRequest, BrokerRegistrationResponse};
+pub use peer_hello::{PeerHelloRequest, PeerHelloResponse};
+pub use quorum_messages::QuorumMessagesRequest;
+pub use replica_fetch::{ReplicaFetchRequest, ReplicaFetchResponse};
+pub use replica_progress::ReplicaProgressRequest;
+pub use forward::{ForwardRequest, ForwardResponse};
+pub use no_response::NoResponse;

@@ -17,7 +17,32 @@ pub struct ApiRange {
 }
 
 macro_rules! apis {
-    ($($name:ident = $code:literal, $request:ident, announced $min:literal..=$max:literal;)*) => {
+    (
+        clients {$(
+            $client:ident = $client_code:literal, $client_request:ident,
+            announced $client_min:literal..=$client_max:literal;
+        )*}
+        brokers {$(
+            $broker:ident = $broker_code:literal, $broker_request:ident,
+            spoken $broker_min:literal..=$broker_max:literal;
+        )*}
+    ) => {
+        apis! {
+            @table
+            $($client = $client_code, $client_request, $client_min..=$client_max;)*
+            $($broker = $broker_code, $broker_request, $broker_min..=$broker_max;)*
+        }
+
+        impl ApiKey {
+            /// Those that clients ask for, in the order of their codes.
+            pub const ALL: &[ApiKey] = &[$(ApiKey::$client,)*];
+
+            /// Those that brokers ask one another for, in the order of their codes; never served
+            /// or announced where clients connect.
+            pub const INTERNAL: &[ApiKey] = &[$(ApiKey::$broker,)*];
+        }
+    };
+    (@table $($name:ident = $code:literal, $request:ident, $min:literal..=$max:literal;)*) => {
         /// An API that the codec knows.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(i16)]
@@ -26,9 +51,6 @@ macro_rules! apis {
         }
 
         impl ApiKey {
-            /// All of them, in the order of their codes.
-            pub const ALL: &[ApiKey] = &[$(ApiKey::$name,)*];
-
             /// The API with this number on the wire.
             #[must_use]
             pub fn from_code(code: i16) -> Option<ApiKey> {
@@ -46,8 +68,9 @@ macro_rules! apis {
                 }
             }
 
-            /// The versions that varve announces. Produce begins at 0 although 0 to 2 are
-            /// refused: librdkafka takes version 0 as the sign that compression is understood.
+            /// The versions that varve announces, or that brokers speak among themselves. Produce
+            /// begins at 0 although 0 to 2 are refused: librdkafka takes version 0 as the sign
+            /// that compression is understood.
             #[must_use]
             pub fn announced(self) -> ApiRange {
                 let (min_version, max_version) = match self {
@@ -76,49 +99,68 @@ macro_rules! apis {
 }
 
 apis! {
-    Produce = 0, ProduceRequest, announced 0..=13;
-    Fetch = 1, FetchRequest, announced 4..=17;
-    ListOffsets = 2, ListOffsetsRequest, announced 1..=10;
-    Metadata = 3, MetadataRequest, announced 0..=13;
-    OffsetCommit = 8, OffsetCommitRequest, announced 2..=9;
-    OffsetFetch = 9, OffsetFetchRequest, announced 1..=9;
-    FindCoordinator = 10, FindCoordinatorRequest, announced 0..=5;
-    JoinGroup = 11, JoinGroupRequest, announced 0..=9;
-    Heartbeat = 12, HeartbeatRequest, announced 0..=4;
-    LeaveGroup = 13, LeaveGroupRequest, announced 0..=5;
-    SyncGroup = 14, SyncGroupRequest, announced 0..=5;
-    DescribeGroups = 15, DescribeGroupsRequest, announced 0..=6;
-    ListGroups = 16, ListGroupsRequest, announced 0..=5;
-    SaslHandshake = 17, SaslHandshakeRequest, announced 0..=1;
-    ApiVersions = 18, ApiVersionsRequest, announced 0..=4;
-    CreateTopics = 19, CreateTopicsRequest, announced 2..=7;
-    DeleteTopics = 20, DeleteTopicsRequest, announced 1..=6;
-    DeleteRecords = 21, DeleteRecordsRequest, announced 0..=2;
-    InitProducerId = 22, InitProducerIdRequest, announced 0..=5;
-    OffsetForLeaderEpoch = 23, OffsetForLeaderEpochRequest, announced 2..=4;
-    DescribeAcls = 29, DescribeAclsRequest, announced 1..=3;
-    CreateAcls = 30, CreateAclsRequest, announced 1..=3;
-    DeleteAcls = 31, DeleteAclsRequest, announced 1..=3;
-    DescribeConfigs = 32, DescribeConfigsRequest, announced 1..=4;
-    AlterConfigs = 33, AlterConfigsRequest, announced 0..=2;
-    DescribeLogDirs = 35, DescribeLogDirsRequest, announced 1..=4;
-    SaslAuthenticate = 36, SaslAuthenticateRequest, announced 0..=2;
-    CreatePartitions = 37, CreatePartitionsRequest, announced 0..=3;
-    DeleteGroups = 42, DeleteGroupsRequest, announced 0..=2;
-    IncrementalAlterConfigs = 44, IncrementalAlterConfigsRequest, announced 0..=1;
-    OffsetDelete = 47, OffsetDeleteRequest, announced 0..=0;
-    DescribeClientQuotas = 48, DescribeClientQuotasRequest, announced 0..=1;
-    AlterClientQuotas = 49, AlterClientQuotasRequest, announced 0..=1;
-    DescribeUserScramCredentials = 50, DescribeUserScramCredentialsRequest, announced 0..=0;
-    DescribeCluster = 60, DescribeClusterRequest, announced 0..=1;
-    DescribeProducers = 61, DescribeProducersRequest, announced 0..=0;
-    DescribeTransactions = 65, DescribeTransactionsRequest, announced 0..=0;
-    ListTransactions = 66, ListTransactionsRequest, announced 0..=1;
-    ListConfigResources = 74, ListConfigResourcesRequest, announced 0..=1;
-    DescribeTopicPartitions = 75, DescribeTopicPartitionsRequest, announced 0..=0;
+    clients {
+        Produce = 0, ProduceRequest, announced 0..=13;
+        Fetch = 1, FetchRequest, announced 4..=17;
+        ListOffsets = 2, ListOffsetsRequest, announced 1..=10;
+        Metadata = 3, MetadataRequest, announced 0..=13;
+        OffsetCommit = 8, OffsetCommitRequest, announced 2..=9;
+        OffsetFetch = 9, OffsetFetchRequest, announced 1..=9;
+        FindCoordinator = 10, FindCoordinatorRequest, announced 0..=5;
+        JoinGroup = 11, JoinGroupRequest, announced 0..=9;
+        Heartbeat = 12, HeartbeatRequest, announced 0..=4;
+        LeaveGroup = 13, LeaveGroupRequest, announced 0..=5;
+        SyncGroup = 14, SyncGroupRequest, announced 0..=5;
+        DescribeGroups = 15, DescribeGroupsRequest, announced 0..=6;
+        ListGroups = 16, ListGroupsRequest, announced 0..=5;
+        SaslHandshake = 17, SaslHandshakeRequest, announced 0..=1;
+        ApiVersions = 18, ApiVersionsRequest, announced 0..=4;
+        CreateTopics = 19, CreateTopicsRequest, announced 2..=7;
+        DeleteTopics = 20, DeleteTopicsRequest, announced 1..=6;
+        DeleteRecords = 21, DeleteRecordsRequest, announced 0..=2;
+        InitProducerId = 22, InitProducerIdRequest, announced 0..=5;
+        OffsetForLeaderEpoch = 23, OffsetForLeaderEpochRequest, announced 2..=4;
+        DescribeAcls = 29, DescribeAclsRequest, announced 1..=3;
+        CreateAcls = 30, CreateAclsRequest, announced 1..=3;
+        DeleteAcls = 31, DeleteAclsRequest, announced 1..=3;
+        DescribeConfigs = 32, DescribeConfigsRequest, announced 1..=4;
+        AlterConfigs = 33, AlterConfigsRequest, announced 0..=2;
+        DescribeLogDirs = 35, DescribeLogDirsRequest, announced 1..=4;
+        SaslAuthenticate = 36, SaslAuthenticateRequest, announced 0..=2;
+        CreatePartitions = 37, CreatePartitionsRequest, announced 0..=3;
+        DeleteGroups = 42, DeleteGroupsRequest, announced 0..=2;
+        IncrementalAlterConfigs = 44, IncrementalAlterConfigsRequest, announced 0..=1;
+        OffsetDelete = 47, OffsetDeleteRequest, announced 0..=0;
+        DescribeClientQuotas = 48, DescribeClientQuotasRequest, announced 0..=1;
+        AlterClientQuotas = 49, AlterClientQuotasRequest, announced 0..=1;
+        DescribeUserScramCredentials = 50, DescribeUserScramCredentialsRequest, announced 0..=0;
+        DescribeCluster = 60, DescribeClusterRequest, announced 0..=1;
+        DescribeProducers = 61, DescribeProducersRequest, announced 0..=0;
+        DescribeTransactions = 65, DescribeTransactionsRequest, announced 0..=0;
+        ListTransactions = 66, ListTransactionsRequest, announced 0..=1;
+        ListConfigResources = 74, ListConfigResourcesRequest, announced 0..=1;
+        DescribeTopicPartitions = 75, DescribeTopicPartitionsRequest, announced 0..=0;
+    }
+    brokers {
+        AlterPartition = 56, AlterPartitionRequest, spoken 3..=3;
+        BrokerRegistration = 62, BrokerRegistrationRequest, spoken 4..=4;
+        BrokerHeartbeat = 63, BrokerHeartbeatRequest, spoken 1..=1;
+        AllocateProducerIds = 67, AllocateProducerIdsRequest, spoken 0..=0;
+        PeerHello = 30000, PeerHelloRequest, spoken 0..=0;
+        QuorumMessages = 30001, QuorumMessagesRequest, spoken 0..=0;
+        ReplicaFetch = 30002, ReplicaFetchRequest, spoken 0..=0;
+        ReplicaProgress = 30003, ReplicaProgressRequest, spoken 0..=0;
+        Forward = 30004, ForwardRequest, spoken 0..=0;
+    }
 }
 
 impl ApiKey {
+    /// Whether only brokers may ask for it.
+    #[must_use]
+    pub fn is_internal(self) -> bool {
+        Self::INTERNAL.contains(&self)
+    }
+
     /// Its number on the wire.
     #[must_use]
     pub fn code(self) -> i16 {

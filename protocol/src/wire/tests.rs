@@ -46,7 +46,7 @@ fn the_answer_to_api_versions_has_the_oldest_header() {
 
 #[test]
 fn announced_versions_can_be_read() {
-    for &api in ApiKey::ALL {
+    for &api in ApiKey::ALL.iter().chain(ApiKey::INTERNAL) {
         let announced = api.announced();
         assert!(api.codec_versions().contains(&announced.max_version), "{api:?}");
         let refused_below = if api == ApiKey::Produce { 3 } else { announced.min_version };
@@ -156,4 +156,85 @@ fn text_need_not_be_utf8() {
     let result = decode_body::<FindCoordinatorRequest>(body.into(), 0);
     let expected = DecodeError::StringTooLong { position: 2, length: 0x8001, max: 0x7fff };
     assert_eq!(result, Err(expected));
+}
+
+/// Filled messages between brokers, since what is made from random bytes is mostly empty.
+#[test]
+fn messages_between_brokers_return() {
+    #[track_caller]
+    fn check<M: Message + std::fmt::Debug + PartialEq>(message: M) {
+        let version = *M::VERSIONS.end();
+        let mut writer = Writer::new();
+        Message::encode(&message, &mut writer, version).unwrap();
+        let bytes: Vec<u8> =
+            writer.finish().iter().flat_map(|piece| piece.to_bytes().unwrap()).collect();
+        for end in 0..bytes.len() {
+            let cut = decode_body::<M>(Bytes::copy_from_slice(&bytes[..end]), version);
+            assert!(cut.is_err(), "{} cut to {end}", M::NAME);
+        }
+        assert_eq!(decode_body::<M>(bytes.into(), version), Ok(message));
+    }
+    let topic_id = crate::vocabulary::TopicId(7 << 100 | 9);
+    check(PeerHelloRequest {
+        cluster_id: "c".to_owned(),
+        broker_id: 3,
+        incarnation: topic_id,
+        directory_id: topic_id,
+        epoch: 12,
+        lane: 1,
+    });
+    check(QuorumMessagesRequest {
+        from: 2,
+        messages: vec![Bytes::from_static(b"vote"), Bytes::new()],
+    });
+    check(ReplicaFetchRequest {
+        broker_epoch: 5,
+        max_wait_ms: 500,
+        max_bytes: 8 << 20,
+        partitions: vec![replica_fetch::ReplicaFetchPartition {
+            topic_id,
+            partition: 4,
+            leader_epoch: 6,
+            fetch_offset: 1 << 40,
+            last_fetched_epoch: 5,
+        }],
+        forgotten: vec![replica_fetch::ForgottenPartition { topic_id, partition: 8 }],
+    });
+    let fetched = replica_fetch::ReplicaFetchedPartition {
+        topic_id,
+        partition: 4,
+        error_code: 0,
+        leader_epoch: 6,
+        high_watermark: 70,
+        log_start: 3,
+        records: RecordSet::from(Bytes::from_static(b"batches")),
+        diverging: replica_fetch::Divergence { epoch: 2, end_offset: 40 },
+    };
+    check(ReplicaFetchResponse { error_code: 0, partitions: vec![fetched] });
+    check(ReplicaProgressRequest {
+        broker_epoch: 5,
+        partitions: vec![replica_progress::PartitionProgress {
+            topic_id,
+            partition: 4,
+            leader_epoch: 6,
+            log_end: 71,
+            durable_end: 70,
+        }],
+    });
+    check(ForwardRequest {
+        client_id: Some("rdkafka".to_owned()),
+        listener: "kafka".to_owned(),
+        peer_host: "::1".to_owned(),
+        frame: Bytes::from_static(b"request"),
+    });
+    check(ForwardResponse {
+        error_code: 0,
+        applied_index: 99,
+        frame: Some(Bytes::from_static(b"x")),
+    });
+    check(BrokerRegistrationResponse {
+        error_code: 101,
+        error_message: Some("copied".to_owned()),
+        ..Default::default()
+    });
 }

@@ -1,0 +1,38 @@
+//! PeerHello (API key 30000, varve's own). The first request of every connection between
+//! brokers: says who speaks, and is told who answers.
+
+use crate::vocabulary::TopicId;
+use crate::wire::{ApiKey, Request, message};
+
+message! {
+    /// Binds a connection to the broker that opened it.
+    pub struct PeerHelloRequest, versions 0..=0, flexible 0 {
+        /// Empty while the sender's cluster has no id yet, or the sender does not know it.
+        cluster_id: String = String::new(), 0..;
+        broker_id: i32 = -1, 0..;
+        /// Of the sender's process.
+        incarnation: TopicId = TopicId::ZERO, 0..;
+        /// Of the sender's data directory.
+        directory_id: TopicId = TopicId::ZERO, 0..;
+        /// The sender's broker epoch; -1 before it is registered.
+        epoch: i64 = -1, 0..;
+        /// What the connection is for: 0 control, 1 fetching.
+        lane: i8 = 0, 0..;
+    }
+}
+
+message! {
+    /// Answers [`PeerHelloRequest`].
+    pub struct PeerHelloResponse, versions 0..=0, flexible 0 {
+        error_code: i16 = 0, 0..;
+        error_message: Option<String> = None, 0..;
+        cluster_id: String = String::new(), 0..;
+        broker_id: i32 = -1, 0..;
+        incarnation: TopicId = TopicId::ZERO, 0..;
+    }
+}
+
+impl Request for PeerHelloRequest {
+    const API: ApiKey = ApiKey::PeerHello;
+    type Response = PeerHelloResponse;
+}
