@@ -30,7 +30,9 @@ impl Voter {
                 }
                 if earlier.address == voter.address {
                     let (one, other, address) = (earlier.id, voter.id, &voter.address);
-                    return Some(format!("gives voters {one} and {other} the same address {address}"));
+                    return Some(format!(
+                        "gives voters {one} and {other} the same address {address}"
+                    ));
                 }
             }
         }

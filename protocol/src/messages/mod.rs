@@ -58,9 +58,13 @@ pub mod sasl_authenticate;
 pub mod sasl_handshake;
 pub mod sync_group;
 
+pub use allocate_producer_ids::{AllocateProducerIdsRequest, AllocateProducerIdsResponse};
 pub use alter_client_quotas::{AlterClientQuotasRequest, AlterClientQuotasResponse};
 pub use alter_configs::{AlterConfigsRequest, AlterConfigsResponse};
+pub use alter_partition::{AlterPartitionRequest, AlterPartitionResponse};
 pub use api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+pub use broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
+pub use broker_registration::{BrokerRegistrationRequest, BrokerRegistrationResponse};
 pub use create_acls::{CreateAclsRequest, CreateAclsResponse};
 pub use create_partitions::{CreatePartitionsRequest, CreatePartitionsResponse};
 pub use create_topics::{CreateTopicsRequest, CreateTopicsResponse};
@@ -84,6 +88,7 @@ pub use describe_user_scram_credentials::{
 };
 pub use fetch::{FetchRequest, FetchResponse};
 pub use find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
+pub use forward::{ForwardRequest, ForwardResponse};
 pub use heartbeat::{HeartbeatRequest, HeartbeatResponse};
 pub use incremental_alter_configs::{
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
@@ -96,21 +101,16 @@ pub use list_groups::{ListGroupsRequest, ListGroupsResponse};
 pub use list_offsets::{ListOffsetsRequest, ListOffsetsResponse};
 pub use list_transactions::{ListTransactionsRequest, ListTransactionsResponse};
 pub use metadata::{MetadataRequest, MetadataResponse};
+pub use no_response::NoResponse;
 pub use offset_commit::{OffsetCommitRequest, OffsetCommitResponse};
 pub use offset_delete::{OffsetDeleteRequest, OffsetDeleteResponse};
 pub use offset_fetch::{OffsetFetchRequest, OffsetFetchResponse};
 pub use offset_for_leader_epoch::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
-pub use produce::{ProduceRequest, ProduceResponse};
-pub use sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse};
-pub use sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
-pub use sync_group::{SyncGroupRequest, SyncGroupResponse};
-pub use allocate_producer_ids::{AllocateProducerIdsRequest, AllocateProducerIdsResponse};
-pub use alter_partition::{AlterPartitionRequest, AlterPartitionResponse};
-pub use broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
-pub use broker_registration::{BrokerRegistrationRequest, BrokerRegistrationResponse};
 pub use peer_hello::{PeerHelloRequest, PeerHelloResponse};
+pub use produce::{ProduceRequest, ProduceResponse};
 pub use quorum_messages::QuorumMessagesRequest;
 pub use replica_fetch::{ReplicaFetchRequest, ReplicaFetchResponse};
 pub use replica_progress::ReplicaProgressRequest;
-pub use forward::{ForwardRequest, ForwardResponse};
-pub use no_response::NoResponse;
+pub use sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse};
+pub use sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
+pub use sync_group::{SyncGroupRequest, SyncGroupResponse};
