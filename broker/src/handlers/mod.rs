@@ -76,7 +76,11 @@ impl Dispatcher {
 }
 
 impl Service for Dispatcher {
-    fn call(&self, peer: &Peer, frame: Bytes) -> Reply {
+    type Session = ();
+
+    fn open(&self, _: &Peer) {}
+
+    fn call(&self, peer: &Peer, (): &mut (), frame: Bytes) -> Reply {
         let size = frame.len();
         let mut body = Reader::new(frame);
         let header = match RequestHeader::decode(&mut body) {

@@ -89,10 +89,11 @@ pub(super) async fn run<S: Service>(
     }
 }
 
-struct Connection<'a, S> {
+struct Connection<'a, S: Service> {
     shared: &'a Shared<S>,
     stream: &'a TcpStream,
     peer: Peer,
+    session: S::Session,
     reader: FrameReader<'a>,
     /// In the order of the requests.
     waiting: VecDeque<Waiting>,
@@ -114,7 +115,8 @@ impl<'a, S: Service> Connection<'a, S> {
             &shared.limits,
             &shared.metrics.connections.received_bytes,
         );
-        Self { shared, stream, peer, reader, waiting: VecDeque::new(), waiting_bytes: 0 }
+        let session = shared.service.open(&peer);
+        Self { shared, stream, peer, session, reader, waiting: VecDeque::new(), waiting_bytes: 0 }
     }
 
     async fn serve(
@@ -159,7 +161,7 @@ impl<'a, S: Service> Connection<'a, S> {
     async fn on_frame(&mut self, frame: Frame) -> Result<(), Ended> {
         let Frame { bytes, permit } = frame;
         let length = bytes.len();
-        match self.shared.service.call(&self.peer, bytes) {
+        match self.shared.service.call(&self.peer, &mut self.session, bytes) {
             Reply::Ready(answer) if self.waiting.is_empty() => self.write(&answer).await,
             Reply::Ready(answer) => {
                 self.wait(Box::pin(std::future::ready(Some(answer))), length, permit);

@@ -26,16 +26,16 @@ const SIZE_BYTES: usize = 4;
 
 /// A request and the memory that it holds.
 #[derive(Debug)]
-pub(super) struct Frame {
+pub(crate) struct Frame {
     /// Without its size.
-    pub(super) bytes: Bytes,
+    pub(crate) bytes: Bytes,
     /// Of large frames.
-    pub(super) permit: Option<MemoryPermit>,
+    pub(crate) permit: Option<MemoryPermit>,
 }
 
 /// Why no further frame can be read.
 #[derive(Debug, Error)]
-pub(super) enum FrameError {
+pub(crate) enum FrameError {
     /// The peer closed the connection between two frames.
     #[error("closed by the client")]
     Closed,
@@ -58,7 +58,7 @@ pub(super) enum FrameError {
 
 /// The reading side of a connection. [`FrameReader::next`] may be dropped at any await and called
 /// again: what has arrived stays here.
-pub(super) struct FrameReader<'a> {
+pub(crate) struct FrameReader<'a> {
     stream: &'a TcpStream,
     budget: &'a MemoryBudget,
     frame_bytes_max: usize,
@@ -72,7 +72,7 @@ pub(super) struct FrameReader<'a> {
 }
 
 impl<'a> FrameReader<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         stream: &'a TcpStream,
         budget: &'a MemoryBudget,
         limits: &ServerLimits,
@@ -92,7 +92,7 @@ impl<'a> FrameReader<'a> {
     }
 
     /// The next frame.
-    pub(super) async fn next(&mut self) -> Result<Frame, FrameError> {
+    pub(crate) async fn next(&mut self) -> Result<Frame, FrameError> {
         loop {
             let wanted = match self.parse_size()? {
                 Some(size) if self.buffer.len() >= SIZE_BYTES + size => return Ok(self.split(size)),

@@ -29,7 +29,9 @@ use bytes::Bytes;
 use varve_protocol::wire::EncodedFrame;
 
 pub use budget::{MemoryBudget, MemoryPermit};
+pub(crate) use frame_reader::{Frame, FrameError, FrameReader};
 pub use listener::{ListenerStopped, serve};
+pub(crate) use response_writer::write as write_frame;
 
 use crate::config::BrokerConfig;
 
@@ -59,9 +61,15 @@ pub enum Reply {
 
 /// Who answers requests.
 pub trait Service: Send + Sync + 'static {
+    /// What is remembered of one connection as long as it is open.
+    type Session: Send + 'static;
+
+    /// A connection begins.
+    fn open(&self, peer: &Peer) -> Self::Session;
+
     /// Takes one request: the frame without its size. Called in the order of a connection's
     /// requests, on a worker of the network runtime: must not block.
-    fn call(&self, peer: &Peer, frame: Bytes) -> Reply;
+    fn call(&self, peer: &Peer, session: &mut Self::Session, frame: Bytes) -> Reply;
 }
 
 /// The bounds of the listener.

@@ -25,7 +25,7 @@ const SENDFILE_BYTES_MAX: usize = 1 << 20;
 /// # Errors
 /// The socket's, or the disk's where records cannot be read: then part of the frame may be gone
 /// out, and the connection must be closed.
-pub(super) async fn write(
+pub(crate) async fn write(
     stream: &TcpStream,
     frame: &EncodedFrame,
     sent: &Counter,

@@ -14,7 +14,11 @@ use crate::metrics::Metrics;
 struct Echo;
 
 impl Service for Echo {
-    fn call(&self, _: &Peer, frame: Bytes) -> Reply {
+    type Session = ();
+
+    fn open(&self, _: &Peer) {}
+
+    fn call(&self, _: &Peer, (): &mut (), frame: Bytes) -> Reply {
         let answer = echo(&frame);
         match frame[0] {
             0 => Reply::Ready(answer),
