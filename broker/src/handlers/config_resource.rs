@@ -5,11 +5,11 @@ use varve_protocol::vocabulary::BrokerId;
 
 use crate::metadata::{ConfigError, ConfigResource, MetadataHandle};
 
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-const BROKER_LOGGER: i8 = 8;
-const CLIENT_METRICS: i8 = 16;
-const GROUP: i8 = 32;
+pub(super) const TOPIC: i8 = 2;
+pub(super) const BROKER: i8 = 4;
+pub(super) const BROKER_LOGGER: i8 = 8;
+pub(super) const CLIENT_METRICS: i8 = 16;
+pub(super) const GROUP: i8 = 32;
 
 /// Why a resource cannot be described or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

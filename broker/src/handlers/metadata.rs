@@ -174,7 +174,7 @@ fn describe_topic(
     }
 }
 
-fn describe_partition(
+pub(super) fn describe_partition(
     image: &MetadataImage,
     index: PartitionIndex,
     partition: &PartitionImage,

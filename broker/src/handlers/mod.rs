@@ -4,11 +4,13 @@
 //! announced by ApiVersions. What a version cannot say is decided here; what a request means is the
 //! business of the API's own file.
 
+mod acls;
 #[cfg(test)]
 mod admin_tests;
 mod alter_configs;
 mod api_versions;
 mod authorized_operations;
+mod client_quotas;
 mod config_changes;
 mod config_resource;
 mod context;
@@ -21,6 +23,9 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
+mod describe_user_scram_credentials;
 pub(crate) mod error_table;
 mod fetch;
 mod find_coordinator;
@@ -29,6 +34,7 @@ mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod message;
@@ -38,7 +44,9 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sasl;
 mod sync_group;
+mod transactions;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -108,7 +116,7 @@ impl Service for Dispatcher {
 }
 
 macro_rules! routes {
-    ($($api:ident => $module:ident;)*) => {
+    ($($api:ident => $module:path;)*) => {
         /// The APIs that are served: announced by ApiVersions, and no others.
         pub(crate) const SERVED: &[ApiKey] =
             &[ApiKey::Produce, ApiKey::ApiVersions, $(ApiKey::$api,)*];
@@ -127,7 +135,8 @@ macro_rules! routes {
                         let broker = Arc::clone(&self.broker);
                         let Incoming { api, correlation_id, context, began, .. } = incoming;
                         Reply::Later(Box::pin(async move {
-                            let response = $module::handle(&broker, &context, request).await;
+                            use $module as module;
+                            let response = module::handle(&broker, &context, request).await;
                             let request = Answered { api, correlation_id, context: &context, began };
                             request.encode(&broker, version, &response)
                         }))
@@ -166,6 +175,19 @@ routes! {
     OffsetCommit => offset_commit;
     OffsetFetch => offset_fetch;
     OffsetDelete => offset_delete;
+    SaslHandshake => sasl::handshake;
+    SaslAuthenticate => sasl::authenticate;
+    DescribeAcls => acls::describe;
+    CreateAcls => acls::create;
+    DeleteAcls => acls::delete;
+    DescribeClientQuotas => client_quotas::describe;
+    AlterClientQuotas => client_quotas::alter;
+    DescribeUserScramCredentials => describe_user_scram_credentials;
+    DescribeProducers => describe_producers;
+    DescribeTransactions => transactions::describe;
+    ListTransactions => transactions::list;
+    ListConfigResources => list_config_resources;
+    DescribeTopicPartitions => describe_topic_partitions;
 }
 
 impl Dispatcher {

@@ -6,7 +6,9 @@ use thiserror::Error;
 use varve_protocol::records::ValidatedBatch;
 use varve_protocol::vocabulary::{Acks, LeaderEpoch, Offset, TimestampMs, TopicIdPartition};
 use varve_storage::config::LogConfig;
-use varve_storage::{AppendError, AppendOrigin, DirectoryFailed, LogSetError, TruncateError};
+use varve_storage::{
+    AppendError, AppendOrigin, DirectoryFailed, LogSetError, ProducerSummary, TruncateError,
+};
 
 /// A batch for a partition of the shard.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub(crate) enum Command<A> {
     SetConfig { configs: Vec<(TopicIdPartition, Arc<LogConfig>)>, answer: A },
     /// Moves a log's start up to an offset; none means the high watermark.
     DeleteRecords { partition: TopicIdPartition, before: Option<Offset>, answer: A },
+    /// Tells the idempotent producers that a log remembers.
+    DescribeProducers { partition: TopicIdPartition, answer: A },
 }
 
 /// What answers a command.
@@ -54,6 +58,8 @@ pub(crate) enum Outcome {
     LogsChanged(Vec<Result<(), LogSetError>>),
     /// Where the log begins now.
     RecordsDeleted(Result<Offset, DeleteRecordsError>),
+    /// None if there is no such log.
+    Producers(Option<Vec<ProducerSummary>>),
 }
 
 /// Where a batch went.

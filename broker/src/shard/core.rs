@@ -125,6 +125,10 @@ impl<D: Disk, A> ShardCore<D, A> {
                 let outcome = self.delete_records(&partition, before);
                 self.answer(answer, Outcome::RecordsDeleted(outcome));
             }
+            Command::DescribeProducers { partition, answer } => {
+                let producers = self.logs.log(&partition).map(varve_storage::Log::producers);
+                self.answer(answer, Outcome::Producers(producers));
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use varve_protocol::records::ValidatedBatch;
 use varve_protocol::vocabulary::{Acks, LeaderEpoch, Offset, TopicIdPartition};
 use varve_storage::config::LogConfig;
-use varve_storage::{AppendOrigin, LogSetError, RealDisk, shard_of};
+use varve_storage::{AppendOrigin, LogSetError, ProducerSummary, RealDisk, shard_of};
 
 use super::command::{
     AppendAnswer, AppendItem, Command, DeleteRecordsError, NewLog, Outcome, ProduceError,
@@ -163,6 +163,18 @@ impl PartitionHandle {
             Ok(Outcome::RecordsDeleted(result)) => result,
             Ok(other) => unreachable!("deleting records was answered with {other:?}"),
             Err(_) => Err(DeleteRecordsError::ShuttingDown),
+        }
+    }
+
+    /// The idempotent producers that the log remembers; none if the log is gone or the broker
+    /// ends.
+    pub(crate) async fn producers(&self) -> Option<Vec<ProducerSummary>> {
+        let (answer, answered) = oneshot::channel();
+        let command = Command::DescribeProducers { partition: self.shared.partition, answer };
+        self.shared.queue.send(Message::Command(command)).await.ok()?;
+        match answered.await.ok()? {
+            Outcome::Producers(producers) => producers,
+            other => unreachable!("describing producers was answered with {other:?}"),
         }
     }
 

@@ -29,6 +29,11 @@ pub(super) static ALL: &[Difference] = &[
     ),
     differs(325, FOLLOWERS),
     differs(326, FOLLOWERS),
+    differs(
+        532,
+        "without an authorizer, ACLs of an unknown type are answered as all others; Kafka closes the \
+         connection",
+    ),
     differs(542, DIRECTORIES),
     differs(543, DIRECTORIES),
 ];

@@ -102,6 +102,16 @@ fn compared(api: ApiKey) -> &'static [&'static str] {
         ApiKey::DeleteGroups => &["group_id"],
         ApiKey::OffsetDelete => &["partition_index"],
         ApiKey::DescribeCluster => &["endpoint_type"],
+        ApiKey::DescribeUserScramCredentials => &["user"],
+        ApiKey::DescribeTopicPartitions => &[
+            "name",
+            "topic_name",
+            "is_internal",
+            "topic_authorized_operations",
+            "partition_index",
+            "leader_id",
+            "leader_epoch",
+        ],
         _ => &[],
     }
 }
@@ -164,6 +174,10 @@ message_facts! {
     DeleteTopicsRequest DeleteRecordsRequest InitProducerIdRequest OffsetForLeaderEpochRequest
     DescribeConfigsRequest AlterConfigsRequest DescribeLogDirsRequest CreatePartitionsRequest
     DeleteGroupsRequest IncrementalAlterConfigsRequest OffsetDeleteRequest DescribeClusterRequest
+    SaslHandshakeRequest SaslAuthenticateRequest DescribeAclsRequest CreateAclsRequest
+    DeleteAclsRequest DescribeClientQuotasRequest AlterClientQuotasRequest
+    DescribeUserScramCredentialsRequest DescribeProducersRequest DescribeTransactionsRequest
+    ListTransactionsRequest ListConfigResourcesRequest DescribeTopicPartitionsRequest
 }
 
 fn read<M: Message>(version: i16, reader: &mut Reader) -> Result<M, String> {

@@ -1,4 +1,4 @@
-//! Odd requests: what Apache Kafka 4.3 answered to 681 hand-made requests, most of them wrong in
+//! Odd requests: what Apache Kafka 4.3 answered to 693 hand-made requests, most of them wrong in
 //! some way, and what a broker of this tree answers to the same ones in the same order.
 //!
 //! Compared are the fields that a client acts on (`facts`), and whether the connection was closed
