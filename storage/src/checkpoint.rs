@@ -18,7 +18,7 @@ use crate::layout::checkpoint_file;
 use crate::producer_state::ProducerStates;
 
 const MAGIC: [u8; 8] = *b"VRVCHKPT";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The largest checkpoint that is read.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 /// With more producers than this, a log writes them into a snapshot file instead.
@@ -48,6 +48,8 @@ pub(crate) struct LogRecord {
     /// Everything below is known to be durable: the end offset, or more if the log is damaged
     /// behind it.
     pub(crate) durable_end: i64,
+    /// The high watermark that the log was told last; −1 if none. May be older than the truth.
+    pub(crate) high_watermark: i64,
     /// The checksum of headers up to `position`.
     pub(crate) headers_crc: u32,
     pub(crate) max_timestamp: i64,
@@ -90,7 +92,7 @@ impl CheckpointEncoder {
         let body = &mut self.body;
         body.partition(&log.tip).u32(log.generation).i64(log.log_start);
         body.i64(log.active_base).u64(log.position).i64(log.end_offset);
-        body.i64(log.durable_end).u32(log.headers_crc);
+        body.i64(log.durable_end).i64(log.high_watermark).u32(log.headers_crc);
         body.i64(log.max_timestamp).i64(log.first_timestamp);
         EpochCache::encode(&log.epochs, body);
         match &log.producers {
@@ -140,7 +142,7 @@ impl Checkpoint {
         let sequence = reader.u64()?;
         let next_generation = reader.u32()?;
         let shard_count = reader.u32()?;
-        let count = reader.count(20 + 4 + 8 + 8 + 8 + 8 + 8 + 4 + 8 + 8 + 4 + 1)?;
+        let count = reader.count(20 + 4 + 8 + 8 + 8 + 8 + 8 + 8 + 4 + 8 + 8 + 4 + 1)?;
         let mut logs = Vec::with_capacity(count);
         for _ in 0..count {
             logs.push(decode_log(&mut reader)?);
@@ -159,6 +161,7 @@ fn decode_log(reader: &mut FieldReader<'_>) -> Result<LogRecord, FieldError> {
         position: reader.u64()?,
         end_offset: reader.i64()?,
         durable_end: reader.i64()?,
+        high_watermark: reader.i64()?,
         headers_crc: reader.u32()?,
         max_timestamp: reader.i64()?,
         first_timestamp: reader.i64()?,

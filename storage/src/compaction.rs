@@ -41,6 +41,7 @@ pub(crate) const RETRY_MS: i64 = 60_000;
 #[derive(Debug)]
 pub(crate) struct CompactionJob<D: Disk> {
     tip: TopicIdPartition,
+    generation: u32,
     context: Arc<ShardContext<D>>,
     /// Segments that may be rewritten, by base offset.
     segments: Vec<Arc<Segment<D>>>,
@@ -64,6 +65,8 @@ pub(crate) struct Rules {
 #[derive(Debug)]
 pub(crate) struct CompactedLog<D: Disk> {
     pub(crate) tip: TopicIdPartition,
+    /// The log's when the round began: after a truncation the round is void.
+    pub(crate) generation: u32,
     pub(crate) rewritten: Vec<Rewritten<D>>,
     /// The round stopped early; the log is left alone for a while.
     pub(crate) failure: Option<String>,
@@ -121,6 +124,7 @@ impl<D: Disk> CompactionJob<D> {
         let first_dirty = segments.iter().position(|segment| segment.rewrite == 0)?;
         Some(Self {
             tip: log.partition(),
+            generation: log.generation(),
             context: Arc::clone(context),
             first_dirty,
             segments,
@@ -137,7 +141,7 @@ impl<D: Disk> CompactionJob<D> {
     pub(crate) fn run(self) -> CompactedLog<D> {
         let mut rewritten = Vec::new();
         let failure = self.rewrite_all(&mut rewritten).err().map(|error| error.to_string());
-        CompactedLog { tip: self.tip, rewritten, failure }
+        CompactedLog { tip: self.tip, generation: self.generation, rewritten, failure }
     }
 
     fn rewrite_all(&self, rewritten: &mut Vec<Rewritten<D>>) -> Result<(), CompactionError> {
@@ -219,11 +223,12 @@ impl<D: Disk> CompactedLog<D> {
         for rewritten in self.rewritten {
             let segments = log.segments();
             let first = segments.iter().position(|s| Arc::ptr_eq(s, &rewritten.sources[0]));
-            let is_there = first.is_some_and(|first| {
-                let there = segments.iter().skip(first).take(rewritten.sources.len());
-                there.zip(&rewritten.sources).all(|(a, b)| Arc::ptr_eq(a, b))
-                    && first + rewritten.sources.len() < segments.len()
-            });
+            let is_there = log.generation() == self.generation
+                && first.is_some_and(|first| {
+                    let there = segments.iter().skip(first).take(rewritten.sources.len());
+                    there.zip(&rewritten.sources).all(|(a, b)| Arc::ptr_eq(a, b))
+                        && first + rewritten.sources.len() < segments.len()
+                });
             let Some(first) = first.filter(|_| is_there) else {
                 discard_scratch(&rewritten);
                 continue;

@@ -52,7 +52,9 @@ pub use entry_log::{
 };
 pub use epochs::EpochStart;
 pub use file::{DirEntry, DirectoryFailed, Disk, DiskFile, FailureLatch, OpenMode, SECTOR_BYTES};
-pub use log::{AppendError, AppendOrigin, Appended, Log, TruncateError};
+pub use log::{
+    AppendBatchesError, AppendError, AppendOrigin, Appended, AppendedBatches, Log, TruncateError,
+};
 pub use mem::{SimCounts, SimDisk, SimFile};
 pub use mmap::{RealDisk, RealFile};
 pub use producer_state::{BATCHES_REMEMBERED, ProducerSummary};

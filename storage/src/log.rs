@@ -6,7 +6,9 @@
 //! back through `on_durable`.
 
 mod append;
+mod replicate;
 mod truncate;
+mod truncation_guard;
 
 use std::io;
 use std::sync::Arc;
@@ -18,8 +20,10 @@ use varve_protocol::vocabulary::{LeaderEpoch, Offset, TopicIdPartition};
 
 pub(crate) use append::is_full;
 pub use append::{AppendError, AppendOrigin, Appended};
+pub use replicate::{AppendBatchesError, AppendedBatches};
 pub use truncate::TruncateError;
 pub(crate) use truncate::{Discarded, newest_snapshot, seal_up_to};
+pub(crate) use truncation_guard::TruncationGuard;
 
 use crate::checkpoint::{INLINE_PRODUCERS_MAX, LogRecord, RecordedProducers};
 use crate::compaction::{InstalledSegment, Rewritten};
@@ -69,14 +73,15 @@ impl<D: Disk> ShardContext<D> {
     }
 }
 
-/// A batch that was written to its segment and is not in any commit yet.
+/// Batches that were written to their segment and are not in any commit yet.
 #[derive(Debug)]
-struct PendingBatch<D: Disk> {
+struct PendingBatches<D: Disk> {
     segment: Arc<Segment<D>>,
     position: u64,
     next_offset: i64,
-    /// The batch's header as it was stamped, and its records.
+    /// A batch's header as it was stamped; empty for what a follower fetched.
     head: Bytes,
+    /// What follows it: the batch's records, or whole batches.
     records: Bytes,
 }
 
@@ -112,6 +117,7 @@ pub struct Log<D: Disk> {
     dir: Box<str>,
     /// Given out by the shard at creation and at every truncation.
     generation: u32,
+    guard: TruncationGuard,
     /// Whether the segment that began this generation made all others void.
     is_reset: bool,
     active: Arc<Segment<D>>,
@@ -122,7 +128,7 @@ pub struct Log<D: Disk> {
     /// When the active segment got its first batch, by the broker's clock.
     first_append_ms: i64,
     producers: ProducerStates,
-    pending: Vec<PendingBatch<D>>,
+    pending: Vec<PendingBatches<D>>,
     pending_bytes: usize,
     /// The next commit syncs the segments instead of journalling.
     is_pending_direct: bool,
@@ -138,6 +144,9 @@ pub struct Log<D: Disk> {
     pub(crate) is_changed: bool,
     /// Cleaning must not touch this offset and what follows it; −1 for the durable end.
     cleanup_limit: i64,
+    /// As the caller said last; −1 before that.
+    high_watermark: i64,
+    recovered_high_watermark: i64,
     /// What a checkpoint says of this log while it is damaged.
     damaged_record: Option<Box<LogRecord>>,
     /// The generation and the active segment's base in the last durable checkpoint.
@@ -169,6 +178,8 @@ pub(crate) struct LogParts<D: Disk> {
     pub(crate) producers: ProducerStates,
     pub(crate) checkpointed: Option<(u32, i64)>,
     pub(crate) rolled: Vec<RolledSegment<D>>,
+    /// From the checkpoint; −1 if it has none.
+    pub(crate) high_watermark: i64,
 }
 
 impl<D: Disk> Log<D> {
@@ -202,6 +213,7 @@ impl<D: Disk> Log<D> {
             config,
             dir: parts.dir.into(),
             generation: parts.generation,
+            guard: TruncationGuard::new(parts.generation),
             is_reset: parts.is_reset,
             active,
             allocated: parts.allocated,
@@ -219,6 +231,8 @@ impl<D: Disk> Log<D> {
             state_writer: StateWriter::new(parts.epochs_saved),
             is_changed: parts.checkpointed.is_none(),
             cleanup_limit: -1,
+            high_watermark: parts.high_watermark,
+            recovered_high_watermark: parts.high_watermark.clamp(parts.log_start, parts.log_end),
             damaged_record: parts.damaged_record,
             checkpointed: parts.checkpointed,
             compaction_not_before: i64::MIN,
@@ -297,6 +311,22 @@ impl<D: Disk> Log<D> {
     /// the last stable offset. Until this is called they keep away from what is not durable.
     pub fn set_cleanup_limit(&mut self, limit: Offset) {
         self.cleanup_limit = limit.0;
+    }
+
+    /// Notes the partition's high watermark. It goes into the next checkpoint and is never synced
+    /// for its own sake: after a restart it may be older than the truth, never newer.
+    pub fn note_high_watermark(&mut self, high_watermark: Offset) {
+        if self.high_watermark != high_watermark.0 {
+            self.high_watermark = high_watermark.0;
+            self.is_changed = true;
+        }
+    }
+
+    /// The high watermark that the last checkpoint before the open knew, within the log as it was
+    /// opened; the log's start if it knew none.
+    #[must_use]
+    pub fn recovered_high_watermark(&self) -> Offset {
+        Offset(self.recovered_high_watermark)
     }
 
     pub(crate) fn cleanup_limit(&self) -> i64 {
@@ -399,13 +429,17 @@ impl<D: Disk> Log<D> {
         self.generation
     }
 
+    pub(crate) fn guard(&self) -> &TruncationGuard {
+        &self.guard
+    }
+
     pub(crate) fn first_append_ms(&self) -> i64 {
         self.first_append_ms
     }
 
-    /// A seal that was not written; the segment may be gone meanwhile.
-    pub(crate) fn give_back_rolled(&mut self, rolled: RolledSegment<D>) {
-        if !rolled.segment.is_retired() {
+    /// A seal that was not written; the segment may be gone or cut meanwhile.
+    pub(crate) fn give_back_rolled(&mut self, rolled: RolledSegment<D>, generation: u32) {
+        if generation == self.generation && !rolled.segment.is_retired() {
             self.rolled.push(rolled);
             self.is_changed = true;
         }
@@ -539,7 +573,7 @@ impl<D: Disk> Log<D> {
         Some(commit)
     }
 
-    fn journal_entries(&self, pending: Vec<PendingBatch<D>>) -> Vec<OutgoingEntry> {
+    fn journal_entries(&self, pending: Vec<PendingBatches<D>>) -> Vec<OutgoingEntry> {
         let mut entries: Vec<OutgoingEntry> = Vec::new();
         let mut next_position = 0;
         let mut next_segment: Option<Arc<Segment<D>>> = None;
@@ -562,8 +596,8 @@ impl<D: Disk> Log<D> {
             next_segment = Some(batch.segment);
             let entry = entries.last_mut().expect("one was just pushed");
             entry.len += len;
-            entry.pieces.push(batch.head);
-            entry.pieces.push(batch.records);
+            let pieces = [batch.head, batch.records];
+            entry.pieces.extend(pieces.into_iter().filter(|piece| !piece.is_empty()));
         }
         entries
     }
@@ -610,6 +644,7 @@ impl<D: Disk> Log<D> {
             position: self.active.end_position(),
             end_offset: self.log_end().0,
             durable_end: self.log_end().0,
+            high_watermark: self.high_watermark.min(self.log_end().0),
             headers_crc: self.headers_crc,
             max_timestamp: self.active.max_timestamp(),
             first_timestamp: self.first_timestamp,

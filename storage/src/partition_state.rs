@@ -80,11 +80,14 @@ struct Written {
     version: u64,
     /// Epochs up to here are in the file.
     epoch: LeaderEpoch,
+    /// The log was truncated after the state of this version was taken, and kept epochs up to the
+    /// second one: what later epochs that state may hold does not count.
+    cut: (u64, LeaderEpoch),
 }
 
 impl Default for Written {
     fn default() -> Self {
-        Self { version: 0, epoch: LeaderEpoch(-1) }
+        Self { version: 0, epoch: LeaderEpoch(-1), cut: (0, LeaderEpoch(i32::MAX)) }
     }
 }
 
@@ -102,7 +105,7 @@ pub(crate) struct StateWrite {
 impl StateWriter {
     /// A writer for a file that holds the epochs up to `epoch`.
     pub(crate) fn new(epoch: LeaderEpoch) -> Self {
-        Self { written: Arc::new(Mutex::new(Written { version: 0, epoch })), version: 0 }
+        Self { written: Arc::new(Mutex::new(Written { epoch, ..Written::default() })), version: 0 }
     }
 
     /// The newest epoch that is in the file.
@@ -114,6 +117,7 @@ impl StateWriter {
     pub(crate) fn cut_epochs(&self, latest: LeaderEpoch) {
         let mut written = self.written.lock();
         written.epoch = written.epoch.min(latest);
+        written.cut = (self.version, written.cut.1.min(latest));
     }
 
     /// Takes the state as it is now; it is written by [`StateWrite::run`].
@@ -143,6 +147,9 @@ impl StateWrite {
         }
         written.version = self.version;
         written.epoch = self.state.epochs.last().map_or(LeaderEpoch(-1), |last| last.epoch);
+        if self.version <= written.cut.0 {
+            written.epoch = written.epoch.min(written.cut.1);
+        }
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use varve_protocol::records::{BatchHeader, HEADER_BYTES};
 use crate::file::DiskFile;
 
 /// Where the CRC of a batch begins to count.
-const CRC_START: usize = 21;
+pub(crate) const CRC_START: usize = 21;
 
 /// A batch that a walk came across.
 #[derive(Debug, Clone, Copy)]

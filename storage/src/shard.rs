@@ -26,8 +26,8 @@ use crate::file::{DirectoryFailed, Disk};
 use crate::journal::{ENTRY_HEADER_BYTES, EntryKind, EntryTarget, Journal, OutgoingEntry};
 use crate::layout::{DELETED_SUFFIX, PARTITIONS_DIR, partition_dir, segment_name, shard_of};
 use crate::log::{
-    AppendError, AppendOrigin, Appended, Discarded, Log, LogParts, ShardContext,
-    create_segment_file,
+    AppendBatchesError, AppendError, AppendOrigin, Appended, AppendedBatches, Discarded, Log,
+    LogParts, ShardContext, create_segment_file,
 };
 use crate::producer_state::ProducerStates;
 use crate::segment::{Segment, SegmentStart};
@@ -279,6 +279,31 @@ impl<D: Disk> LogShard<D> {
         Ok(appended)
     }
 
+    /// Appends batches that a follower fetched, as they are. They can be read at once, and are
+    /// durable when a commit says so.
+    ///
+    /// # Errors
+    /// [`AppendBatchesError`].
+    pub fn append_batches(
+        &mut self,
+        tip: &TopicIdPartition,
+        records: &Bytes,
+        now: TimestampMs,
+    ) -> Result<AppendedBatches, AppendBatchesError> {
+        self.now = self.now.max(now);
+        let log = self.logs.get_mut(tip).ok_or(AppendBatchesError::UnknownPartition)?;
+        let had_pending = log.has_pending();
+        let appended = log.append_batches(records, now);
+        // A full disk may have stopped it half way.
+        if !had_pending && log.has_pending() {
+            self.dirty.push(*tip);
+        }
+        if appended.is_ok() {
+            self.appended_bytes += records.len() as u64;
+        }
+        appended
+    }
+
     /// Whether there is something to commit.
     #[must_use]
     pub fn has_pending(&self) -> bool {
@@ -442,5 +467,6 @@ pub(crate) fn new_log<D: Disk>(
         producers: ProducerStates::default(),
         checkpointed: None,
         rolled: Vec::new(),
+        high_watermark: -1,
     })
 }

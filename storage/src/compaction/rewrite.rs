@@ -62,7 +62,8 @@ impl<'a, D: Disk> Rewriter<'a, D> {
         let old = SegmentHeader::decode(&page).ok_or(CompactionError::Header)?;
         let rewrite = sources.iter().map(|source| source.rewrite).max().unwrap_or(0) + 1;
         let header = SegmentHeader { rewrite, covers_end: last.next_offset(), ..old };
-        let scratch = format!("{}.new", first.path);
+        // Not the scratch name that a truncation to this offset would use.
+        let scratch = format!("{}.compacted.new", first.path);
         let file = create_segment_file(&context.disk, &scratch, &header)?;
         let seal = Seal {
             end_position: u64::from(HEADER_PAGE_BYTES),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use varve_protocol::records::{BatchHeader, HEADER_BYTES, TimestampType, ValidatedBatch};
 use varve_protocol::vocabulary::{LeaderEpoch, Offset, TimestampMs};
 
-use super::{Log, PendingBatch, RolledSegment};
+use super::{Log, PendingBatches, RolledSegment};
 use crate::file::{DirectoryFailed, Disk, DiskFile};
 use crate::producer_state::{SequenceError, SequenceVerdict};
 use crate::scan::{ScannedBatch, headers_crc_append};
@@ -93,7 +93,7 @@ pub enum AppendError {
         /// What came.
         found: LeaderEpoch,
     },
-    /// A follower's batch does not follow the log's end.
+    /// A follower's batch begins below the log's end, or further above than a segment reaches.
     #[error("the batch begins at offset {found}, the log ends at {expected}")]
     OffsetGap {
         /// The log's end.
@@ -214,7 +214,7 @@ impl<D: Disk> Log<D> {
         let log_end = self.log_end();
         let (head, found, log_append_time) = if origin == AppendOrigin::Follower {
             let found = batch.header.base_offset;
-            if found < log_end {
+            if !may_follow(&batch.header, log_end) {
                 return Err(AppendError::OffsetGap { expected: log_end, found });
             }
             (batch.header.encode(), batch.header.partition_leader_epoch, None)
@@ -240,7 +240,9 @@ impl<D: Disk> Log<D> {
     ) -> Result<(), AppendError> {
         let size = batch.bytes.len();
         assert!(size == stamped.header.size());
-        self.roll_if_due(&stamped.header, now.0)?;
+        if self.must_roll(0, &stamped.header, now.0) {
+            self.roll(now.0)?;
+        }
         let position = self.active.end_position();
         let end = position + size as u64;
         self.allocate_to(end)?;
@@ -249,20 +251,31 @@ impl<D: Disk> Log<D> {
         if let Err(error) = file.write_at(position, &[&stamped.head, &records]) {
             return Err(self.undo_write(&file, position, end, &error));
         }
-        let scanned = ScannedBatch { position, header: stamped.header };
-        self.active.publish(&scanned, self.config.index_interval_bytes);
-        self.headers_crc = headers_crc_append(self.headers_crc, &stamped.head);
-        if self.first_timestamp == i64::MIN {
-            self.first_timestamp = stamped.header.base_timestamp.0.max(0);
-            self.first_append_ms = now.0;
-        }
-        self.note_appended(stamped, now);
-        self.keep_for_commit(position, stamped, records);
+        self.note_appended(&ScannedBatch { position, header: stamped.header }, &stamped.head, now);
+        self.keep_for_commit(PendingBatches {
+            segment: Arc::clone(&self.active),
+            position,
+            next_offset: stamped.header.next_offset().0,
+            head: Bytes::copy_from_slice(&stamped.head),
+            records,
+        });
         Ok(())
     }
 
-    fn note_appended(&mut self, stamped: &Stamped, now: TimestampMs) {
-        let header = &stamped.header;
+    /// Publishes a batch that lies in the active segment now, and all that follows from it.
+    pub(super) fn note_appended(
+        &mut self,
+        batch: &ScannedBatch,
+        head: &[u8; HEADER_BYTES],
+        now: TimestampMs,
+    ) {
+        let header = &batch.header;
+        self.active.publish(batch, self.config.index_interval_bytes);
+        self.headers_crc = headers_crc_append(self.headers_crc, head);
+        if self.first_timestamp == i64::MIN {
+            self.first_timestamp = header.base_timestamp.0.max(0);
+            self.first_append_ms = now.0;
+        }
         self.producers.apply(header, now.0);
         self.producers.bound(self.config.producers_max);
         let epoch = header.partition_leader_epoch;
@@ -274,7 +287,7 @@ impl<D: Disk> Log<D> {
         self.appended_bytes += header.size() as u64;
     }
 
-    fn keep_for_commit(&mut self, position: u64, stamped: &Stamped, records: Bytes) {
+    pub(super) fn keep_for_commit(&mut self, written: PendingBatches<D>) {
         if self.unsynced.last().is_none_or(|last| !Arc::ptr_eq(last, &self.active)) {
             self.unsynced.push(Arc::clone(&self.active));
         }
@@ -286,19 +299,13 @@ impl<D: Disk> Log<D> {
             }
         }
         self.has_pending = true;
-        self.pending_bytes += HEADER_BYTES + records.len();
+        self.pending_bytes += written.head.len() + written.records.len();
         if self.is_pending_direct || self.pending_bytes > self.context.journal_append_bytes_max {
             self.is_pending_direct = true;
             self.pending = Vec::new();
             return;
         }
-        self.pending.push(PendingBatch {
-            segment: Arc::clone(&self.active),
-            position,
-            next_offset: stamped.header.next_offset().0,
-            head: Bytes::copy_from_slice(&stamped.head),
-            records,
-        });
+        self.pending.push(written);
     }
 
     /// Whether there is something that the next commit must make durable.
@@ -308,7 +315,7 @@ impl<D: Disk> Log<D> {
 
     /// A write that did not come through was never published; what is there of it must not be
     /// taken for a batch later.
-    fn undo_write(
+    pub(super) fn undo_write(
         &self,
         file: &D::File,
         position: u64,
@@ -327,7 +334,7 @@ impl<D: Disk> Log<D> {
 
     /// Makes room up to `end`. The step grows with the segment: an idle partition has a page or
     /// two, a busy one takes megabytes at once, and maintenance allocates ahead of a fast one.
-    fn allocate_to(&mut self, end: u64) -> Result<(), AppendError> {
+    pub(super) fn allocate_to(&mut self, end: u64) -> Result<(), AppendError> {
         if end <= self.allocated {
             return Ok(());
         }
@@ -352,21 +359,21 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    fn roll_if_due(&mut self, header: &BatchHeader, now_ms: i64) -> Result<(), AppendError> {
-        if self.active.size_bytes() == 0 {
-            return Ok(());
+    /// Whether a batch belongs into a new segment, when `unwritten` bytes are about to be written
+    /// to the active one before it.
+    pub(super) fn must_roll(&self, unwritten: u64, header: &BatchHeader, now_ms: i64) -> bool {
+        let used = self.active.size_bytes() + unwritten;
+        if used == 0 {
+            return false;
         }
         let config = &self.config;
-        let size = self.active.size_bytes() + header.size() as u64;
+        let size = used + header.size() as u64;
         let is_full = size > u64::from(self.segment_bytes());
         let span = header.next_offset().0 - self.active.base_offset;
         let is_wide = span > i64::from(i32::MAX);
         let is_old = now_ms.saturating_sub(self.first_append_ms) >= config.segment_ms;
         let is_index_full = self.active.index_bytes() >= config.segment_index_bytes as usize;
-        if is_full || is_wide || is_old || is_index_full {
-            return self.roll(now_ms);
-        }
-        Ok(())
+        is_full || is_wide || is_old || is_index_full
     }
 
     /// The bound of a segment's batches; positions and offsets within a segment are 32 bits wide.
@@ -413,6 +420,16 @@ impl<D: Disk> Log<D> {
         let bytes = self.pending.iter().map(|batch| batch.head.len() + batch.records.len());
         self.pending_bytes = bytes.sum();
     }
+}
+
+/// Whether a batch with its offsets may come next in a log: not below the end, and not so far above
+/// that its offset does not fit into a segment that begins at the end.
+pub(super) fn may_follow(header: &BatchHeader, log_end: Offset) -> bool {
+    let reach = header.next_offset().0.checked_sub(log_end.0);
+    header.last_offset_delta >= 0
+        && header.base_offset >= log_end
+        && header.next_offset() > header.last_offset()
+        && reach.is_some_and(|reach| reach <= i64::from(i32::MAX))
 }
 
 pub(crate) fn is_full(error: &io::Error) -> bool {

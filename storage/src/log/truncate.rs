@@ -95,15 +95,19 @@ impl<D: Disk> Log<D> {
         let snapshot = producers.encode_snapshot(cut.end_offset);
         // Nothing readable is left below the log's start.
         let is_emptied = cut.end_offset <= log_start.0;
-        let synced = self.sync_below(cut.end_offset).and_then(|()| {
-            let path = format!("{}/{}", self.dir, snapshot_name(cut.end_offset));
-            replace_file(&self.context.disk, &path, &[&snapshot])
-        });
+        let synced = self.sync_below(cut.end_offset);
         synced.map_err(|error| self.refused("truncation", &error))?;
+        let guard = self.guard.clone();
+        let mut guarded = guard.lock();
+        let path = format!("{}/{}", self.dir, snapshot_name(cut.end_offset));
+        let written = replace_file(&self.context.disk, &path, &[&snapshot]);
+        written.map_err(|error| self.refused("truncation", &error))?;
         let generation = self.context.take_generation();
         let keeps_snapshots = true;
         let (end, resets) = (cut.end_offset, is_emptied);
         let file = self.replace_from(generation, end, (resets, keeps_snapshots), now.0)?;
+        *guarded = generation;
+        drop(guarded);
         self.apply_cut(&cut, generation, is_emptied, snapshot);
         self.producers = producers;
         self.begin_segment(file, cut.end_offset, now.0);
@@ -121,7 +125,11 @@ impl<D: Disk> Log<D> {
     pub fn reset_to(&mut self, offset: Offset, now: TimestampMs) -> Result<(), TruncateError> {
         self.context.disk.latch().check()?;
         let generation = self.context.take_generation();
+        let guard = self.guard.clone();
+        let mut guarded = guard.lock();
         let file = self.replace_from(generation, offset.0, (true, false), now.0)?;
+        *guarded = generation;
+        drop(guarded);
         let old = self.segments().to_vec();
         self.generation = generation;
         self.is_reset = true;
@@ -130,6 +138,7 @@ impl<D: Disk> Log<D> {
         self.shared.log_end.store(offset.0, Ordering::Release);
         self.shared.damaged_from.store(i64::MAX, Ordering::Release);
         self.damaged_record = None;
+        self.high_watermark = -1;
         self.shared.epochs.write().clear();
         self.state_writer.cut_epochs(LeaderEpoch(-1));
         self.producers = ProducerStates::default();

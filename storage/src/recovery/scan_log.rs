@@ -312,6 +312,10 @@ impl<D: Disk> Recovery<'_, D> {
         self.record.as_ref().map_or(i64::MIN, |record| record.log_start).max(state)
     }
 
+    fn known_high_watermark(&self) -> i64 {
+        self.record.as_ref().map_or(-1, |record| record.high_watermark)
+    }
+
     /// The segment that an entry belongs to; made if a power cut took it.
     fn replay_target(&mut self, entry: &ReplayEntry) -> io::Result<Option<usize>> {
         let target = &entry.target;
@@ -419,6 +423,7 @@ impl<D: Disk> Recovery<'_, D> {
         let (context, tip) = (self.context, self.tip);
         let mut parts = crate::shard::new_log(context, tip, generation, base_offset, self.now_ms)?;
         parts.log_start = log_start;
+        parts.high_watermark = self.known_high_watermark();
         parts.damaged_from = self.damage.as_ref().map(|(from, _)| (*from).max(log_start));
         Ok(RecoveredLog {
             parts,
@@ -572,6 +577,7 @@ impl<D: Disk> Recovery<'_, D> {
             position: start.position,
             end_offset: start.offset,
             durable_end: self.durable_end.max(start.offset),
+            high_watermark: self.known_high_watermark(),
             headers_crc: start.seal.headers_crc,
             max_timestamp: start.seal.max_timestamp,
             first_timestamp: start.seal.first_timestamp,
@@ -754,6 +760,7 @@ impl<D: Disk> Recovery<'_, D> {
                 && record.active_base == identity.base_offset
                 && start.number == last
         });
+        let high_watermark = self.known_high_watermark();
         let checkpointed = is_recorded.then_some((identity.generation, identity.base_offset));
         let parts = LogParts {
             tip: self.tip,
@@ -773,6 +780,7 @@ impl<D: Disk> Recovery<'_, D> {
             checkpointed,
             rolled,
             segments,
+            high_watermark,
         };
         Ok(RecoveredLog {
             parts,

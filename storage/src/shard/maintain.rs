@@ -18,7 +18,7 @@ use crate::compaction::{CompactedLog, CompactionJob, InstalledSegment};
 use crate::config::ShardId;
 use crate::file::{DirectoryFailed, Disk, DiskFile, FailureLatch, OpenMode, replace_file};
 use crate::layout::{parse_offset_name, snapshot_name};
-use crate::log::{Discarded, Log, RolledSegment, UNSAVED_EPOCHS_MAX, is_full};
+use crate::log::{Discarded, Log, RolledSegment, TruncationGuard, UNSAVED_EPOCHS_MAX, is_full};
 use crate::partition_state::StateWrite;
 use crate::retention::{RetentionInput, SegmentSummary, choose_retention};
 use crate::scan::ScanError;
@@ -55,9 +55,21 @@ pub struct MaintenanceDone<D: Disk> {
 #[derive(Debug)]
 enum Work<D: Disk> {
     Checkpoint(CheckpointJob<D>),
-    Allocate { segment: Arc<Segment<D>>, tip: TopicIdPartition, len: u64 },
-    Retain { state: StateWrite, dir: String, log_start: i64, segments: Vec<Arc<Segment<D>>> },
-    Remove { paths: Vec<String> },
+    Allocate {
+        segment: Arc<Segment<D>>,
+        tip: TopicIdPartition,
+        len: u64,
+    },
+    Retain {
+        state: StateWrite,
+        dir: String,
+        guard: TruncationGuard,
+        log_start: i64,
+        segments: Vec<Arc<Segment<D>>>,
+    },
+    Remove {
+        paths: Vec<String>,
+    },
     Settle(SettleJob<D>),
     Compact(CompactionJob<D>),
 }
@@ -66,6 +78,7 @@ enum Work<D: Disk> {
 #[derive(Debug)]
 pub(super) struct SettleJob<D: Disk> {
     dir: String,
+    guard: TruncationGuard,
     installed: Vec<InstalledSegment<D>>,
 }
 
@@ -85,8 +98,25 @@ enum Outcome<D: Disk> {
     },
     Discarded(Vec<Discarded<D>>),
     /// The disk was full; the seals wait for the next checkpoint.
-    Postponed(Vec<RolledSegment<D>>),
+    Postponed(Vec<SealWork<D>>),
     Compacted(Box<CompactedLog<D>>),
+}
+
+/// A closed segment to be sealed, in a log of that generation.
+#[derive(Debug)]
+struct SealWork<D: Disk> {
+    rolled: RolledSegment<D>,
+    guard: TruncationGuard,
+    generation: u32,
+}
+
+/// Producers at an offset of a log of that generation.
+#[derive(Debug)]
+struct SnapshotWrite {
+    path: String,
+    content: Vec<u8>,
+    guard: TruncationGuard,
+    generation: u32,
 }
 
 #[derive(Debug)]
@@ -94,11 +124,11 @@ struct CheckpointJob<D: Disk> {
     shard: ShardId,
     number: u64,
     sequence: u64,
-    seals: Vec<RolledSegment<D>>,
+    seals: Vec<SealWork<D>>,
     segments: WrittenSegments<D>,
     states: Vec<StateWrite>,
     /// Producer snapshots that the checkpoint refers to.
-    snapshots: Vec<(String, Vec<u8>)>,
+    snapshots: Vec<SnapshotWrite>,
     encoded: Vec<u8>,
     logs: Vec<(TopicIdPartition, u32, i64)>,
 }
@@ -184,13 +214,19 @@ impl<D: Disk> LogShard<D> {
                 job.states.push(log.prepare_state_write());
             }
             if log.has_many_producers() && (log.is_changed || log.checkpointed.is_none()) {
-                let path = format!("{}/{}", log.dir(), snapshot_name(log.log_end().0));
-                job.snapshots.push((path, log.producers_snapshot()));
+                job.snapshots.push(SnapshotWrite {
+                    path: format!("{}/{}", log.dir(), snapshot_name(log.log_end().0)),
+                    content: log.producers_snapshot(),
+                    guard: log.guard().clone(),
+                    generation: log.generation(),
+                });
             }
             log.is_changed = false;
             encoder.push(&log.record());
             job.segments.extend(log.unsynced_segments());
-            job.seals.extend(log.take_rolled());
+            let (guard, generation) = (log.guard().clone(), log.generation());
+            let seal = |rolled| SealWork { rolled, guard: guard.clone(), generation };
+            job.seals.extend(log.take_rolled().into_iter().map(seal));
             job.logs.push((*tip, log.generation(), log.active().base_offset));
         }
         job.encoded = encoder.finish();
@@ -229,10 +265,9 @@ impl<D: Disk> LogShard<D> {
             Outcome::Discarded(discarded) => self.graveyard.extend(discarded),
             Outcome::Postponed(seals) => {
                 self.checkpoint_not_before_ms = self.now.0.saturating_add(POSTPONED_MS);
-                for rolled in seals {
-                    let tip = rolled.segment.tip;
-                    if let Some(log) = self.logs.get_mut(&tip) {
-                        log.give_back_rolled(rolled);
+                for SealWork { rolled, generation, .. } in seals {
+                    if let Some(log) = self.logs.get_mut(&rolled.segment.tip) {
+                        log.give_back_rolled(rolled, generation);
                     }
                 }
             }
@@ -247,8 +282,8 @@ impl<D: Disk> LogShard<D> {
             fail(self.context.disk.latch(), "installing a compacted segment", &error)
         })?;
         if !installed.is_empty() {
-            let dir = log.dir().to_owned();
-            self.settling.push(SettleJob { dir, installed });
+            let (dir, guard) = (log.dir().to_owned(), log.guard().clone());
+            self.settling.push(SettleJob { dir, guard, installed });
         }
         Ok(())
     }
@@ -372,8 +407,8 @@ fn retain<D: Disk>(log: &mut Log<D>, now_ms: i64, work: &mut Vec<Work<D>>) {
     let log_start = segments[count].base_offset.max(log.log_start().0);
     let dropped = log.drop_oldest(count);
     let state = log.move_log_start(log_start);
-    let dir = log.dir().to_owned();
-    work.push(Work::Retain { state, dir, log_start, segments: dropped });
+    let (dir, guard) = (log.dir().to_owned(), log.guard().clone());
+    work.push(Work::Retain { state, dir, guard, log_start, segments: dropped });
 }
 
 impl<D: Disk> MaintenanceJob<D> {
@@ -394,7 +429,7 @@ impl<D: Disk> MaintenanceJob<D> {
                 }),
             },
             Work::Allocate { segment, tip, len } => allocate(&segment, tip, len),
-            Work::Retain { state, dir, log_start, segments } => {
+            Work::Retain { state, dir, guard, log_start, segments } => {
                 let mut written = state.run(&disk);
                 if written.as_ref().is_err_and(is_full) {
                     // Freeing space must not fail for want of space: what is derived goes first.
@@ -406,7 +441,7 @@ impl<D: Disk> MaintenanceJob<D> {
                 match written {
                     Err(error) if !is_full(&error) => Err(error),
                     // Without room even now, the next checkpoint says where the log begins.
-                    _ => Ok(discard(&disk, &dir, log_start, segments)),
+                    _ => Ok(discard(&disk, (&dir, &guard), log_start, segments)),
                 }
             }
             Work::Remove { paths } => {
@@ -432,7 +467,8 @@ impl<D: Disk> SettleJob<D> {
             if let Ok(index) = installed.segment.encode_index() {
                 write_derived(disk, &installed.segment.index_path(), &index, false)?;
             }
-            discarded.extend(installed.covered.into_iter().filter_map(|old| void_file(disk, old)));
+            let covered = installed.covered.into_iter();
+            discarded.extend(covered.filter_map(|old| void_file(disk, &self.guard, old)));
         }
         Ok(Outcome::Discarded(discarded))
     }
@@ -440,8 +476,13 @@ impl<D: Disk> SettleJob<D> {
 
 /// Renames the file of a segment that the log does not have any more. The file is looked at first:
 /// another segment may have taken the name.
-fn void_file<D: Disk>(disk: &D, segment: Arc<Segment<D>>) -> Option<Discarded<D>> {
+fn void_file<D: Disk>(
+    disk: &D,
+    guard: &TruncationGuard,
+    segment: Arc<Segment<D>>,
+) -> Option<Discarded<D>> {
     segment.retire();
+    let _guarded = guard.lock();
     let mut page = [0; 512];
     disk.open(&segment.path, OpenMode::Read).ok()?.read_at(0, &mut page).ok()?;
     let header = SegmentHeader::decode(&page)?;
@@ -476,11 +517,11 @@ fn allocate<D: Disk>(
 /// Renames the files of dropped segments away and takes what was derived from them.
 fn discard<D: Disk>(
     disk: &D,
-    dir: &str,
+    (dir, guard): (&str, &TruncationGuard),
     log_start: i64,
     segments: Vec<Arc<Segment<D>>>,
 ) -> Outcome<D> {
-    let discarded = segments.into_iter().filter_map(|old| void_file(disk, old)).collect();
+    let discarded = segments.into_iter().filter_map(|old| void_file(disk, guard, old)).collect();
     let entries = disk.list(dir).unwrap_or_default();
     let mut snapshots: Vec<i64> =
         entries.iter().filter_map(|entry| parse_offset_name(&entry.name, "snapshot")).collect();
@@ -495,14 +536,14 @@ fn discard<D: Disk>(
 
 impl<D: Disk> CheckpointJob<D> {
     fn run(&self, disk: &D) -> io::Result<()> {
-        for rolled in &self.seals {
-            seal(disk, rolled)?;
+        for work in &self.seals {
+            work.run(disk)?;
         }
         // A cut segment is synced already, but its seal is not.
         let mut segments = self.segments.clone();
-        segments.extend(
-            self.seals.iter().map(|rolled| (Arc::clone(&rolled.segment), rolled.seal.end_position)),
-        );
+        let sealed = self.seals.iter().map(|work| &work.rolled);
+        segments
+            .extend(sealed.map(|rolled| (Arc::clone(&rolled.segment), rolled.seal.end_position)));
         segments.sort_by_key(|(segment, _)| Arc::as_ptr(segment).addr());
         segments.dedup_by(|(later, later_end), (first, end)| {
             let is_same = Arc::ptr_eq(later, first);
@@ -515,8 +556,11 @@ impl<D: Disk> CheckpointJob<D> {
         for state in &self.states {
             ignore_deleted(state.run(disk))?;
         }
-        for (path, snapshot) in &self.snapshots {
-            ignore_deleted(replace_file(disk, path, &[snapshot]))?;
+        for snapshot in &self.snapshots {
+            let guarded = snapshot.guard.lock();
+            if *guarded == snapshot.generation {
+                ignore_deleted(replace_file(disk, &snapshot.path, &[&snapshot.content]))?;
+            }
         }
         Checkpoint::store(disk, self.shard, &self.encoded)
     }
@@ -530,30 +574,37 @@ fn ignore_deleted(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Writes the seal of a closed segment, its index, the producers at its end, and gives back the
-/// space behind it. All of it is derived: what a power cut takes is made again.
-fn seal<D: Disk>(disk: &D, rolled: &RolledSegment<D>) -> io::Result<()> {
-    let segment = &rolled.segment;
-    let file = match segment.file() {
-        Ok(file) => file,
-        Err(_) if segment.is_retired() => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    file.write_at(SEAL_POSITION, &[&rolled.seal.encode()])?;
-    let len = file.len()?;
-    let page_end = rolled.seal.end_position.next_multiple_of(4096);
-    if page_end < len && !rolled.is_cut && rolled.seal.end_position == segment.end_position() {
-        file.erase(page_end, len, true)?;
+impl<D: Disk> SealWork<D> {
+    /// Writes the seal of a closed segment, its index, the producers at its end, and gives back the
+    /// space behind it. All of it is derived: what a power cut takes is made again.
+    fn run(&self, disk: &D) -> io::Result<()> {
+        let rolled = &self.rolled;
+        let segment = &rolled.segment;
+        let file = match segment.file() {
+            Ok(file) => file,
+            Err(_) if segment.is_retired() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        file.write_at(SEAL_POSITION, &[&rolled.seal.encode()])?;
+        let len = file.len()?;
+        let page_end = rolled.seal.end_position.next_multiple_of(4096);
+        if page_end < len && !rolled.is_cut && rolled.seal.end_position == segment.end_position() {
+            file.erase(page_end, len, true)?;
+        }
+        match segment.encode_index() {
+            Ok(index) => write_derived(disk, &segment.index_path(), &index, false)?,
+            Err(ScanError::Io(error)) if !segment.is_retired() => return Err(error),
+            Err(_) => {}
+        }
+        let dir = crate::file::parent(&segment.path);
+        let path = format!("{dir}/{}", snapshot_name(rolled.seal.next_offset));
+        let guarded = self.guard.lock();
+        if *guarded != self.generation {
+            return Ok(());
+        }
+        // Older batches may be gone by the time that the snapshot is needed, so it must not be torn.
+        write_derived(disk, &path, &rolled.snapshot, true)
     }
-    match segment.encode_index() {
-        Ok(index) => write_derived(disk, &segment.index_path(), &index, false)?,
-        Err(ScanError::Io(error)) if !segment.is_retired() => return Err(error),
-        Err(_) => {}
-    }
-    let dir = crate::file::parent(&segment.path);
-    // Older batches may be gone by the time that the snapshot is needed, so it must not be torn.
-    let path = format!("{dir}/{}", snapshot_name(rolled.seal.next_offset));
-    write_derived(disk, &path, &rolled.snapshot, true)
 }
 
 fn write_derived<D: Disk>(disk: &D, path: &str, content: &[u8], syncs: bool) -> io::Result<()> {

@@ -4,5 +4,6 @@
 mod compaction;
 mod damage;
 mod disk;
+mod follower;
 mod power_cut;
 mod world;
