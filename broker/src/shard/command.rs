@@ -4,10 +4,17 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use varve_protocol::records::ValidatedBatch;
-use varve_protocol::vocabulary::{Acks, LeaderEpoch, Offset, TimestampMs, TopicIdPartition};
+use varve_protocol::vocabulary::{
+    Acks, BrokerId, LeaderEpoch, Offset, TimestampMs, TopicIdPartition,
+};
 use varve_storage::config::LogConfig;
 use varve_storage::{
     AppendError, AppendOrigin, DirectoryFailed, LogSetError, ProducerSummary, TruncateError,
+};
+
+use super::replica::{
+    DurableProgress, FetchPosition, FollowerProgress, IsrAnswer, PartitionRole, ProposedIsr,
+    ReplicaAppend, ReplicaAppendError,
 };
 
 /// A batch for a partition of the shard.
@@ -47,6 +54,14 @@ pub(crate) enum Command<A> {
     DeleteRecords { partition: TopicIdPartition, before: Option<Offset>, answer: A },
     /// Tells the idempotent producers that a log remembers.
     DescribeProducers { partition: TopicIdPartition, answer: A },
+    /// Tells what the metadata says of partitions. What is older than what is known changes nothing.
+    SetRoles { roles: Vec<PartitionRole>, answer: A },
+    /// Takes what leaders answered to this broker's fetches.
+    ReplicaAppend { appends: Vec<ReplicaAppend>, answer: A },
+    /// A follower tells how far it is. Not answered.
+    FollowerProgress { follower: BrokerId, broker_epoch: i64, progress: Vec<FollowerProgress> },
+    /// The controller answered proposals. Not answered.
+    IsrAnswers { answers: Vec<IsrAnswer> },
 }
 
 /// What answers a command.
@@ -60,6 +75,8 @@ pub(crate) enum Outcome {
     RecordsDeleted(Result<Offset, DeleteRecordsError>),
     /// None if there is no such log.
     Producers(Option<Vec<ProducerSummary>>),
+    /// In the order of the appends: from where to fetch next.
+    ReplicaAppended(Vec<Result<FetchPosition, ReplicaAppendError>>),
 }
 
 /// Where a batch went.
@@ -134,4 +151,16 @@ pub(crate) enum Effect<A> {
     Configured { partition: TopicIdPartition, config: Arc<LogConfig> },
     /// A partition is gone.
     Closed { partition: TopicIdPartition },
+    /// A partition's role is another: publish it and wake who waits.
+    RoleChanged { partition: TopicIdPartition },
+    /// A leader's log has grown: mark the outboxes of its followers.
+    Appended { partition: TopicIdPartition },
+    /// A partition is followed from here on.
+    Follow(FetchPosition),
+    /// A partition is not followed any more.
+    Unfollow { partition: TopicIdPartition },
+    /// To be told to the leader.
+    FollowerDurable(DurableProgress),
+    /// To be asked of the controller.
+    ProposeIsr(ProposedIsr),
 }

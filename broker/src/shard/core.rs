@@ -25,6 +25,7 @@ use varve_storage::{
 use super::command::{
     AppendAnswer, AppendItem, Command, DeleteRecordsError, Effect, NewLog, Outcome, ProduceError,
 };
+use super::replica::{ReplicaAppendError, RoleName, RoleView};
 use super::requests::Requests;
 use crate::partition::{Partition, RecoveredLog, WaitingAppend};
 
@@ -92,9 +93,11 @@ impl<D: Disk, A> ShardCore<D, A> {
         Some(Arc::new(self.logs.log(partition)?.config().clone()))
     }
 
-    /// The epoch in which a partition is led here.
-    pub(crate) fn epoch(&self, partition: &TopicIdPartition) -> Option<LeaderEpoch> {
-        Some(self.partitions.get(partition)?.epoch())
+    /// What this broker is to a partition.
+    pub(crate) fn role(&self, partition: &TopicIdPartition) -> Option<RoleView> {
+        let leader_epoch = self.partitions.get(partition)?.epoch();
+        let leader = Some(self.broker);
+        Some(RoleView { name: RoleName::Leader, leader, leader_epoch, ..RoleView::default() })
     }
 
     /// Why nothing can be written any more, if that is so.
@@ -129,6 +132,16 @@ impl<D: Disk, A> ShardCore<D, A> {
                 let producers = self.logs.log(&partition).map(varve_storage::Log::producers);
                 self.answer(answer, Outcome::Producers(producers));
             }
+            Command::SetRoles { roles, answer } => {
+                let results = roles.into_iter().map(|_| Err(LogSetError::Unknown)).collect();
+                self.answer(answer, Outcome::LogsChanged(results));
+            }
+            Command::ReplicaAppend { appends, answer } => {
+                let refuse = |_| Err(ReplicaAppendError::NotFollower);
+                let results = appends.into_iter().map(refuse).collect();
+                self.answer(answer, Outcome::ReplicaAppended(results));
+            }
+            Command::FollowerProgress { .. } | Command::IsrAnswers { .. } => {}
         }
     }
 

@@ -9,12 +9,17 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 use varve_protocol::records::ValidatedBatch;
-use varve_protocol::vocabulary::{Acks, LeaderEpoch, Offset, TopicIdPartition};
+use varve_protocol::vocabulary::{Acks, BrokerId, LeaderEpoch, Offset, TopicIdPartition};
 use varve_storage::config::LogConfig;
 use varve_storage::{AppendOrigin, LogSetError, ProducerSummary, RealDisk, shard_of};
 
 use super::command::{
     AppendAnswer, AppendItem, Command, DeleteRecordsError, NewLog, Outcome, ProduceError,
+};
+use super::outboxes::Outboxes;
+use super::replica::{
+    FetchPosition, FollowerProgress, IsrAnswer, Outbox, PartitionRole, ReplicaAppend,
+    ReplicaAppendError, ReplicaEvents, RoleName, RoleView,
 };
 use super::thread::Message;
 use super::watch::{Waiter, Watch};
@@ -37,11 +42,12 @@ pub struct PartitionHandle {
 #[derive(Debug)]
 struct PartitionShared {
     partition: TopicIdPartition,
-    leader_epoch: LeaderEpoch,
+    role: ArcSwap<RoleView>,
     high_watermark: AtomicI64,
     config: ArcSwap<LogConfig>,
     reader: varve_storage::LogReader<RealDisk>,
     watch: Watch,
+    outboxes: Outboxes,
     queue: mpsc::Sender<Message>,
     /// The shard's number.
     shard: usize,
@@ -51,18 +57,19 @@ struct PartitionShared {
 impl PartitionHandle {
     pub(super) fn new(
         reader: varve_storage::LogReader<RealDisk>,
-        leader_epoch: LeaderEpoch,
+        role: RoleView,
         config: Arc<LogConfig>,
         queue: mpsc::Sender<Message>,
         shard: usize,
     ) -> Self {
         let shared = PartitionShared {
             partition: reader.partition(),
-            leader_epoch,
+            role: ArcSwap::from_pointee(role),
             high_watermark: AtomicI64::new(reader.log_start().0),
             config: ArcSwap::new(config),
             reader,
             watch: Watch::default(),
+            outboxes: Outboxes::default(),
             queue,
             shard,
             metrics: OnceLock::new(),
@@ -76,10 +83,54 @@ impl PartitionHandle {
         self.shared.partition
     }
 
-    /// The epoch in which this broker leads it.
+    /// What this broker is to it, and who leads.
+    #[must_use]
+    pub fn role(&self) -> Arc<RoleView> {
+        self.shared.role.load_full()
+    }
+
+    /// Whether this broker leads it.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.shared.role.load().name == RoleName::Leader
+    }
+
+    /// Who leads it, as far as is known here.
+    #[must_use]
+    pub fn leader(&self) -> Option<BrokerId> {
+        self.shared.role.load().leader
+    }
+
+    /// The leader's epoch.
     #[must_use]
     pub fn leader_epoch(&self) -> LeaderEpoch {
-        self.shared.leader_epoch
+        self.shared.role.load().leader_epoch
+    }
+
+    /// The offset that the next record gets.
+    #[must_use]
+    pub fn log_end(&self) -> Offset {
+        self.shared.reader.log_end()
+    }
+
+    /// Everything below is on this broker's disk.
+    #[must_use]
+    pub fn durable_end(&self) -> Offset {
+        self.shared.reader.durable_end()
+    }
+
+    /// The shard that owns it.
+    #[must_use]
+    pub fn shard(&self) -> usize {
+        self.shared.shard
+    }
+
+    /// Marks `outbox` at `slot` whenever the log grows or the role changes, until the result is
+    /// dropped.
+    #[must_use]
+    pub fn attach_outbox(&self, outbox: Arc<dyn Outbox>, slot: u32) -> AttachedOutbox {
+        let key = self.shared.outboxes.add(outbox, slot);
+        AttachedOutbox { shared: Arc::clone(&self.shared), key }
     }
 
     /// Consumers read up to here.
@@ -193,8 +244,29 @@ impl PartitionHandle {
         self.shared.config.store(config);
     }
 
+    pub(super) fn publish_role(&self, role: RoleView) {
+        self.shared.role.store(Arc::new(role));
+    }
+
     pub(super) fn wake(&self) {
         self.shared.watch.wake();
+    }
+
+    pub(super) fn mark_outboxes(&self) {
+        self.shared.outboxes.mark();
+    }
+}
+
+/// An outbox's place in a partition; dropping it gives it up.
+#[derive(Debug)]
+pub struct AttachedOutbox {
+    shared: Arc<PartitionShared>,
+    key: u64,
+}
+
+impl Drop for AttachedOutbox {
+    fn drop(&mut self) {
+        self.shared.outboxes.remove(self.key);
     }
 }
 
@@ -299,11 +371,14 @@ struct Inner {
     handles: RwLock<HashMap<TopicIdPartition, PartitionHandle>>,
     /// By the shard's number.
     queues: Vec<mpsc::Sender<Message>>,
+    /// Who carries replication; nobody in a cluster of one.
+    events: OnceLock<Arc<dyn ReplicaEvents>>,
 }
 
 impl Partitions {
     pub(super) fn new(queues: Vec<mpsc::Sender<Message>>) -> Self {
-        Self { inner: Arc::new(Inner { handles: RwLock::default(), queues }) }
+        let handles = RwLock::default();
+        Self { inner: Arc::new(Inner { handles, queues, events: OnceLock::new() }) }
     }
 
     /// One partition, if this broker has it.
@@ -370,6 +445,100 @@ impl Partitions {
             |configs, answer| Command::SetConfig { configs, answer },
         )
         .await
+    }
+
+    /// Says who carries replication. To be called once, before the first [`Self::set_roles`].
+    pub fn set_events(&self, events: Arc<dyn ReplicaEvents>) {
+        let first = self.inner.events.set(events).is_ok();
+        assert!(first, "replication is carried by one");
+    }
+
+    pub(super) fn events(&self) -> Option<&Arc<dyn ReplicaEvents>> {
+        self.inner.events.get()
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shard_count(&self) -> usize {
+        self.inner.queues.len()
+    }
+
+    /// The shard that owns a partition, whether it is here or not.
+    #[must_use]
+    pub fn shard_of(&self, partition: &TopicIdPartition) -> usize {
+        let count = u32::try_from(self.inner.queues.len());
+        shard_of(partition, count.expect("the configuration bounds shards")).0 as usize
+    }
+
+    /// Tells the shards what the metadata says of partitions that lie here. On return it is so.
+    pub(crate) async fn set_roles(
+        &self,
+        roles: Vec<PartitionRole>,
+    ) -> Vec<Result<(), LogSetError>> {
+        self.change(
+            roles,
+            |role| role.partition,
+            |roles, answer| Command::SetRoles { roles, answer },
+        )
+        .await
+    }
+
+    /// Hands a shard what leaders answered to its fetches, and says from where to fetch next, in the
+    /// order of `appends`. They must all be the shard's. Returns when it is appended, not when it is
+    /// durable.
+    pub(crate) async fn replica_append(
+        &self,
+        shard: usize,
+        appends: Vec<ReplicaAppend>,
+    ) -> Vec<Result<FetchPosition, ReplicaAppendError>> {
+        let count = appends.len();
+        let (answer, answered) = oneshot::channel();
+        let command = Command::ReplicaAppend { appends, answer };
+        // If the shard has ended, the answer's other end is gone with the command.
+        let _ = self.inner.queues[shard].send(Message::Command(command)).await;
+        match answered.await {
+            Ok(Outcome::ReplicaAppended(results)) => results,
+            Ok(other) => unreachable!("a replica's append was answered with {other:?}"),
+            Err(_) => vec![Err(ReplicaAppendError::ShuttingDown); count],
+        }
+    }
+
+    /// Hands the shards what a follower says of its progress. Waits only while a shard's queue is
+    /// full.
+    pub(crate) async fn follower_progress(
+        &self,
+        follower: BrokerId,
+        broker_epoch: i64,
+        progress: Vec<FollowerProgress>,
+    ) {
+        for (queue, progress) in self.by_shard(progress, |progress| progress.partition) {
+            let command = Command::FollowerProgress { follower, broker_epoch, progress };
+            // An error means that the broker ends.
+            let _ = queue.send(Message::Command(command)).await;
+        }
+    }
+
+    /// Hands the shards what became of their proposals.
+    pub(crate) async fn isr_answered(&self, answers: Vec<IsrAnswer>) {
+        for (queue, answers) in self.by_shard(answers, |answer| answer.partition) {
+            let command = Command::IsrAnswers { answers };
+            // An error means that the broker ends.
+            let _ = queue.send(Message::Command(command)).await;
+        }
+    }
+
+    /// Divides items among the shards that own them; shards without any are left out.
+    fn by_shard<T>(
+        &self,
+        items: Vec<T>,
+        partition_of: impl Fn(&T) -> TopicIdPartition,
+    ) -> impl Iterator<Item = (&mpsc::Sender<Message>, Vec<T>)> {
+        let mut parts: Vec<Vec<T>> =
+            std::iter::repeat_with(Vec::new).take(self.inner.queues.len()).collect();
+        for item in items {
+            parts[self.shard_of(&partition_of(&item))].push(item);
+        }
+        self.inner.queues.iter().zip(parts).filter(|(_, part)| !part.is_empty())
     }
 
     pub(super) fn insert(&self, handle: PartitionHandle) {

@@ -12,6 +12,8 @@
 mod command;
 mod core;
 mod handle;
+mod outboxes;
+mod replica;
 mod requests;
 mod start;
 mod thread;
@@ -21,8 +23,13 @@ mod watch;
 mod tests;
 
 pub use command::{AppendAnswer, DeleteRecordsError, ProduceError};
-pub use handle::{PartitionHandle, Partitions, Watching};
+pub use handle::{AttachedOutbox, PartitionHandle, Partitions, Watching};
 pub(crate) use handle::{StartedAppend, start_append};
+pub use replica::{
+    DurableProgress, FetchPosition, Fetched, FollowerProgress, IsrAnswer, IsrVerdict, Outbox,
+    PartitionRole, ProposedIsr, ReplicaAppend, ReplicaAppendError, ReplicaEvents, ReplicaPlace,
+    RoleName, RoleView,
+};
 pub use start::ShardError;
 pub(crate) use start::{ShardQueue, ShardSettings, Shards};
 pub use watch::Waiter;

@@ -116,6 +116,7 @@ impl World {
             Effect::Opened { partition } => format!("opened{}", partition.partition),
             Effect::Closed { partition } => format!("closed{}", partition.partition),
             Effect::Configured { partition, .. } => format!("configured{}", partition.partition),
+            other => format!("{other:?}"),
         });
         effects.collect::<Vec<_>>().join(" ")
     }

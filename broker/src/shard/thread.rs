@@ -18,6 +18,7 @@ use varve_storage::{CommitDone, CommitJob, DirectoryFailed, MaintenanceDone, Rea
 use super::command::{Command, Effect};
 use super::core::{Now, ShardCore};
 use super::handle::{AnswerTo, PartitionHandle, Partitions};
+use super::replica::{DurableProgress, FetchPosition, ProposedIsr, ReplicaEvents};
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::spawn;
@@ -145,6 +146,8 @@ impl ShardShell {
     pub(super) fn deliver(&mut self, moved: &mut Vec<PartitionHandle>) {
         let effects: Vec<_> = self.core.take_effects().collect();
         let mut answers = Vec::new();
+        let mut grown: Vec<PartitionHandle> = Vec::new();
+        let mut carried = Carried::default();
         for effect in effects {
             match effect {
                 Effect::HighWatermark { partition, high_watermark } => {
@@ -165,8 +168,26 @@ impl ShardShell {
                     // Who waits for it looks again, and finds that it is gone.
                     moved.extend(self.handles.remove(&partition));
                 }
+                Effect::RoleChanged { partition } => {
+                    if let (Some(handle), Some(role)) =
+                        (self.handles.get(&partition), self.core.role(&partition))
+                    {
+                        handle.publish_role(role);
+                        grown.push(handle.clone());
+                        moved.push(handle.clone());
+                    }
+                }
+                Effect::Appended { partition } => grown.extend(self.handles.get(&partition).cloned()),
+                Effect::Follow(position) => carried.follow.push(position),
+                Effect::Unfollow { partition } => carried.unfollow.push(partition),
+                Effect::FollowerDurable(progress) => carried.durable.push(progress),
+                Effect::ProposeIsr(proposal) => carried.proposals.push(proposal),
             }
         }
+        for handle in grown {
+            handle.mark_outboxes();
+        }
+        carried.hand_over(self.number, self.partitions.events());
         for (to, outcome) in answers {
             // Whoever asked may be gone.
             let _ = to.send(outcome);
@@ -178,14 +199,14 @@ impl ShardShell {
 
     fn open(&mut self, partition: TopicIdPartition) {
         let core = &self.core;
-        let (Some(reader), Some(config), Some(epoch)) =
-            (core.reader(&partition), core.config(&partition), core.epoch(&partition))
+        let (Some(reader), Some(config), Some(role)) =
+            (core.reader(&partition), core.config(&partition), core.role(&partition))
         else {
             // It was deleted in the same step.
             return;
         };
         let queue = self.own_queue.clone();
-        let handle = PartitionHandle::new(reader, epoch, config, queue, self.number);
+        let handle = PartitionHandle::new(reader, role, config, queue, self.number);
         self.handles.insert(partition, handle.clone());
         self.partitions.insert(handle);
     }
@@ -220,6 +241,34 @@ impl ShardShell {
         }
         // Whoever asked may be gone.
         let _ = closed.send(());
+    }
+}
+
+/// What one step has for those who carry replication.
+#[derive(Default)]
+struct Carried {
+    unfollow: Vec<TopicIdPartition>,
+    follow: Vec<FetchPosition>,
+    durable: Vec<DurableProgress>,
+    proposals: Vec<ProposedIsr>,
+}
+
+impl Carried {
+    /// Who was unfollowed and followed again within one step is followed.
+    fn hand_over(self, shard: usize, events: Option<&Arc<dyn ReplicaEvents>>) {
+        let Some(events) = events else { return };
+        if !self.unfollow.is_empty() {
+            events.on_unfollow(shard, self.unfollow);
+        }
+        if !self.follow.is_empty() {
+            events.on_follow(shard, self.follow);
+        }
+        if !self.durable.is_empty() {
+            events.on_follower_durable(shard, self.durable);
+        }
+        if !self.proposals.is_empty() {
+            events.on_isr_proposals(self.proposals);
+        }
     }
 }
 
