@@ -177,7 +177,9 @@ impl ShardShell {
                         moved.push(handle.clone());
                     }
                 }
-                Effect::Appended { partition } => grown.extend(self.handles.get(&partition).cloned()),
+                Effect::Appended { partition } => {
+                    grown.extend(self.handles.get(&partition).cloned())
+                }
                 Effect::Follow(position) => carried.follow.push(position),
                 Effect::Unfollow { partition } => carried.unfollow.push(partition),
                 Effect::FollowerDurable(progress) => carried.durable.push(progress),
