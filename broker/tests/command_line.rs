@@ -35,7 +35,8 @@ fn wrong_arguments_end_with_2() {
     check(&[], 2, "", "Usage: varve");
     check(&["topik"], 2, "", "topic");
     check(&["topic", "create"], 2, "", "<TOPIC>");
-    check(&["dev", "--nodes", "3"], 2, "", "--nodes 3");
+    check(&["dev", "--nodes", "4"], 2, "", "it must be 1, 3 or 5");
+    check(&["dev", "kill", "1", "--persist", "/nowhere"], 1, "", "/nowhere/brokers.json");
     check(&["-X", "brokrs=x", "topic", "list"], 2, "", "unknown property `brokrs`");
     check(&["topic", "alter-config", "t"], 2, "", "there is nothing to change");
 }
@@ -88,7 +89,7 @@ impl Dev {
     fn start(arguments: &[&str]) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let mut child = Command::new(env!("CARGO_BIN_EXE_varve"))
-            .args(["dev", "--any-port"])
+            .args(["dev", "--nodes", "1", "--any-port"])
             .args(arguments)
             .env_clear()
             .env("HOME", home.path())

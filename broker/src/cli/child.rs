@@ -66,10 +66,20 @@ impl BrokerChild {
 
     /// Lets the broker begin, and waits until it serves.
     pub(crate) fn begin(&mut self) -> Result<Ports, CliError> {
+        self.say_begin();
+        self.wait_until_serving()
+    }
+
+    /// Lets the broker begin. One of a cluster serves only once others are there.
+    pub(crate) fn say_begin(&mut self) {
         if let Some(input) = &mut self.input {
             // A broker that is already gone is met below, where its last words are read.
             let _ = input.write_all(b"begin\n").and_then(|()| input.flush());
         }
+    }
+
+    /// Waits until the broker serves.
+    pub(crate) fn wait_until_serving(&mut self) -> Result<Ports, CliError> {
         let mut line = String::new();
         if let Some(output) = &mut self.output {
             output.read_line(&mut line)?;

@@ -58,7 +58,7 @@ struct Cli {
 enum Command {
     /// Run a broker from a configuration file
     Broker(broker::BrokerArgs),
-    /// Start a broker on this machine for development
+    /// Start a cluster on this machine for development
     Dev(dev::DevArgs),
     /// Create, list, describe, configure and delete topics
     #[command(subcommand)]
