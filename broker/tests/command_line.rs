@@ -101,7 +101,8 @@ impl Dev {
         let mut line = String::new();
         std::io::BufReader::new(output).read_line(&mut line).expect("it says something");
         let word = line.split(' ').find(|word| word.starts_with("127.0.0.1:"));
-        let address = word.unwrap_or_else(|| panic!("no address in {line:?}")).to_owned();
+        let address =
+            word.unwrap_or_else(|| panic!("no address in {line:?}")).trim_end().to_owned();
         Self { child, address, home }
     }
 

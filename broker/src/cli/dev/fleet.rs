@@ -204,7 +204,9 @@ fn config_text(folder: &Path, id: u16, kafka: SocketAddr, voters: &[Voter]) -> S
     config.node.id = i32::from(id);
     config.listeners.kafka.bind = kafka;
     let wanted = HTTP_PORT + (id - 1);
-    let http = if TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).is_ok() { wanted } else { 0 };
+    // Who takes any port for clients takes any for HTTP.
+    let is_free = || TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).is_ok();
+    let http = if kafka.port() != 0 && is_free() { wanted } else { 0 };
     config.http.bind = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, http)));
     if let Some(voter) = voters.iter().find(|voter| voter.id == i32::from(id)) {
         config.rack = Some(format!("rack-{id}"));
