@@ -56,6 +56,21 @@ impl<D: Disk> FileSlice<D> {
         self.is_hot
     }
 
+    /// Reads `count` bytes from the one at `from` on, counted from the range's start; may wait for the
+    /// disk. For transports that take a large range in pieces.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    ///
+    /// # Panics
+    /// Where the piece does not lie within the range.
+    pub fn read(&self, from: usize, count: usize) -> io::Result<Bytes> {
+        assert!(from <= self.len && count <= self.len - from, "a piece within the range");
+        let mut copy = vec![0; count];
+        self.file.read_at(self.position + from as u64, &mut copy)?;
+        Ok(copy.into())
+    }
+
     /// The bytes: mapped if they are hot, else read from the file, where a bad disk is an error
     /// and not a signal.
     ///

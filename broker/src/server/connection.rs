@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::TcpStream;
 use varve_protocol::wire::EncodedFrame;
 
 use super::budget::{MemoryBudget, MemoryPermit};
 use super::frame_reader::{Frame, FrameError, FrameReader};
-use super::response_writer;
+use super::transport::{Incoming, Outgoing};
 use super::{LaterReply, Peer, Reply, ServerLimits, Service};
 use crate::metrics::{ConnectionMetrics, RejectReason};
 
@@ -73,28 +73,35 @@ impl<S> Shared<S> {
     }
 }
 
+/// How long the goodbye of a connection may take.
+const FINISH_MAX: Duration = Duration::from_secs(1);
+
 /// Serves one connection until it ends, and says so once.
 pub(super) async fn run<S: Service>(
     shared: Arc<Shared<S>>,
-    stream: TcpStream,
+    incoming: impl Incoming,
+    mut outgoing: impl Outgoing,
     peer: Peer,
     stop: tokio::sync::watch::Receiver<bool>,
 ) {
-    let Err(ended) = Connection::new(&shared, &stream, peer).serve(stop).await;
+    let Err(ended) = Connection::new(&shared, incoming, &mut outgoing, peer).serve(stop).await;
+    let transport = peer.transport.name();
     if let Some(reason) = ended.reason() {
         shared.connections().rejected(reason);
-        tracing::warn!(peer = %peer.remote, reason = %ended, "connection closed");
+        tracing::warn!(peer = %peer.remote, transport, reason = %ended, "connection closed");
     } else {
-        tracing::debug!(peer = %peer.remote, reason = %ended, "connection closed");
+        tracing::debug!(peer = %peer.remote, transport, reason = %ended, "connection closed");
     }
+    // A peer that does not take it is left.
+    let _ = tokio::time::timeout(FINISH_MAX, outgoing.finish()).await;
 }
 
-struct Connection<'a, S: Service> {
+struct Connection<'a, S: Service, R, W> {
     shared: &'a Shared<S>,
-    stream: &'a TcpStream,
     peer: Peer,
     session: S::Session,
-    reader: FrameReader<'a>,
+    reader: FrameReader<'a, R>,
+    outgoing: &'a mut W,
     /// In the order of the requests.
     waiting: VecDeque<Waiting>,
     /// Invariant: the sum over `waiting`.
@@ -107,16 +114,16 @@ enum Event {
     Stop,
 }
 
-impl<'a, S: Service> Connection<'a, S> {
-    fn new(shared: &'a Shared<S>, stream: &'a TcpStream, peer: Peer) -> Self {
+impl<'a, S: Service, R: Incoming, W: Outgoing> Connection<'a, S, R, W> {
+    fn new(shared: &'a Shared<S>, incoming: R, outgoing: &'a mut W, peer: Peer) -> Self {
         let reader = FrameReader::new(
-            stream,
+            incoming,
             &shared.budget,
             &shared.limits,
             &shared.metrics.connections.received_bytes,
         );
         let session = shared.service.open(&peer);
-        Self { shared, stream, peer, session, reader, waiting: VecDeque::new(), waiting_bytes: 0 }
+        Self { shared, peer, session, reader, outgoing, waiting: VecDeque::new(), waiting_bytes: 0 }
     }
 
     async fn serve(
@@ -208,7 +215,7 @@ impl<'a, S: Service> Connection<'a, S> {
     async fn write(&mut self, answer: &EncodedFrame) -> Result<(), Ended> {
         let transfer = self.shared.limits.transfer;
         let sent = &self.shared.metrics.connections.sent_bytes;
-        let written = response_writer::write(self.stream, answer, sent);
+        let written = self.outgoing.send(answer, sent);
         match tokio::time::timeout(transfer, written).await {
             Ok(written) => written.map_err(Ended::Write),
             Err(_) => Err(Ended::Stalled(transfer.as_secs())),

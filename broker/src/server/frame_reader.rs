@@ -1,4 +1,4 @@
-//! Reads frames from a socket: a size, then so many bytes.
+//! Reads frames from a transport: a size, then so many bytes.
 //!
 //! A small frame, and the beginning of a large one, go into a small buffer that grows with what
 //! arrives. Only when a peer has sent [`TRUSTED_BYTES`] of a large frame is memory for the whole
@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::ServerLimits;
 use super::budget::{MemoryBudget, MemoryPermit};
+use super::transport::Incoming;
 use crate::metrics::Counter;
 
 /// How much of a frame a peer must have sent before memory is reserved for all of it.
@@ -58,8 +58,8 @@ pub(crate) enum FrameError {
 
 /// The reading side of a connection. [`FrameReader::next`] may be dropped at any await and called
 /// again: what has arrived stays here.
-pub(crate) struct FrameReader<'a> {
-    stream: &'a TcpStream,
+pub(crate) struct FrameReader<'a, R> {
+    incoming: R,
     budget: &'a MemoryBudget,
     frame_bytes_max: usize,
     transfer: Duration,
@@ -71,15 +71,15 @@ pub(crate) struct FrameReader<'a> {
     has_had_frame: bool,
 }
 
-impl<'a> FrameReader<'a> {
+impl<'a, R: Incoming> FrameReader<'a, R> {
     pub(crate) fn new(
-        stream: &'a TcpStream,
+        incoming: R,
         budget: &'a MemoryBudget,
         limits: &ServerLimits,
         received: &'a Counter,
     ) -> Self {
         Self {
-            stream,
+            incoming,
             budget,
             frame_bytes_max: limits.frame_bytes_max,
             transfer: limits.transfer,
@@ -99,32 +99,29 @@ impl<'a> FrameReader<'a> {
                 Some(size) => SIZE_BYTES + size,
                 None => SIZE_BYTES,
             };
-            self.more(wanted).await?;
-            match self.stream.try_read_buf(&mut self.buffer) {
-                Ok(0) if self.buffer.is_empty() => return Err(FrameError::Closed),
-                Ok(0) => return Err(FrameError::ClosedInside),
-                Ok(count) => self.received.add(count as u64),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
+            match self.more(wanted).await? {
+                0 if self.buffer.is_empty() => return Err(FrameError::Closed),
+                0 => return Err(FrameError::ClosedInside),
+                count => self.received.add(count as u64),
             }
         }
     }
 
-    /// Waits until there are bytes to read and room for them.
-    async fn more(&mut self, wanted: usize) -> Result<(), FrameError> {
-        let Self { stream, budget, transfer, buffer, permit, deadline, .. } = self;
+    /// Waits for room and for bytes, and takes them.
+    async fn more(&mut self, wanted: usize) -> Result<usize, FrameError> {
+        let Self { incoming, budget, transfer, buffer, permit, deadline, .. } = self;
         let has_begun = !buffer.is_empty();
-        let ready = async {
+        let received = async {
             reserve(buffer, permit, budget, wanted).await;
-            stream.readable().await
+            incoming.receive(buffer).await
         };
         if !has_begun {
-            return Ok(ready.await?);
+            return Ok(received.await?);
         }
         let deadline = deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(*transfer)));
         tokio::select! {
             biased;
-            ready = ready => Ok(ready?),
+            received = received => Ok(received?),
             () = deadline => Err(FrameError::Stalled(*transfer)),
         }
     }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::budget::MemoryBudget;
 use super::connection::{self, Shared};
-use super::{Peer, ServerLimits, Service};
+use super::{Peer, ServerLimits, Service, TransportKind};
 use crate::metrics::{Metrics, RejectReason};
 use crate::spawn::Tasks;
 
@@ -54,11 +54,14 @@ pub async fn serve<S: Service>(
                     let Ok(local) = stream.local_addr() else { continue };
                     // Answers are written whole; waiting for more bytes would only delay them.
                     if stream.set_nodelay(true).is_err() { continue }
-                    let peer = Peer { remote, local };
+                    let peer = Peer { remote, local, transport: TransportKind::Tcp };
                     shared.metrics.connections.accepted.increment();
                     let open = OpenConnection::new(&shared.metrics);
-                    let served = connection::run(Arc::clone(&shared), stream, peer, stopped.clone());
-                    connections.spawn(async move { let _open = open; served.await });
+                    let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
+                    connections.spawn(async move {
+                        let _open = open;
+                        connection::run(shared, &stream, &stream, peer, stopped).await;
+                    });
                 }
                 Err(error) if is_passing(&error) => tokio::time::sleep(ACCEPT_PAUSE).await,
                 Err(error) => return Err(ListenerStopped(error)),

@@ -5,7 +5,8 @@
 //! - `connection`: one task a connection; reads requests while earlier ones wait for their answers,
 //!   and writes the answers in the order of the requests.
 //! - `frame_reader`: bytes to frames; memory is taken from the budget before it is filled.
-//! - `response_writer`: frames to the socket; record bytes go by `sendfile` or from the map.
+//! - `transport`: the two halves of what carries a connection: TCP, TLS, or a stream of QUIC.
+//! - `response_writer`: frames to a TCP socket; record bytes go by `sendfile` or from the map.
 //! - `budget`: the memory that all connections share.
 //!
 //! A peer can be slow, silent or hostile: every wait has an end, every buffer a bound, and a
@@ -16,6 +17,7 @@ mod connection;
 mod frame_reader;
 mod listener;
 mod response_writer;
+mod transport;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +34,7 @@ pub use budget::{MemoryBudget, MemoryPermit};
 pub(crate) use frame_reader::{Frame, FrameError, FrameReader};
 pub use listener::{ListenerStopped, serve};
 pub(crate) use response_writer::write as write_frame;
+pub use transport::TransportKind;
 
 use crate::config::BrokerConfig;
 
@@ -42,6 +45,8 @@ pub struct Peer {
     pub remote: SocketAddr,
     /// The address that it connected to.
     pub local: SocketAddr,
+    /// How it came.
+    pub transport: TransportKind,
 }
 
 /// An answer that is still being worked on; `None` closes the connection.
