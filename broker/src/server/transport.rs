@@ -49,8 +49,7 @@ impl TransportKind {
 pub(crate) trait Incoming: Send {
     /// Waits for bytes and appends them, as many as there is room for; 0 is the end. May be dropped
     /// at any await: then nothing has been taken.
-    fn receive(&mut self, buffer: &mut BytesMut)
-    -> impl Future<Output = io::Result<usize>> + Send;
+    fn receive(&mut self, buffer: &mut BytesMut) -> impl Future<Output = io::Result<usize>> + Send;
 }
 
 /// The sending half.
@@ -130,7 +129,10 @@ struct Pieces<'a> {
 enum Source<'a> {
     Memory(Bytes),
     /// Records that are not in the page cache for sure: read on a thread that may wait.
-    Cold { slice: &'a FileSlice<RealDisk>, done: usize },
+    Cold {
+        slice: &'a FileSlice<RealDisk>,
+        done: usize,
+    },
     Unread(&'a dyn RecordSource),
 }
 
