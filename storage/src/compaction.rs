@@ -5,7 +5,9 @@
 //! the part that was never compacted, once to write what stays into new files. Offsets never
 //! change: a rewritten batch keeps its base offset and last offset delta. A tombstone stays until
 //! its delete horizon, which the first compaction that meets it writes into its batch (KIP-534). A
-//! producer's last batch stays as an empty one. Control batches and transactional batches stay as
+//! producer's last batch stays as an empty one, and so does the last batch of a rewritten file: the
+//! offsets of a log never end, and never leap by more than a segment, where there is no batch, so
+//! that followers arrive where the leader is. Control batches and transactional batches stay as
 //! they are and remove nothing, until transactions say which of them count.
 //!
 //! The memory of the key map is bounded by the keys of one segment or by [`KEYS_MAX`], whichever

@@ -137,7 +137,7 @@ impl<'a, D: Disk> Rewriter<'a, D> {
         }
         let attributes = header.attributes;
         if attributes.is_control() || attributes.is_transactional() || header.record_count == 0 {
-            let stays = header.record_count > 0 || self.is_last_of_producer(header);
+            let stays = header.record_count > 0 || self.stays_empty(header);
             self.has_changed |= !stays;
             return if stays { self.put(batch.bytes()) } else { Ok(()) };
         }
@@ -156,15 +156,18 @@ impl<'a, D: Disk> Rewriter<'a, D> {
             return self.put(batch.bytes());
         }
         self.has_changed = true;
-        if kept.is_empty() && !self.is_last_of_producer(header) {
+        if kept.is_empty() && !self.stays_empty(header) {
             return Ok(());
         }
         let rebuilt = self.rebuild(batch, &kept, wants_horizon)?;
         self.put(&rebuilt)
     }
 
-    fn is_last_of_producer(&self, header: &BatchHeader) -> bool {
-        header.has_producer() && self.rules.last_of_producers.contains(&header.last_offset().0)
+    /// Whether a batch stays although none of its records does.
+    fn stays_empty(&self, header: &BatchHeader) -> bool {
+        let is_last_of_producer =
+            header.has_producer() && self.rules.last_of_producers.contains(&header.last_offset().0);
+        is_last_of_producer || header.next_offset().0 == self.seal.next_offset
     }
 
     fn stays(&self, batch: &RecordBatch, record: &Record) -> bool {

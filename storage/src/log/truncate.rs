@@ -66,7 +66,10 @@ struct Cut {
 
 impl<D: Disk> Log<D> {
     /// Cuts off everything at and past `offset`; a batch that spans it goes whole. Durable on
-    /// return. An offset past the end changes nothing. Returns the new end.
+    /// return. An offset past the end changes nothing. Returns the new end, where the last batch
+    /// that stays ends: lower than `offset` if that lies within a batch or a gap.
+    ///
+    /// A commit in flight reports nothing for this log any more; what it left counts as durable.
     ///
     /// It syncs files and directories, about a millisecond or two in all.
     ///
@@ -167,13 +170,11 @@ impl<D: Disk> Log<D> {
         let number = number.saturating_sub(1);
         let segment = &segments[number];
         let file = segment.file()?;
-        let (end_position, next_offset) = segment.end();
-        let (position, end_offset) = match segment.find_offset(&file, offset, end_position)? {
-            Some(batch) => (batch.position, batch.header.base_offset.0.min(offset)),
-            None => (end_position, next_offset.min(offset)),
-        };
-        let seal = seal_up_to(&*file, position, end_offset)?;
-        Ok(Cut { number, seal, end_offset: end_offset.max(self.log_start().0) })
+        let end_position = segment.end_position();
+        let found = segment.find_offset(&file, offset, end_position)?;
+        let position = found.map_or(end_position, |batch| batch.position);
+        let seal = seal_up_to(&*file, position, segment.base_offset)?;
+        Ok(Cut { number, seal, end_offset: seal.next_offset.max(self.log_start().0) })
     }
 
     /// The producers as they were at an offset: the newest snapshot before it, and the batches
@@ -246,6 +247,10 @@ impl<D: Disk> Log<D> {
                     disk.remove(&format!("{}/{}", self.dir, entry.name))?;
                 }
             }
+            if !keeps_snapshots {
+                // Recovery would take one that a power cut brings back for the new log's.
+                disk.sync_dir(&self.dir)?;
+            }
             disk.remove(&format!("{}.index", path.trim_end_matches(".log")))?;
             disk.rename(&scratch, &path)?;
             disk.sync_dir(&self.dir)?;
@@ -317,11 +322,11 @@ impl<D: Disk> Log<D> {
 pub(crate) fn seal_up_to<F: DiskFile>(
     file: &F,
     position: u64,
-    next_offset: i64,
+    base_offset: i64,
 ) -> Result<Seal, ScanError> {
     let mut seal = Seal {
         end_position: position,
-        next_offset,
+        next_offset: base_offset,
         max_timestamp: i64::MIN,
         first_timestamp: i64::MIN,
         headers_crc: 0,
@@ -332,6 +337,7 @@ pub(crate) fn seal_up_to<F: DiskFile>(
             seal.first_timestamp = batch.header.base_timestamp.0.max(0);
         }
         seal.max_timestamp = seal.max_timestamp.max(batch.header.max_timestamp.0);
+        seal.next_offset = batch.header.next_offset().0;
         seal.headers_crc = headers_crc_append(seal.headers_crc, &batch.header.encode());
     }
     Ok(seal)

@@ -821,19 +821,17 @@ fn extend(seal: Seal, header: &BatchHeader, end_position: u64) -> Seal {
 /// The seal of a segment that has none, up to the offset at which its successor begins.
 fn hop_to<F: DiskFile>(file: &F, len: u64, limit: i64, base_offset: i64) -> io::Result<Seal> {
     let mut position = FIRST;
-    let mut next_offset = base_offset;
     let mut scan = HeaderScan::new(file, FIRST, len);
     loop {
         match scan.next_batch() {
             Ok(Some(batch)) if batch.header.next_offset().0 <= limit => {
                 position = batch.end_position();
-                next_offset = batch.header.next_offset().0;
             }
             Ok(_) | Err(ScanError::Damaged { .. }) => break,
             Err(ScanError::Io(error)) => return Err(error),
         }
     }
-    match seal_up_to(file, position, next_offset) {
+    match seal_up_to(file, position, base_offset) {
         Ok(seal) => Ok(seal),
         Err(ScanError::Io(error)) => Err(error),
         Err(ScanError::Damaged { .. }) => Ok(empty_seal(base_offset)),

@@ -32,13 +32,31 @@ fn run(world: &mut World, random: &mut Random, steps: u64) -> Result<(), Cut> {
                 let producer = (random.below(2) == 0).then(|| 7 + random.below(3) as i64);
                 world.append(number, count, usize::try_from(size).unwrap(), producer)?;
             }
-            52..=69 => world.commit()?,
+            52..=59 => {
+                let gaps: Vec<i64> = (0..=random.below(4))
+                    .map(|_| random.below(4).saturating_sub(1) as i64)
+                    .collect();
+                let is_large = random.below(6) == 0;
+                let size = random.below(if is_large { 900 } else { 120 });
+                let producer = (random.below(2) == 0).then(|| 7 + random.below(3) as i64);
+                world.follow(number, &gaps, usize::try_from(size).unwrap(), producer)?;
+            }
+            60..=69 => world.commit()?,
             70..=75 => world.take_commit(),
             76..=79 => world.run_commit(),
             80..=83 => world.finish_commit()?,
-            84..=93 => {
+            84..=89 => {
                 let advance = i64::try_from(random.below(3_000)).unwrap();
                 world.maintain(advance)?;
+            }
+            90..=91 => world.take_maintenance(i64::try_from(random.below(6_000)).unwrap()),
+            92 => world.run_maintenance()?,
+            93 => {
+                // Past the end, so that the model can tell whether it happened.
+                let offset = world.logs[&number].end + 1 + random.below(40) as i64;
+                if random.below(3) == 0 {
+                    world.reset(number, offset)?;
+                }
             }
             94..=95 => {
                 let log = &world.logs[&number];
@@ -91,7 +109,8 @@ fn survive(seed: u64, steps: u64, images: u64) -> u64 {
         let disk = SimDisk::new(seed);
         disk.power_cut_at_sync(nth);
         let (world, cut) = workload(&disk, seed, steps);
-        assert!(cut, "sync {nth} of {syncs}");
+        // The workload may end before it hears of what became of its last job.
+        assert!(cut || disk.is_off(), "sync {nth} of {syncs}");
         let Some(mut world) = world else { continue };
         let models = (world.logs.clone(), world.deleted.clone(), world.in_doubt);
         for image in 0..images {
