@@ -13,7 +13,7 @@
 //! | ticker (task) | tells the shards the time | told by the stop signal |
 //! | listener, connections (tasks) | serve clients | told by the stop signal |
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -37,7 +37,7 @@ use crate::metadata::{
     MetadataHandle, MetadataOptions, OpenedMetadata, ReconcileError, StartedMetadata, reconcile,
 };
 use crate::metrics::{Exposition, Metrics};
-use crate::server::{self, ServerLimits};
+use crate::server::{self, ServerLimits, Tls, TlsFiles};
 use crate::shard::{Partitions, ShardError, ShardSettings, Shards};
 use crate::spawn::{self, Tasks};
 
@@ -79,6 +79,12 @@ pub enum StartError {
         /// The error.
         source: std::io::Error,
     },
+    /// The certificate of a listener cannot be used.
+    #[error("listeners.kafka.tls: {0}")]
+    Tls(#[from] server::TlsError),
+    /// The QUIC port cannot be served.
+    #[error("listeners.kafka.quic: {0}")]
+    Quic(#[from] server::QuicError),
     /// The metadata cannot be read.
     #[error(transparent)]
     Metadata(#[from] OpenError),
@@ -125,8 +131,8 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
     let health = Arc::new(Health::default());
     let began = clock::monotonic_ms();
     let data_dir = DataDir::lock(&config.data_dir, u32::from(shard_count(&config)))?;
-    let kafka = bind("listeners.kafka.bind", config.listeners.kafka.bind)?;
-    let kafka_addr = kafka.local_addr()?;
+    let kafka = KafkaPorts::bind(&config)?;
+    let kafka_addr = kafka.tcp.local_addr()?;
     let observer = Arc::new(Observer {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
@@ -170,12 +176,12 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
     let (stop, stopped) = watch::channel(false);
     let (ending, ended) = oneshot::channel();
     let serving = Serving { broker: Arc::clone(&broker), shards, tasks, health, data_dir };
-    kafka.set_nonblocking(true)?;
     let entered = runtime.enter();
-    let listener = tokio::net::TcpListener::from_std(kafka)?;
+    let listener = kafka.listen()?;
     spawn::detached(serving.run(listener, stopped, ending));
     drop(entered);
-    tracing::info!(kafka = %kafka_addr, http = ?http_addr, partitions = broker.partitions.count(),
+    let (tls, quic) = (config.listeners.kafka.tls.cert.is_some(), config.listeners.kafka.quic);
+    tracing::info!(kafka = %kafka_addr, tls, quic, http = ?http_addr, partitions = broker.partitions.count(),
         created = reconciled.created, removed = reconciled.removed, took_ms, "serving");
     Ok(RunningBroker { runtime, broker, kafka_addr, http_addr, stop, ended, http, metadata_writer })
 }
@@ -244,7 +250,7 @@ struct Serving {
 impl Serving {
     async fn run(
         mut self,
-        listener: tokio::net::TcpListener,
+        listener: server::Listener,
         stopped: watch::Receiver<bool>,
         ending: oneshot::Sender<()>,
     ) {
@@ -316,6 +322,67 @@ async fn end_signal() -> &'static str {
     tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+/// The sockets to which clients connect, and their certificate.
+struct KafkaPorts {
+    tcp: TcpListener,
+    udp: Option<UdpSocket>,
+    tls: Option<Arc<Tls>>,
+    plaintext: bool,
+    quic_streams_max: u32,
+}
+
+impl KafkaPorts {
+    /// Attempts to find a number that is free for TCP and for UDP, where any will do.
+    const ATTEMPTS: usize = 16;
+
+    fn bind(config: &BrokerConfig) -> Result<KafkaPorts, StartError> {
+        let listener = &config.listeners.kafka;
+        let tls = match (&listener.tls.cert, &listener.tls.key) {
+            (Some(cert), Some(key)) => {
+                let (cert, key) = (cert.clone(), key.clone());
+                let client_ca = listener.tls.client_ca.clone();
+                Some(Arc::new(Tls::open(TlsFiles { cert, key, client_ca })?))
+            }
+            _ => None,
+        };
+        let (tcp, udp) = Self::bind_both(listener.bind, listener.quic)?;
+        let (plaintext, quic_streams_max) = (listener.tls.plaintext, listener.quic_streams_max);
+        Ok(KafkaPorts { tcp, udp, tls, plaintext, quic_streams_max })
+    }
+
+    fn bind_both(
+        address: SocketAddr,
+        with_udp: bool,
+    ) -> Result<(TcpListener, Option<UdpSocket>), StartError> {
+        let key = "listeners.kafka.bind";
+        let mut attempt = 1;
+        loop {
+            let tcp = bind(key, address)?;
+            if !with_udp {
+                return Ok((tcp, None));
+            }
+            match UdpSocket::bind(tcp.local_addr()?) {
+                Ok(udp) => return Ok((tcp, Some(udp))),
+                Err(_) if address.port() == 0 && attempt < Self::ATTEMPTS => attempt += 1,
+                Err(source) => return Err(StartError::Bind { key, address, source }),
+            }
+        }
+    }
+
+    /// To be called within a runtime.
+    fn listen(self) -> Result<server::Listener, StartError> {
+        self.tcp.set_nonblocking(true)?;
+        let mut listener = server::Listener::from(tokio::net::TcpListener::from_std(self.tcp)?);
+        if let (Some(udp), Some(tls)) = (self.udp, &self.tls) {
+            listener = listener.with_quic(udp, tls, self.quic_streams_max)?;
+        }
+        Ok(match self.tls {
+            Some(tls) => listener.with_tls(tls, self.plaintext),
+            None => listener,
+        })
     }
 }
 

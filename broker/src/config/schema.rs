@@ -179,10 +179,34 @@ settings! {
 
     /// The listener that speaks Kafka's protocol.
     KafkaListenerConfig {
-        /// The address to listen on. Anything but loopback needs `security.allow_insecure`.
+        /// The address to listen on. Anything but loopback needs `tls.client_ca`, or
+        /// `security.allow_insecure`.
         bind: SocketAddr = loopback(9092);
         /// The `host:port` that clients are told to connect to; the bound address where it is unset.
         advertised: Option<String> = None;
+        /// Serves QUIC too, on the UDP port of the same number. Needs `tls.cert` and `tls.key`.
+        quic: bool = false;
+        /// Streams that one QUIC connection may have open; each is as a connection over TCP.
+        quic_streams_max: u32 = 64;
+        sections {
+            /// TLS on the listener that speaks Kafka's protocol.
+            tls: ListenerTlsConfig;
+        }
+    }
+
+    /// TLS on the listener that speaks Kafka's protocol; on once `cert` and `key` are set.
+    /// `varve security cert dev-ca` makes certificates to try it with.
+    ListenerTlsConfig {
+        /// A PEM file with the broker's certificate, and after it those between it and the CA.
+        cert: Option<PathBuf> = None;
+        /// A PEM file with the certificate's private key.
+        key: Option<PathBuf> = None;
+        /// A PEM file with the CAs of clients. Where it is set, a client that shows no certificate of
+        /// theirs is refused, over TCP and over QUIC.
+        client_ca: Option<PathBuf> = None;
+        /// Serves clients without TLS on the same TCP port too; they are told apart by their first
+        /// byte.
+        plaintext: bool = false;
     }
 
     /// The port for health, metrics and administration.
@@ -324,7 +348,9 @@ impl BrokerConfig {
             ("listeners.internal.bind", internal.map(|listener| listener.bind)),
             ("http.bind", self.http.bind),
         ] {
-            let open = bind.is_some_and(|bind| !bind.ip().is_loopback());
+            let tls = &self.listeners.kafka.tls;
+            let asks_identity = key == "listeners.kafka.bind" && tls.client_ca.is_some();
+            let open = bind.is_some_and(|bind| !bind.ip().is_loopback()) && !asks_identity;
             refuse(
                 key,
                 open && !self.security.allow_insecure,
@@ -345,6 +371,39 @@ impl BrokerConfig {
             "is needed, since clients cannot connect to the wildcard address of \
              listeners.kafka.bind: set it to the host:port by which they reach this broker"
                 .to_owned(),
+        );
+        let kafka = &self.listeners.kafka;
+        let is_tls = kafka.tls.cert.is_some();
+        refuse(
+            "listeners.kafka.tls.key",
+            is_tls != kafka.tls.key.is_some(),
+            "a certificate and its key are set together: listeners.kafka.tls.cert and \
+             listeners.kafka.tls.key"
+                .to_owned(),
+        );
+        refuse(
+            "listeners.kafka.quic",
+            kafka.quic && !is_tls,
+            "needs a certificate: set listeners.kafka.tls.cert and listeners.kafka.tls.key; \
+             `varve security cert dev-ca` makes them to try it with"
+                .to_owned(),
+        );
+        refuse(
+            "listeners.kafka.tls.client_ca",
+            kafka.tls.client_ca.is_some() && !is_tls,
+            "has no effect without listeners.kafka.tls.cert and listeners.kafka.tls.key".to_owned(),
+        );
+        refuse(
+            "listeners.kafka.tls.plaintext",
+            kafka.tls.client_ca.is_some() && kafka.tls.plaintext,
+            "lets clients in that show no certificate, while listeners.kafka.tls.client_ca demands \
+             one of everybody: set one of the two"
+                .to_owned(),
+        );
+        refuse(
+            "listeners.kafka.quic_streams_max",
+            !(1..=10_000).contains(&kafka.quic_streams_max),
+            "must be from 1 to 10000".to_owned(),
         );
         if let Some(listener) = internal {
             refuse(

@@ -20,6 +20,8 @@ pub use histogram::Histogram;
 pub use requests::RequestMetrics;
 pub use topics::{TopicMetrics, TopicRegistry};
 
+use crate::server::TransportKind;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -80,6 +82,8 @@ pub enum RejectReason {
     FrameSize,
     /// The bytes are no request.
     Malformed,
+    /// TLS or QUIC was not agreed upon.
+    Handshake,
     /// A request or an answer did not move for too long.
     Stalled,
     /// It asked nothing for too long.
@@ -87,10 +91,11 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::ConnectionsMax, "connections_max"),
         (Self::FrameSize, "frame_size"),
         (Self::Malformed, "malformed"),
+        (Self::Handshake, "handshake"),
         (Self::Stalled, "stalled"),
         (Self::Idle, "idle"),
     ];
@@ -99,20 +104,32 @@ impl RejectReason {
 /// Connections and bytes of the Kafka listener.
 #[derive(Debug, Default)]
 pub struct ConnectionMetrics {
-    /// Open connections.
-    pub open: Gauge,
-    /// Connections ever accepted.
-    pub accepted: Counter,
-    /// Bytes read from clients.
-    pub received_bytes: Counter,
-    /// Bytes written to clients.
-    pub sent_bytes: Counter,
+    transports: [TransportMetrics; TransportKind::ALL.len()],
     /// Bytes of request frames held in memory at present.
     pub request_memory_bytes: Gauge,
     rejected: [Counter; RejectReason::ALL.len()],
 }
 
+/// Connections and bytes of one transport.
+#[derive(Debug, Default)]
+pub struct TransportMetrics {
+    /// Open connections; of QUIC, streams.
+    pub open: Gauge,
+    /// Connections ever accepted; of QUIC, streams.
+    pub accepted: Counter,
+    /// Bytes read from clients, as they are in plain text.
+    pub received_bytes: Counter,
+    /// Bytes written to clients, as they are in plain text.
+    pub sent_bytes: Counter,
+}
+
 impl ConnectionMetrics {
+    /// The counts of a transport.
+    #[must_use]
+    pub fn of(&self, transport: TransportKind) -> &TransportMetrics {
+        &self.transports[transport as usize]
+    }
+
     /// Counts a connection that the broker turned away or closed.
     pub fn rejected(&self, reason: RejectReason) {
         if let Some(index) = RejectReason::ALL.iter().position(|(known, _)| *known == reason) {
@@ -240,32 +257,37 @@ impl Metrics {
     }
 
     fn write_connections(&self, out: &mut Exposition) {
-        let labels = [("listener", "kafka"), ("transport", "tcp")];
         let listener = &self.connections;
-        let rows = [
-            ("varve_connections", Kind::Gauge, "Open connections.", listener.open.value()),
+        type Read = fn(&TransportMetrics) -> u64;
+        let rows: [(&str, Kind, &str, Read); 4] = [
+            ("varve_connections", Kind::Gauge, "Open connections; of QUIC, streams.", |counts| {
+                counts.open.value()
+            }),
             (
                 "varve_connections_accepted_total",
                 Kind::Counter,
-                "Connections ever accepted.",
-                listener.accepted.value(),
+                "Connections ever accepted; of QUIC, streams.",
+                |counts| counts.accepted.value(),
             ),
             (
                 "varve_network_receive_bytes_total",
                 Kind::Counter,
-                "Bytes read from clients.",
-                listener.received_bytes.value(),
+                "Bytes read from clients, as they are in plain text.",
+                |counts| counts.received_bytes.value(),
             ),
             (
                 "varve_network_transmit_bytes_total",
                 Kind::Counter,
-                "Bytes written to clients.",
-                listener.sent_bytes.value(),
+                "Bytes written to clients, as they are in plain text.",
+                |counts| counts.sent_bytes.value(),
             ),
         ];
-        for (name, kind, help, value) in rows {
+        for (name, kind, help, read) in rows {
             out.family(name, kind, help);
-            out.count(name, &labels, value);
+            for transport in TransportKind::ALL {
+                let labels = [("listener", "kafka"), ("transport", transport.name())];
+                out.count(name, &labels, read(listener.of(transport)));
+            }
         }
         out.one(
             "varve_request_memory_bytes",

@@ -68,7 +68,7 @@ pub(super) struct Shared<S> {
 }
 
 impl<S> Shared<S> {
-    fn connections(&self) -> &ConnectionMetrics {
+    pub(super) fn connections(&self) -> &ConnectionMetrics {
         &self.metrics.connections
     }
 }
@@ -120,7 +120,7 @@ impl<'a, S: Service, R: Incoming, W: Outgoing> Connection<'a, S, R, W> {
             incoming,
             &shared.budget,
             &shared.limits,
-            &shared.metrics.connections.received_bytes,
+            &shared.connections().of(peer.transport).received_bytes,
         );
         let session = shared.service.open(&peer);
         Self { shared, peer, session, reader, outgoing, waiting: VecDeque::new(), waiting_bytes: 0 }
@@ -214,7 +214,7 @@ impl<'a, S: Service, R: Incoming, W: Outgoing> Connection<'a, S, R, W> {
 
     async fn write(&mut self, answer: &EncodedFrame) -> Result<(), Ended> {
         let transfer = self.shared.limits.transfer;
-        let sent = &self.shared.metrics.connections.sent_bytes;
+        let sent = &self.shared.connections().of(self.peer.transport).sent_bytes;
         let written = self.outgoing.send(answer, sent);
         match tokio::time::timeout(transfer, written).await {
             Ok(written) => written.map_err(Ended::Write),

@@ -2,6 +2,8 @@
 //! [`Service`]'s business.
 //!
 //! - `listener`: takes connections, up to a limit, and ends them at shutdown.
+//! - `tls`: the listener's certificates.
+//! - `quic`: the QUIC port beside the TCP port; each stream is a connection.
 //! - `connection`: one task a connection; reads requests while earlier ones wait for their answers,
 //!   and writes the answers in the order of the requests.
 //! - `frame_reader`: bytes to frames; memory is taken from the budget before it is filled.
@@ -16,7 +18,9 @@ mod budget;
 mod connection;
 mod frame_reader;
 mod listener;
+mod quic;
 mod response_writer;
+mod tls;
 mod transport;
 
 #[cfg(test)]
@@ -32,8 +36,10 @@ use varve_protocol::wire::EncodedFrame;
 
 pub use budget::{MemoryBudget, MemoryPermit};
 pub(crate) use frame_reader::{Frame, FrameError, FrameReader};
-pub use listener::{ListenerStopped, serve};
+pub use listener::{Listener, ListenerStopped, serve};
+pub use quic::QuicError;
 pub(crate) use response_writer::write as write_frame;
+pub use tls::{ALPN, Tls, TlsError, TlsFiles};
 pub use transport::TransportKind;
 
 use crate::config::BrokerConfig;

@@ -135,7 +135,7 @@ fn sizes_out_of_bounds_close_the_connection() {
             stream.write_all(&size.to_be_bytes()).unwrap();
             expect_closed(&mut stream);
         });
-        assert_eq!(metrics.connections.open.value(), 0);
+        assert_eq!(metrics.connections.of(TransportKind::Tcp).open.value(), 0);
     }
 }
 

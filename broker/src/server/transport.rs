@@ -34,6 +34,10 @@ pub enum TransportKind {
 }
 
 impl TransportKind {
+    /// Every one, in the order of their numbers.
+    pub const ALL: [TransportKind; 3] =
+        [TransportKind::Tcp, TransportKind::Tls, TransportKind::Quic];
+
     /// The name in metrics and logs.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -82,6 +86,31 @@ impl Incoming for &TcpStream {
 impl Outgoing for &TcpStream {
     async fn send(&mut self, frame: &EncodedFrame, sent: &Counter) -> io::Result<()> {
         response_writer::write(self, frame, sent).await
+    }
+}
+
+impl Incoming for quinn::RecvStream {
+    async fn receive(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        self.read_buf(buffer).await
+    }
+}
+
+impl Outgoing for quinn::SendStream {
+    async fn send(&mut self, frame: &EncodedFrame, sent: &Counter) -> io::Result<()> {
+        for piece in &frame.pieces {
+            let mut rest = Pieces::new(piece);
+            while let Some(bytes) = rest.next().await? {
+                sent.add(bytes.len() as u64);
+                // Kept as it is until the peer has acknowledged it, within the send window.
+                self.write_chunk(bytes).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self) {
+        // An error says that it was finished, or is gone with its connection.
+        let _ = quinn::SendStream::finish(self);
     }
 }
 
