@@ -16,8 +16,19 @@ use super::{foreign, nearest};
 const SYSTEM_FILE: &str = "/etc/varve/varve.toml";
 
 /// Environment variables that begin with `VARVE_` and are no configuration keys.
-const ENV_ALLOWED: [&str; 6] =
-    ["VARVE_BROKERS", "VARVE_PROFILE", "VARVE_LOG", "VARVE_CONFIG", "VARVE_HOME", "VARVE_BIN"];
+const ENV_ALLOWED: [&str; 8] = [
+    "VARVE_BROKERS",
+    "VARVE_PROFILE",
+    "VARVE_LOG",
+    "VARVE_CONFIG",
+    "VARVE_HOME",
+    "VARVE_BIN",
+    "VARVE_REVISION",
+    "VARVE_SEED",
+];
+
+/// What the tests' own variables begin with: a broker may run in the shell where they are set.
+const ENV_OF_TESTS: &str = "VARVE_TEST_";
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -253,7 +264,7 @@ impl Loader {
     }
 
     fn env(&mut self, name: &str, value: &str) {
-        if ENV_ALLOWED.contains(&name) {
+        if ENV_ALLOWED.contains(&name) || name.starts_with(ENV_OF_TESTS) {
             return;
         }
         let place = Place::Named(format!("environment variable {name}"));

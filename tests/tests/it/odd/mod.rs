@@ -4,7 +4,7 @@
 //! Compared are the fields that a client acts on (`facts`), and whether the connection was closed
 //! or nothing came. Where varve differs on purpose, `differences` has the request and the reason.
 //!
-//! `VARVE_ODD_BOOTSTRAP=host:port` replays against a broker that runs already. That is how the
+//! `VARVE_TEST_ODD_BOOTSTRAP=host:port` replays against a broker that runs already. That is how the
 //! replay itself was checked: an Apache Kafka 4.3.1 of one node differs in six answers from the
 //! recorded one of three, by what it has not made yet (transaction and share coordinators; topics
 //! asked for right after their creation) and by the follower that it does not have.
@@ -32,14 +32,14 @@ use replay::Replay;
 #[test]
 fn odd_requests_are_answered_as_kafka_does() {
     let folder = tempfile::tempdir().unwrap();
-    let running = std::env::var("VARVE_ODD_BOOTSTRAP").ok();
+    let running = std::env::var("VARVE_TEST_ODD_BOOTSTRAP").ok();
     let broker = running.is_none().then(|| {
         let settings = [("auto_create_topics", "false"), ("num_partitions", "3")];
         BrokerProcess::start(folder.path(), &settings)
     });
     let address: SocketAddr = match (&broker, running) {
         (Some(broker), _) => broker.address(),
-        (None, running) => running.unwrap().parse().expect("VARVE_ODD_BOOTSTRAP is host:port"),
+        (None, running) => running.unwrap().parse().expect("VARVE_TEST_ODD_BOOTSTRAP is host:port"),
     };
     let mut report = Vec::new();
     let mut stale: Vec<&Difference> = differences::ALL.iter().collect();
