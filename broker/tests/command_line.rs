@@ -1,6 +1,7 @@
 //! The `varve` command from outside: exit codes, output, errors.
 
 use std::io::{BufRead, Write};
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// Runs the command in an environment without anything of the machine's.
@@ -218,8 +219,8 @@ fn dev_ends_in_order_and_resumes() {
     dev.says(&["--brokers", &dev.address, "produce", "kept", "-o", ""], "one\n");
     drop(dev);
     let data = folder.path().join("broker-1");
-    check(&["storage", "check", data.to_str().expect("UTF-8")], 0, "FIRST-OFFSET", "");
-    check(&["storage", "check", path], 2, "", "no data directory");
+    check(&["storage", "check", data.to_str().expect("UTF-8")], 0, "Everything is whole.", "");
+    check(&["storage", "check", path], 2, "", "not a data directory");
     let log = std::fs::read_to_string(folder.path().join("broker-1.log")).expect("kept");
     assert!(log.contains("\"ended\""), "{log}");
 
@@ -237,6 +238,43 @@ fn dev_ends_in_order_and_resumes() {
     let dev = Dev::start(&["--persist", path, "--no-profile"]);
     let kept = ["--brokers", &dev.address, "consume", "kept", "-o", ":end", "-f", "%v\\n"];
     assert_eq!(dev.says(&kept, ""), "one\n");
+}
+
+#[test]
+fn damage_on_the_disk_is_told_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().to_str().expect("UTF-8");
+    let dev = Dev::start(&["--persist", path, "--no-profile"]);
+    dev.says(&["--brokers", &dev.address, "produce", "kept", "-o", ""], "one\ntwo\n");
+    drop(dev);
+    let data = folder.path().join("broker-1");
+    let data = data.to_str().expect("UTF-8");
+    let partitions = std::fs::read_dir(Path::new(data).join("p")).expect("a folder");
+    let segment = partitions
+        .map(|partition| partition.expect("a name").path().join("00000000000000000000.log"))
+        .find(|segment| {
+            let bytes = std::fs::read(segment).expect("a segment");
+            bytes.windows(3).any(|window| window == b"one")
+        });
+    let segment = segment.expect("the topic's segment");
+    let file = segment.to_str().expect("UTF-8");
+    check(&["storage", "dump", file], 0, "base_offset 0", "");
+    let dumped = varve(&["storage", "dump", file, "--format", "json"]);
+    let lines: serde_json::Value = serde_json::from_slice(&dumped.stdout).expect("JSON");
+    assert_eq!((&lines[0]["kind"], &lines[1]["records"]), (&"segment".into(), &"2".into()));
+
+    let mut bytes = std::fs::read(&segment).expect("a segment");
+    bytes[4096 + 40] ^= 1;
+    std::fs::write(&segment, &bytes).expect("it is ours");
+    check(&["storage", "check", data], 10, "WHAT TO DO", "");
+    let told = varve(&["storage", "check", data, "--format", "json"]);
+    assert_eq!(told.status.code(), Some(10));
+    let report: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    assert_eq!(report["is_whole"], false);
+    assert_eq!(report["problems"][0]["severity"], "damage", "{report:#}");
+    assert_eq!(report["problems"][0]["position"], 4096);
+    assert!(std::fs::read(&segment).expect("a segment") == bytes, "nothing is changed");
+    check(&["storage", "dump", &format!("{data}/varve.format")], 2, "", "no file of varve's");
 }
 
 #[test]

@@ -1,22 +1,30 @@
 //! Reading a data directory whole, to find what is damaged. Changes nothing.
 //!
-//! Meant for a stopped broker. On a running one, the end of an open segment may look torn.
+//! Every file is read and judged by the rules by which a start judges it: segments batch by batch,
+//! with their seals and indexes; producer snapshots and partition states; the shards' journals and
+//! checkpoints; entry logs such as the metadata's. What a record says is its reader's business.
+//!
+//! Meant for a stopped broker. On a running one, the end of an open file may look torn.
 
+mod log;
+
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 
-use varve_protocol::vocabulary::{Offset, TopicIdPartition};
+use varve_protocol::vocabulary::TopicIdPartition;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::ShardId;
-use crate::file::{Disk, DiskFile, OpenMode, read_file};
-use crate::index::SegmentIndex;
+use crate::entry_log::{EntryLogError, inspect_entries};
+use crate::file::{DirEntry, Disk};
+use crate::journal::{EntryKind, inspect_journal};
 use crate::layout::{
-    PARTITIONS_DIR, checkpoint_file, parse_offset_name, parse_partition_dir, segment_name,
+    DELETED_SUFFIX, PARTITIONS_DIR, checkpoint_file, journal_file, parse_partition_dir, shard_dir,
+    shard_of,
 };
-use crate::partition_state::PartitionState;
-use crate::producer_state::ProducerStates;
-use crate::scan::{CheckedScan, headers_crc_append};
-use crate::segment_header::{HEADER_PAGE_BYTES, Seal, SegmentHeader};
+use crate::recovery::LogEvidence;
+use crate::shard::decode_marks;
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,19 +33,81 @@ pub struct Problem {
     pub path: String,
     /// Where in the file, if that can be said.
     pub position: Option<u64>,
-    /// How bad it is.
-    pub severity: Severity,
     /// What was found, and what was expected.
     pub what: String,
+    /// What comes of it, and what to do.
+    pub remedy: Remedy,
+}
+
+impl Problem {
+    /// How bad it is.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match self.remedy {
+            Remedy::None => Severity::Note,
+            Remedy::NextStart => Severity::Mended,
+            Remedy::RestoreLog | Remedy::RestoreShard | Remedy::RestoreEntries => Severity::Damage,
+        }
+    }
 }
 
 /// How bad a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
+    /// It harms nothing.
+    Note,
     /// The next start mends it: a torn tail, a derived file.
     Mended,
-    /// Records that were acknowledged cannot be read.
+    /// What was durable cannot be read.
     Damage,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Note => "note",
+            Self::Mended => "mended",
+            Self::Damage => "damage",
+        })
+    }
+}
+
+/// What comes of a problem, and what a person can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing has to be done.
+    None,
+    /// The next start does it.
+    NextStart,
+    /// One log is served up to the damage and takes no appends.
+    RestoreLog,
+    /// No log of the shard opens.
+    RestoreShard,
+    /// The broker does not start.
+    RestoreEntries,
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::None => "nothing has to be done",
+            Self::NextStart => "the next start of the broker mends this",
+            Self::RestoreLog => {
+                "the partition is served up to the damage and takes no records; restore the file \
+                 from a copy, or, where the partition has other replicas, remove the partition's \
+                 directory while the broker is stopped, to have it copied from them"
+            }
+            Self::RestoreShard => {
+                "no partition of this shard opens; restore the file from a copy, or, where all \
+                 partitions have other replicas, start this broker on an empty directory, to have \
+                 them copied"
+            }
+            Self::RestoreEntries => {
+                "the broker does not start; restore the directory from a copy, or, in a cluster, \
+                 remove it while the broker is stopped, to have it filled by the other brokers"
+            }
+        })
+    }
 }
 
 /// What a check has read and found.
@@ -53,30 +123,39 @@ pub struct CheckReport {
     pub records: u64,
     /// Bytes of batches.
     pub bytes: u64,
+    /// Entries of the journals that the next start applies again.
+    pub journal_entries: u64,
+    /// Entries of entry logs, the metadata's among them.
+    pub entries: u64,
     /// Everything that is not as it should be.
     pub problems: Vec<Problem>,
 }
 
 impl CheckReport {
-    /// Whether nothing acknowledged is unreadable.
+    /// Whether everything that was durable can be read.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.problems.iter().all(|problem| problem.severity == Severity::Mended)
+        self.problems.iter().all(|problem| problem.severity() < Severity::Damage)
+    }
+
+    fn note(&mut self, path: &str, position: Option<u64>, remedy: Remedy, what: impl ToString) {
+        let (path, what) = (path.to_owned(), what.to_string());
+        self.problems.push(Problem { path, position, what, remedy });
     }
 }
 
 /// Where a check is; for a progress bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckProgress {
-    /// Logs that are done.
-    pub logs_done: u64,
-    /// Logs in all.
-    pub logs: u64,
+    /// Segments that are done.
+    pub segments_done: u64,
+    /// Segments in all.
+    pub segments: u64,
     /// Bytes of batches read so far.
     pub bytes: u64,
 }
 
-/// Reads every byte of every log of a data directory.
+/// Reads every byte of a data directory.
 ///
 /// # Errors
 /// When a directory or file cannot be read at all; damage is no error but a [`Problem`].
@@ -86,170 +165,163 @@ pub fn check<D: Disk>(
     mut on_progress: impl FnMut(CheckProgress),
 ) -> io::Result<CheckReport> {
     let mut report = CheckReport::default();
-    let mut durable = std::collections::BTreeMap::new();
+    let mut evidence = BTreeMap::new();
     for shard in (0..shard_count).map(ShardId) {
-        match Checkpoint::load(disk, shard) {
-            Ok(Some(checkpoint)) => {
-                durable.extend(checkpoint.logs.into_iter().map(|log| (log.tip, log.durable_end)));
-            }
-            Ok(None) => {}
-            Err(error) => report.note(checkpoint_file(shard), None, Severity::Damage, error),
+        report.check_shard(disk, shard, shard_count, &mut evidence)?;
+    }
+    for entry in names(disk, "")?.into_iter().filter(|entry| entry.is_dir) {
+        let holds_entries = |entry: &DirEntry| entry.name.starts_with("entries-");
+        if names(disk, &entry.name)?.iter().any(holds_entries) {
+            report.check_entries(disk, &entry.name)?;
         }
     }
-    let dirs: Vec<(String, TopicIdPartition)> = match disk.list(PARTITIONS_DIR) {
-        Ok(entries) => entries
-            .into_iter()
-            .filter_map(|entry| Some((entry.name.clone(), parse_partition_dir(&entry.name)?)))
-            .collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    let logs = dirs.len() as u64;
-    for (name, tip) in dirs {
-        let dir = format!("{PARTITIONS_DIR}/{name}");
-        report.check_log(disk, &dir, tip, durable.get(&tip).copied())?;
+    let mut logs = Vec::new();
+    let mut segments = 0;
+    for entry in names(disk, PARTITIONS_DIR)? {
+        let path = format!("{PARTITIONS_DIR}/{}", entry.name);
+        match parse_partition_dir(&entry.name) {
+            Some(tip) if entry.is_dir => {
+                let files = names(disk, &path)?;
+                let is_segment = |file: &&DirEntry| file.name.ends_with(".log");
+                segments += files.iter().filter(is_segment).count() as u64;
+                logs.push((path, tip, files));
+            }
+            _ if entry.name.contains(DELETED_SUFFIX) => {
+                let what = "a deleted partition whose files are not all removed yet";
+                report.note(&path, None, Remedy::NextStart, what);
+            }
+            _ => report.note(&path, None, Remedy::None, "no partition's directory"),
+        }
+    }
+    for (dir, tip, files) in logs {
+        let evidence = evidence.remove(&tip).unwrap_or_default();
+        report.check_log(disk, &dir, tip, (&files, evidence), &mut |report| {
+            let (segments_done, bytes) = (report.segments, report.bytes);
+            on_progress(CheckProgress { segments_done, segments, bytes });
+        })?;
         report.logs += 1;
-        on_progress(CheckProgress { logs_done: report.logs, logs, bytes: report.bytes });
     }
     Ok(report)
 }
 
-impl CheckReport {
-    fn note(
-        &mut self,
-        path: String,
-        position: Option<u64>,
-        severity: Severity,
-        what: impl ToString,
-    ) {
-        self.problems.push(Problem { path, position, severity, what: what.to_string() });
+/// The names in a directory; none if it does not exist.
+fn names<D: Disk>(disk: &D, dir: &str) -> io::Result<Vec<DirEntry>> {
+    match disk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        other => other,
     }
+}
 
-    fn check_log<D: Disk>(
+impl CheckReport {
+    /// Reads the checkpoint and the journal of one shard; notes what they say of logs.
+    fn check_shard<D: Disk>(
         &mut self,
         disk: &D,
-        dir: &str,
-        tip: TopicIdPartition,
-        durable_end: Option<i64>,
+        shard: ShardId,
+        shard_count: u32,
+        evidence: &mut BTreeMap<TopicIdPartition, LogEvidence>,
     ) -> io::Result<()> {
-        let names = disk.list(dir)?;
-        if let Err(error) = PartitionState::load(disk, dir) {
-            self.note(format!("{dir}/partition.state"), None, Severity::Damage, error);
-        }
-        for offset in names.iter().filter_map(|entry| parse_offset_name(&entry.name, "snapshot")) {
-            let path = format!("{dir}/{}", crate::layout::snapshot_name(offset));
-            let file = read_file(disk, &path, 1 << 30)?;
-            if let Err(error) = ProducerStates::decode_snapshot(&file, offset) {
-                self.note(path, None, Severity::Mended, error);
+        self.check_names(disk, &shard_dir(shard), |name| {
+            matches!(name, "checkpoint" | "journal-0" | "journal-1")
+        })?;
+        let path = checkpoint_file(shard);
+        let checkpoint = match Checkpoint::load(disk, shard) {
+            Ok(checkpoint) => checkpoint,
+            Err(CheckpointError::Io(error)) if error.kind() != io::ErrorKind::InvalidData => {
+                return Err(error);
+            }
+            Err(error) => {
+                self.note(&path, None, Remedy::RestoreShard, error);
+                None
+            }
+        };
+        let sequence = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.sequence);
+        if let Some(checkpoint) = checkpoint {
+            if checkpoint.shard_count != shard_count {
+                let found = checkpoint.shard_count;
+                let what = format!("it speaks of {found} shards, the directory has {shard_count}");
+                self.note(&path, None, Remedy::RestoreShard, what);
+            }
+            for log in checkpoint.logs {
+                if shard_of(&log.tip, shard_count) != shard {
+                    let what = format!("it speaks of {}, which is another shard's", log.tip);
+                    self.note(&path, None, Remedy::RestoreShard, what);
+                }
+                let tip = log.tip;
+                evidence.entry(tip).or_default().record = Some(log);
             }
         }
-        let bases: Vec<i64> =
-            names.iter().filter_map(|entry| parse_offset_name(&entry.name, "log")).collect();
-        let mut expected = bases.first().copied().unwrap_or(0);
-        for (number, base_offset) in bases.iter().enumerate() {
-            let path = format!("{dir}/{}", segment_name(*base_offset));
-            if *base_offset > expected && number > 0 {
-                let what = format!("offsets {expected} to {base_offset} are missing before it");
-                self.note(path.clone(), None, Severity::Damage, what);
+        let journal = inspect_journal(disk, shard, sequence)?;
+        self.journal_entries += journal.entries.len() as u64;
+        for entry in journal.entries {
+            match entry.target.kind {
+                EntryKind::Append => {
+                    evidence.entry(entry.target.tip).or_default().entries.push(entry);
+                }
+                EntryKind::Marks => {
+                    for mark in decode_marks(&entry.payload) {
+                        evidence.entry(mark.tip).or_default().marks.push(mark);
+                    }
+                }
             }
-            let limit = bases.get(number + 1).copied();
-            expected = self.check_segment(disk, &path, tip, *base_offset, limit, durable_end)?;
+        }
+        for number in journal.strange_headers {
+            let what = "its header is damaged; the file is made anew";
+            self.note(&journal_file(shard, number), Some(0), Remedy::NextStart, what);
+        }
+        if let Some(damage) = journal.damage {
+            let what = "the entry here was synced and is not what was written";
+            self.note(&damage.path, Some(damage.position), Remedy::RestoreShard, what);
         }
         Ok(())
     }
 
-    /// Checks one segment; returns the offset behind it.
-    fn check_segment<D: Disk>(
-        &mut self,
-        disk: &D,
-        path: &str,
-        tip: TopicIdPartition,
-        base_offset: i64,
-        limit: Option<i64>,
-        durable_end: Option<i64>,
-    ) -> io::Result<i64> {
-        self.segments += 1;
-        let file = disk.open(path, OpenMode::Read)?;
-        let len = file.len()?;
-        let mut page = vec![0; 1024];
-        if len >= page.len() as u64 {
-            file.read_at(0, &mut page)?;
-        }
-        match SegmentHeader::decode(&page[..512]) {
-            Some(header) if header.tip == tip && header.base_offset == base_offset => {}
-            Some(header) => {
-                let what = format!("it belongs to {} at {}", header.tip, header.base_offset);
-                self.note(path.to_owned(), Some(0), Severity::Damage, what);
-                return Ok(base_offset);
-            }
-            None => {
-                self.note(path.to_owned(), Some(0), Severity::Damage, "its header is damaged");
-                return Ok(base_offset);
-            }
-        }
-        let seal = Seal::decode(&page[512..]);
-        let end = seal.map_or(len, |seal| seal.end_position.min(len));
-        let mut position = u64::from(HEADER_PAGE_BYTES);
-        let mut next_offset = base_offset;
-        let mut headers_crc = 0;
-        let mut scan = CheckedScan::new(&file, position, end);
-        while let Some(batch) = scan.next_batch()? {
-            let header = &batch.header;
-            let follows = header.base_offset.0 >= next_offset
-                && limit.is_none_or(|limit| header.next_offset().0 <= limit);
-            if !follows {
-                break;
-            }
-            self.batches += 1;
-            self.records += u64::try_from(header.record_count).unwrap_or(0);
-            self.bytes += header.size() as u64;
-            position = batch.end_position();
-            next_offset = header.next_offset().0;
-            headers_crc = headers_crc_append(headers_crc, &header.encode());
-        }
-        match seal {
-            Some(seal) if position == seal.end_position => {
-                if headers_crc != seal.headers_crc {
-                    let what = "its batch headers are not those that were sealed";
-                    self.note(path.to_owned(), None, Severity::Damage, what);
+    /// Reads one entry log.
+    fn check_entries<D: Disk>(&mut self, disk: &D, dir: &str) -> io::Result<()> {
+        match inspect_entries(disk, dir) {
+            Ok(inspected) => {
+                let snapshot = inspected.recovered.snapshot.map_or(0, |_| 1);
+                self.entries += inspected.recovered.entries.len() as u64 + snapshot;
+                if inspected.is_torn {
+                    let (path, end) = (&inspected.path, Some(inspected.end));
+                    self.note(path, end, Remedy::NextStart, "a torn tail, which is cut");
                 }
-                self.check_index(disk, path, seal.end_position)?;
-                next_offset = next_offset.max(seal.next_offset);
-            }
-            Some(seal) => {
-                let what = format!("no valid batch; sealed up to {}", seal.end_position);
-                self.note(path.to_owned(), Some(position), Severity::Damage, what);
-                next_offset = next_offset.max(seal.next_offset);
-            }
-            None if limit.is_some_and(|limit| next_offset < limit) => {
-                let what = format!("no valid batch for offset {next_offset}");
-                self.note(path.to_owned(), Some(position), Severity::Damage, what);
-            }
-            None if limit.is_none() && durable_end.is_some_and(|durable| next_offset < durable) => {
-                let what =
-                    format!("no valid batch for offset {}, which was durable", Offset(next_offset));
-                self.note(path.to_owned(), Some(position), Severity::Damage, what);
-            }
-            None if limit.is_none() && file.has_data_from(position)? => {
-                let what = "a torn tail; the next start cuts it";
-                self.note(path.to_owned(), Some(position), Severity::Mended, what);
-            }
-            None => {}
-        }
-        Ok(next_offset)
-    }
-
-    fn check_index<D: Disk>(&mut self, disk: &D, path: &str, end: u64) -> io::Result<()> {
-        let path = format!("{}.index", path.strip_suffix(".log").unwrap_or(path));
-        match read_file(disk, &path, 1 << 30) {
-            Ok(file) => {
-                if let Err(error) = SegmentIndex::decode(&file, end) {
-                    self.note(path, None, Severity::Mended, error);
+                for path in inspected.remains {
+                    let what = "what an unfinished snapshot left, which is removed";
+                    self.note(&path, None, Remedy::NextStart, what);
                 }
                 Ok(())
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
+            Err(EntryLogError::Corrupt { path, reason, .. }) => {
+                self.note(&path, None, Remedy::RestoreEntries, reason);
+                Ok(())
+            }
+            Err(EntryLogError::Io { source, .. }) => Err(source),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    /// Tells the names in a directory that no rule of FORMAT.md explains.
+    fn check_names<D: Disk>(
+        &mut self,
+        disk: &D,
+        dir: &str,
+        is_known: impl Fn(&str) -> bool,
+    ) -> io::Result<()> {
+        for entry in names(disk, dir)? {
+            if !is_known(&entry.name) {
+                self.note_stranger(dir, &entry.name);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_stranger(&mut self, dir: &str, name: &str) {
+        let path = format!("{dir}/{name}");
+        if name.ends_with(".new") || name.ends_with(".void") {
+            self.note(&path, None, Remedy::NextStart, "an unfinished file, which is removed");
+        } else {
+            self.note(&path, None, Remedy::None, "no file of varve's; it is passed over");
         }
     }
 }

@@ -171,6 +171,15 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<(RealDisk, u32), DataDirError> 
     }
 }
 
+/// Whether a process has locked the data directory.
+#[must_use]
+pub fn is_in_use(path: impl AsRef<Path>) -> bool {
+    let Ok(lock) = std::fs::File::open(path.as_ref().join(LOCK_FILE)) else { return false };
+    // Shared, so that two who look do not take each other for a broker; given up with the file.
+    let locked = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared);
+    matches!(locked, Err(rustix::io::Errno::WOULDBLOCK))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

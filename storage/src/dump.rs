@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io;
 
 use crate::checkpoint::Checkpoint;
+use crate::entry_log::{EntryLogError, inspect_entries};
 use crate::file::{Disk, DiskFile, OpenMode, parent, read_file};
 use crate::index::SegmentIndex;
 use crate::journal::read_entries;
@@ -17,7 +18,7 @@ use crate::segment_header::{HEADER_PAGE_BYTES, Seal, SegmentHeader};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DumpLine {
     /// What it is: `segment`, `batch`, `seal`, `end`, `index`, `state`, `epoch`, `producer`,
-    /// `checkpoint`, `log`, `entry`.
+    /// `checkpoint`, `log`, `entry`, `snapshot`, `hard_state`.
     pub kind: &'static str,
     /// Its fields by name, in order.
     pub fields: Vec<(&'static str, String)>,
@@ -60,6 +61,7 @@ pub fn dump<D: Disk>(disk: &D, path: &str, mut visit: impl FnMut(DumpLine)) -> i
         "partition.state" => dump_state(disk, path, &mut visit),
         "checkpoint" => dump_checkpoint(disk, path, &mut visit),
         "journal-0" | "journal-1" => dump_journal(disk, path, &mut visit),
+        _ if name.starts_with("entries-") => dump_entries(disk, path, &mut visit),
         _ => {
             let text = format!("{path} is no file of varve's that can be dumped");
             Err(io::Error::new(io::ErrorKind::Unsupported, text))
@@ -216,5 +218,38 @@ fn dump_journal<D: Disk>(disk: &D, path: &str, visit: &mut dyn FnMut(Line)) -> i
                 .with("bytes", entry.payload.len()),
         );
     }
+    Ok(())
+}
+
+/// Tells what an open would recover of the entry log that the file belongs to.
+fn dump_entries<D: Disk>(disk: &D, path: &str, visit: &mut dyn FnMut(Line)) -> io::Result<()> {
+    let inspected = inspect_entries(disk, parent(path)).map_err(|error| match error {
+        EntryLogError::Io { source, .. } => source,
+        corrupt => invalid(corrupt),
+    })?;
+    if inspected.path != path {
+        let text = format!("{path} does not count any more: {} does", inspected.path);
+        return Err(invalid(text));
+    }
+    if let Some(snapshot) = inspected.recovered.snapshot {
+        visit(
+            Line::new("snapshot")
+                .with("index", snapshot.index)
+                .with("term", snapshot.term)
+                .with("bytes", snapshot.data.len()),
+        );
+    }
+    if let Some(state) = inspected.recovered.hard_state {
+        visit(Line::new("hard_state").with("bytes", state.len()));
+    }
+    for entry in inspected.recovered.entries {
+        visit(
+            Line::new("entry")
+                .with("index", entry.index)
+                .with("term", entry.term)
+                .with("bytes", entry.data.len()),
+        );
+    }
+    visit(Line::new("end").with("position", inspected.end).with("bytes_behind", inspected.is_torn));
     Ok(())
 }

@@ -14,6 +14,8 @@ mod recover;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use recover::inspect as inspect_entries;
+
 use std::collections::VecDeque;
 use std::io;
 

@@ -258,6 +258,41 @@ pub(crate) fn open_journal<D: Disk>(
     file_bytes: u64,
     checkpoint_sequence: u64,
 ) -> io::Result<OpenedJournal<D>> {
+    let Surviving { newest, sequence, entries, damage } =
+        read_surviving(disk, shard, checkpoint_sequence)?;
+    let files =
+        [open_or_create(disk, shard, 0, file_bytes)?, open_or_create(disk, shard, 1, file_bytes)?];
+    let journal = Journal {
+        files,
+        file_bytes,
+        salt_source: disk.clone(),
+        current: 1 - newest,
+        position: JOURNAL_START,
+        synced_position: JOURNAL_START,
+        has_unsynced: false,
+        lap: disk.salt(),
+        sequence,
+        other_holds: None,
+    };
+    Ok(OpenedJournal { journal, entries, damage })
+}
+
+/// What the two files hold after a checkpoint.
+struct Surviving {
+    /// The file that was filled last.
+    newest: usize,
+    /// The last sequence.
+    sequence: u64,
+    /// In order.
+    entries: Vec<ReplayEntry>,
+    damage: Option<JournalDamage>,
+}
+
+fn read_surviving<D: Disk>(
+    disk: &D,
+    shard: ShardId,
+    checkpoint_sequence: u64,
+) -> io::Result<Surviving> {
     let mut chains = Vec::new();
     for number in 0..2 {
         chains.push(read_chain(disk, shard, number)?);
@@ -275,22 +310,40 @@ pub(crate) fn open_journal<D: Disk>(
         let path = journal_file(shard, 1 - newest);
         damage.get_or_insert(JournalDamage { path, position: chains[1 - newest].end });
     }
-    drop(chains);
-    let files =
-        [open_or_create(disk, shard, 0, file_bytes)?, open_or_create(disk, shard, 1, file_bytes)?];
-    let journal = Journal {
-        files,
-        file_bytes,
-        salt_source: disk.clone(),
-        current: 1 - newest,
-        position: JOURNAL_START,
-        synced_position: JOURNAL_START,
-        has_unsynced: false,
-        lap: disk.salt(),
-        sequence,
-        other_holds: None,
-    };
-    Ok(OpenedJournal { journal, entries, damage })
+    Ok(Surviving { newest, sequence, entries, damage })
+}
+
+/// What [`inspect_journal`] found.
+pub(crate) struct InspectedJournal {
+    /// What the next start applies again, in order.
+    pub(crate) entries: Vec<ReplayEntry>,
+    pub(crate) damage: Option<JournalDamage>,
+    /// The files that do not begin as they should.
+    pub(crate) strange_headers: Vec<usize>,
+}
+
+/// Reads both files as a start does, and changes nothing.
+pub(crate) fn inspect_journal<D: Disk>(
+    disk: &D,
+    shard: ShardId,
+    checkpoint_sequence: u64,
+) -> io::Result<InspectedJournal> {
+    let surviving = read_surviving(disk, shard, checkpoint_sequence)?;
+    let mut strange_headers = Vec::new();
+    for number in 0..2 {
+        let file = match disk.open(&journal_file(shard, number), OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let header = file_header(shard, number, file.len()?);
+        let mut found = vec![0; header.len()];
+        if file.read_at(0, &mut found).is_err() || found != header {
+            strange_headers.push(number);
+        }
+    }
+    let Surviving { entries, damage, .. } = surviving;
+    Ok(InspectedJournal { entries, damage, strange_headers })
 }
 
 struct Chain {

@@ -42,10 +42,10 @@ mod spawn;
 
 use varve_protocol::vocabulary::TopicIdPartition;
 
-pub use check::{CheckProgress, CheckReport, Problem, Severity, check};
+pub use check::{CheckProgress, CheckReport, Problem, Remedy, Severity, check};
 pub use commit::{CommitDone, CommitJob};
 pub use config::{CleanupPolicy, LogConfig, ShardId, ShardOptions, TimestampType};
-pub use data_dir::{DataDir, DataDirError, FORMAT_VERSION, inspect};
+pub use data_dir::{DataDir, DataDirError, FORMAT_VERSION, inspect, is_in_use};
 pub use dump::{DumpLine, dump};
 pub use entry_log::{
     ENTRY_BYTES_MAX, Entry, EntryLog, EntryLogError, EntrySnapshot, RecoveredEntries,

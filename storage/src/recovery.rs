@@ -31,6 +31,8 @@ use crate::log::{Log, ShardContext};
 use crate::shard::{LogShard, Mark, decode_marks};
 use crate::spawn::in_parallel;
 
+pub(crate) use generations::{SegmentIdentity, is_void, void_from};
+pub(crate) use scan_log::payload_end;
 use scan_log::{RecoverError, RecoveredLog, recover_log};
 
 /// Why a shard did not open. Nothing was taken away.

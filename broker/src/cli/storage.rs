@@ -1,30 +1,24 @@
 //! `varve storage`: looks into a data directory without changing it, and without its broker.
 //!
-//! Segments are walked batch by batch, every checksum included. What only the broker can judge
-//! (which tail was acknowledged, what the journal still holds) is left to its recovery.
+//! What is read, and by which rules it is judged, is storage's business; here is only how people
+//! and programs are told.
 
-use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use clap::Subcommand;
-use varve_protocol::records::{BatchHeader, HEADER_BYTES, RecordBatch};
+use serde_json::{Map, Value, json};
+use varve_storage::{CheckReport, DumpLine, Problem, RealDisk, Severity};
 
 use super::exit::{CliError, EXIT_UNHEALTHY};
-use super::output::{Cell, OutputArgs, Progress, Table};
-
-/// Bytes of a segment before its first batch (FORMAT.md).
-const HEADER_PAGE_BYTES: u64 = 4096;
-/// What a segment begins with (FORMAT.md).
-const MAGIC: &[u8; 8] = b"VRVSEGMT";
+use super::output::{Cell, OutputArgs, Progress, Style, Table, print_json, print_text};
 
 /// The commands about data directories.
 #[derive(Debug, Subcommand)]
 pub(crate) enum StorageCommand {
-    /// Verify every segment of a data directory: headers, order of offsets, checksums
+    /// Read every byte of a data directory, tell what is damaged and what can be done; change
+    /// nothing
     Check(CheckArgs),
-    /// Print the batches of one segment file
+    /// Print what one file of a data directory says
     Dump(DumpArgs),
 }
 
@@ -39,7 +33,8 @@ pub(crate) struct CheckArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DumpArgs {
-    /// A segment file, such as DIR/p/…-0/00000000000000000000.log
+    /// A segment, index, snapshot, state, checkpoint, journal or entries file, such as
+    /// DIR/p/…-0/00000000000000000000.log
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -55,179 +50,168 @@ pub(crate) fn run(command: &StorageCommand) -> Result<(), CliError> {
 }
 
 fn check(arguments: &CheckArgs) -> Result<(), CliError> {
-    let partitions = arguments.directory.join("p");
-    if !arguments.directory.join("varve.format").is_file() {
-        return Err(CliError::usage(format!(
-            "{} is no data directory of varve",
-            arguments.directory.display()
-        )));
-    }
-    let mut files = Vec::new();
-    for folder in sorted(&partitions)? {
-        let segments = sorted(&folder)?;
-        files.extend(
-            segments.into_iter().filter(|path| path.extension().is_some_and(|e| e == "log")),
+    let directory = &arguments.directory;
+    let (disk, shard_count) = varve_storage::inspect(directory).map_err(CliError::usage)?;
+    if varve_storage::is_in_use(directory) {
+        eprintln!(
+            "A broker uses {}: the ends of its open files may look torn.",
+            directory.display()
         );
     }
-    let progress = Progress::new("segments checked", Some(files.len() as u64));
-    let mut table =
-        Table::new(["SEGMENT", "FIRST-OFFSET", "END-OFFSET", "BATCHES", "BYTES", "PROBLEM"]);
-    let mut problems = 0;
-    for (index, path) in files.iter().enumerate() {
-        let walk = Walk::of(path, |_, _, _| {})?;
-        // Behind the last batch of a partition's last segment lies what was never published.
-        let is_last = files.get(index + 1).is_none_or(|next| next.parent() != path.parent());
-        let problem = walk.problem.filter(|problem| !(is_last && problem.is_behind_end));
-        problems += usize::from(problem.is_some());
-        let name = path.strip_prefix(&partitions).unwrap_or(path).display().to_string();
-        table.row([
-            name.into(),
-            walk.first_offset.into(),
-            walk.end_offset.into(),
-            walk.batches.into(),
-            Cell::Number(i64::try_from(walk.bytes).unwrap_or(i64::MAX)),
-            problem.map(|problem| problem.words).into(),
-        ]);
-        progress.add(1);
+    let mut progress = None;
+    let mut done = 0;
+    let report = varve_storage::check(&disk, shard_count, |at| {
+        let bar =
+            progress.get_or_insert_with(|| Progress::new("segments checked", Some(at.segments)));
+        bar.add(at.segments_done - done);
+        done = at.segments_done;
+    });
+    if let Some(progress) = progress {
+        progress.finish();
     }
-    progress.finish();
-    table.print(&arguments.output)?;
-    if problems == 0 {
-        return Ok(());
+    let report =
+        report.map_err(|error| CliError::failed(format!("{}: {error}", directory.display())))?;
+    if arguments.output.is_json() {
+        print_json(&report_json(&report))?;
+    } else {
+        print_text(&report_text(&report))?;
     }
-    eprintln!("{problems} of {} segments are not whole.", files.len());
-    Err(CliError::told(EXIT_UNHEALTHY))
+    if report.is_whole() { Ok(()) } else { Err(CliError::told(EXIT_UNHEALTHY)) }
+}
+
+fn report_json(report: &CheckReport) -> Value {
+    let problem = |problem: &Problem| {
+        json!({
+            "severity": problem.severity().to_string(),
+            "file": problem.path,
+            "position": problem.position,
+            "found": problem.what,
+            "do": problem.remedy.to_string(),
+        })
+    };
+    json!({
+        "is_whole": report.is_whole(),
+        "logs": report.logs,
+        "segments": report.segments,
+        "batches": report.batches,
+        "records": report.records,
+        "bytes": report.bytes,
+        "journal_entries": report.journal_entries,
+        "metadata_entries": report.entries,
+        "problems": report.problems.iter().map(problem).collect::<Vec<_>>(),
+    })
+}
+
+fn report_text(report: &CheckReport) -> String {
+    let style = Style::of_stdout();
+    let mut text = format!(
+        "{} logs, {} segments, {} batches, {} records, {} bytes of them; {} journal entries to \
+         apply, {} metadata entries.\n",
+        report.logs,
+        report.segments,
+        report.batches,
+        report.records,
+        report.bytes,
+        report.journal_entries,
+        report.entries,
+    );
+    if !report.problems.is_empty() {
+        let mut table = Table::new(["SEVERITY", "FILE", "POSITION", "FOUND"]);
+        for problem in &report.problems {
+            let position = problem.position.and_then(|position| i64::try_from(position).ok());
+            table.row([
+                problem.severity().to_string().into(),
+                problem.path.clone().into(),
+                position.map_or(Cell::None, Cell::Number),
+                problem.what.clone().into(),
+            ]);
+        }
+        text.push_str(&format!("\n{}\n\n{}\n", table.text(style), style.bold("WHAT TO DO")));
+        for severity in [Severity::Damage, Severity::Mended, Severity::Note] {
+            text.push_str(&remedies(report, severity));
+        }
+        text.push('\n');
+    }
+    let verdict = match (report.is_whole(), report.problems.is_empty()) {
+        (true, true) => style.good("Everything is whole."),
+        (true, false) => style.good("Everything that was durable is whole. Nothing was changed."),
+        (false, _) => style.bad("The data directory is damaged. Nothing was changed."),
+    };
+    text.push_str(&verdict);
+    text
+}
+
+/// What is to be done about the problems of one severity: a line for each different thing.
+fn remedies(report: &CheckReport, severity: Severity) -> String {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for problem in report.problems.iter().filter(|problem| problem.severity() == severity) {
+        let remedy = problem.remedy.to_string();
+        match counts.iter_mut().find(|(known, _)| *known == remedy) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((remedy, 1)),
+        }
+    }
+    counts.iter().map(|(remedy, count)| format!("{severity} ({count}): {remedy}.\n")).collect()
 }
 
 fn dump(arguments: &DumpArgs) -> Result<(), CliError> {
-    let mut table = Table::new([
-        "POSITION",
-        "BASE-OFFSET",
-        "LAST-OFFSET",
-        "EPOCH",
-        "RECORDS",
-        "BYTES",
-        "CODEC",
-        "PRODUCER",
-        "SEQUENCE",
-        "CRC",
-    ]);
-    let walk = Walk::of(&arguments.file, |position, header, is_intact| {
-        let codec = header.compression().map_or_else(|| "?".to_owned(), |codec| codec.to_string());
-        table.row([
-            Cell::Number(i64::try_from(position).unwrap_or(i64::MAX)),
-            header.base_offset.0.into(),
-            (header.next_offset().0 - 1).into(),
-            header.partition_leader_epoch.0.into(),
-            header.record_count.into(),
-            header.size().into(),
-            codec.into(),
-            Cell::Number(header.producer_id.0),
-            header.base_sequence.into(),
-            if is_intact { "ok" } else { "WRONG" }.into(),
-        ]);
-    })?;
-    table.print(&arguments.output)?;
-    match walk.problem.filter(|problem| !problem.is_behind_end) {
-        None => Ok(()),
-        Some(problem) => {
-            eprintln!("{}", problem.words);
-            Err(CliError::told(EXIT_UNHEALTHY))
-        }
-    }
-}
-
-fn sorted(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
-    let entries = std::fs::read_dir(folder)
-        .map_err(|error| CliError::failed(format!("{}: {error}", folder.display())))?;
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
-    Ok(paths)
-}
-
-/// What a walk over a segment found.
-#[derive(Debug, Default)]
-struct Walk {
-    first_offset: Option<i64>,
-    end_offset: Option<i64>,
-    batches: usize,
-    bytes: u64,
-    problem: Option<Problem>,
-}
-
-#[derive(Debug)]
-struct Problem {
-    words: String,
-    /// It lies where the batches end: in the last segment that is room not used yet, or a tail
-    /// that recovery cuts.
-    is_behind_end: bool,
-}
-
-impl Walk {
-    /// Walks over `path`, and tells `on_batch` the position and header of each batch, and whether
-    /// its checksum is right.
-    fn of(
-        path: &Path,
-        mut on_batch: impl FnMut(u64, &BatchHeader, bool),
-    ) -> Result<Self, CliError> {
-        let explain = |error| CliError::failed(format!("{}: {error}", path.display()));
-        let file = File::open(path).map_err(explain)?;
-        let length = file.metadata().map_err(explain)?.len();
-        let mut input = BufReader::with_capacity(1 << 20, file);
-        let mut magic = [0; 8];
-        let mut walk = Self::default();
-        if length < HEADER_PAGE_BYTES || input.read_exact(&mut magic).is_err() || &magic != MAGIC {
-            walk.stop("the file does not begin as a segment".to_owned(), false);
-            return Ok(walk);
-        }
-        input.seek(SeekFrom::Start(HEADER_PAGE_BYTES)).map_err(explain)?;
-        let mut position = HEADER_PAGE_BYTES;
-        while length - position >= HEADER_BYTES as u64 {
-            let mut head = [0; HEADER_BYTES];
-            input.read_exact(&mut head).map_err(explain)?;
-            let size = match BatchHeader::parse(&head) {
-                Ok(header) if header.size() as u64 <= length - position => header.size(),
-                _ => {
-                    let is_room = head.iter().all(|byte| *byte == 0);
-                    if !is_room {
-                        walk.stop(format!("no batch at position {position}"), true);
-                    }
-                    break;
-                }
-            };
-            let mut bytes = vec![0; size];
-            bytes[..HEADER_BYTES].copy_from_slice(&head);
-            input.read_exact(&mut bytes[HEADER_BYTES..]).map_err(explain)?;
-            let Ok(batch) = RecordBatch::parse(&Bytes::from(bytes)) else {
-                walk.stop(format!("no batch at position {position}"), true);
-                break;
-            };
-            let header = *batch.header();
-            let is_intact = batch.check_crc().is_ok();
-            on_batch(position, &header, is_intact);
-            if !is_intact {
-                let words = format!(
-                    "wrong checksum at position {position}, offset {}",
-                    header.base_offset.0
-                );
-                walk.stop(words, false);
+    let explain = |error: std::io::Error| {
+        let text = format!("{}: {error}", arguments.file.display());
+        match error.kind() {
+            std::io::ErrorKind::Unsupported => CliError::usage(text),
+            std::io::ErrorKind::InvalidData => {
+                eprintln!("{text}");
+                CliError::told(EXIT_UNHEALTHY)
             }
-            if walk.end_offset.is_some_and(|end| header.base_offset.0 < end) {
-                let words =
-                    format!("offset {} at position {position} does not rise", header.base_offset.0);
-                walk.stop(words, false);
-            }
-            walk.first_offset.get_or_insert(header.base_offset.0);
-            walk.end_offset = Some(header.next_offset().0);
-            walk.batches += 1;
-            walk.bytes += size as u64;
-            position += size as u64;
+            _ => CliError::failed(text),
         }
-        Ok(walk)
+    };
+    let file = std::fs::canonicalize(&arguments.file).map_err(explain)?;
+    let (disk, path) = open_above(&file).map_err(explain)?;
+    let is_json = arguments.output.is_json();
+    let mut is_damaged = false;
+    let mut count = 0;
+    let mut printed = Ok(());
+    let dumped = varve_storage::dump(&disk, &path, |line| {
+        is_damaged |= line.fields.contains(&("header", "damaged".to_owned()));
+        if printed.is_ok() {
+            let before = if count == 0 { "[" } else { "," };
+            printed = print_text(&match is_json {
+                true => format!("{before}{}", line_json(&line)),
+                false => line_text(&line),
+            });
+        }
+        count += 1;
+    });
+    printed?;
+    if is_json {
+        print_text(if count == 0 { "[]" } else { "]" })?;
     }
+    dumped.map_err(explain)?;
+    if is_damaged { Err(CliError::told(EXIT_UNHEALTHY)) } else { Ok(()) }
+}
 
-    /// Keeps the first problem.
-    fn stop(&mut self, words: String, is_behind_end: bool) {
-        self.problem.get_or_insert(Problem { words, is_behind_end });
+/// The file as storage wants it: a disk, and a path below its root.
+fn open_above(file: &Path) -> std::io::Result<(RealDisk, String)> {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let (root, path) = match (folder.parent(), name(folder), name(file)) {
+        (Some(root), Some(folder), Some(file)) => (root, format!("{folder}/{file}")),
+        _ => (folder, name(file).unwrap_or_default()),
+    };
+    Ok((RealDisk::open(root)?, path))
+}
+
+fn line_json(line: &DumpLine) -> String {
+    let mut object = Map::new();
+    object.insert("kind".to_owned(), line.kind.into());
+    for (name, value) in &line.fields {
+        object.insert((*name).to_owned(), value.as_str().into());
     }
+    Value::Object(object).to_string()
+}
+
+fn line_text(line: &DumpLine) -> String {
+    let fields = line.fields.iter().map(|(name, value)| format!("  {name} {value}"));
+    format!("{:<10}{}", line.kind, fields.collect::<String>())
 }

@@ -41,9 +41,6 @@ pub(super) fn open<D: Disk>(
     disk.create_dir(dir).map_err(|error| context.io(error))?;
     disk.sync_dir(crate::file::parent(dir)).map_err(|error| context.io(error))?;
     let names = disk.list(dir).map_err(|error| context.io(error))?;
-    let number_of = |name: &str, prefix: &str| -> Option<u64> {
-        name.strip_prefix(prefix).filter(|digits| digits.len() == 20)?.parse().ok()
-    };
     let newest = names.iter().filter_map(|entry| number_of(&entry.name, "entries-")).max();
     let Some(number) = newest else {
         if names.iter().any(|entry| number_of(&entry.name, "snapshot-").is_some()) {
@@ -54,9 +51,7 @@ pub(super) fn open<D: Disk>(
     let path = log_path(dir, number);
     let opened = open_file(disk.clone(), dir, number, &path)?;
     for entry in names {
-        let is_current = number_of(&entry.name, "entries-") == Some(number)
-            || number_of(&entry.name, "snapshot-") == Some(number);
-        if !is_current {
+        if !is_current(&entry.name, number) {
             // What a crash left of an older or unfinished snapshot.
             let _ = disk.remove(&format!("{dir}/{}", entry.name));
         }
@@ -83,20 +78,10 @@ fn open_file<D: Disk>(
     path: &str,
 ) -> Result<(EntryLog<D>, RecoveredEntries), EntryLogError> {
     let context = Context { path, dir };
-    let content: Bytes =
-        read_file(&disk, path, FILE_BYTES_MAX).map_err(|error| context.io(error))?.into();
-    let snapshot = check_header(&context, &content, number)?;
-    let loaded = load_snapshot(&disk, dir, number, snapshot)?;
-    let mut replay = Replay {
-        first_index: snapshot.0 + 1,
-        entries: VecDeque::new(),
-        hard_state: None,
-        sequence: 0,
-    };
-    let end = replay.run(&context, &content, number)?;
+    let Examined { content, snapshot, loaded, replay, end } = examine(&disk, dir, number, path)?;
     let file = disk.open(path, OpenMode::Write).map_err(|error| context.io(error))?;
     let allocated = content.len() as u64;
-    if content[usize::try_from(end).expect("within the file")..].iter().any(|byte| *byte != 0) {
+    if is_torn(&content, end) {
         file.erase(end, allocated, false).map_err(|error| context.io(error))?;
     }
     // What was read may be in the page cache only.
@@ -120,6 +105,86 @@ fn open_file<D: Disk>(
         entries: replay.entries,
     };
     Ok((log, recovered))
+}
+
+/// A file of entries as it was read.
+struct Examined {
+    content: Bytes,
+    /// Index and term of the snapshot that the entries follow.
+    snapshot: (u64, u64),
+    loaded: Option<EntrySnapshot>,
+    replay: Replay,
+    end: u64,
+}
+
+fn examine<D: Disk>(
+    disk: &D,
+    dir: &str,
+    number: u64,
+    path: &str,
+) -> Result<Examined, EntryLogError> {
+    let context = Context { path, dir };
+    let content: Bytes =
+        read_file(disk, path, FILE_BYTES_MAX).map_err(|error| context.io(error))?.into();
+    let snapshot = check_header(&context, &content, number)?;
+    let loaded = load_snapshot(disk, dir, number, snapshot)?;
+    let mut replay = Replay {
+        first_index: snapshot.0 + 1,
+        entries: VecDeque::new(),
+        hard_state: None,
+        sequence: 0,
+    };
+    let end = replay.run(&context, &content, number)?;
+    Ok(Examined { content, snapshot, loaded, replay, end })
+}
+
+/// Whether anything lies behind the last record.
+fn is_torn(content: &[u8], end: u64) -> bool {
+    content[usize::try_from(end).expect("within the file")..].iter().any(|byte| *byte != 0)
+}
+
+/// What a look at an entry log found; see [`inspect`].
+pub(crate) struct InspectedEntries {
+    /// The file that counts.
+    pub(crate) path: String,
+    /// What it holds, with the snapshot before it.
+    pub(crate) recovered: RecoveredEntries,
+    /// Behind its last record.
+    pub(crate) end: u64,
+    /// Whether an open would erase something there.
+    pub(crate) is_torn: bool,
+    /// Files that an open would remove.
+    pub(crate) remains: Vec<String>,
+}
+
+/// Reads an entry log as an open does, and changes nothing.
+pub(crate) fn inspect<D: Disk>(disk: &D, dir: &str) -> Result<InspectedEntries, EntryLogError> {
+    let context = Context { path: dir, dir };
+    let names = disk.list(dir).map_err(|error| context.io(error))?;
+    let newest = names.iter().filter_map(|entry| number_of(&entry.name, "entries-")).max();
+    let Some(number) = newest else { return Err(context.corrupt("the entries are missing")) };
+    let path = log_path(dir, number);
+    let Examined { content, loaded, replay, end, .. } = examine(disk, dir, number, &path)?;
+    let remains = names.iter().filter(|entry| !is_current(&entry.name, number));
+    Ok(InspectedEntries {
+        recovered: RecoveredEntries {
+            hard_state: replay.hard_state,
+            snapshot: loaded,
+            entries: replay.entries.into(),
+        },
+        end,
+        is_torn: is_torn(&content, end),
+        remains: remains.map(|entry| format!("{dir}/{}", entry.name)).collect(),
+        path,
+    })
+}
+
+fn number_of(name: &str, prefix: &str) -> Option<u64> {
+    name.strip_prefix(prefix).filter(|digits| digits.len() == 20)?.parse().ok()
+}
+
+fn is_current(name: &str, number: u64) -> bool {
+    [number_of(name, "entries-"), number_of(name, "snapshot-")].contains(&Some(number))
 }
 
 fn check_header(

@@ -853,6 +853,6 @@ fn payload_below(payload: &[u8], void: i64) -> (usize, i64) {
 }
 
 /// The offset behind the last batch of an entry.
-fn payload_end(payload: &[u8]) -> i64 {
+pub(crate) fn payload_end(payload: &[u8]) -> i64 {
     payload_below(payload, i64::MAX).1
 }

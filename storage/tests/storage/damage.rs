@@ -49,7 +49,7 @@ fn a_flipped_bit_in_the_open_segment_is_told_and_kept() {
     disk.flip_bit(&last, 4096 + 200, 3);
     let report = check(&disk, 1, |_| {}).unwrap();
     assert!(!report.is_whole(), "{report:?}");
-    assert!(report.problems.iter().any(|p| p.severity == Severity::Damage && p.path == last));
+    assert!(report.problems.iter().any(|p| p.severity() == Severity::Damage && p.path == last));
 }
 
 /// The last commits are in the journal and after the checkpoint.

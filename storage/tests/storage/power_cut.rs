@@ -1,7 +1,7 @@
 //! Power cuts at every sync point of random workloads: what was promised is there, what is there
 //! was written, in order and without holes; and the log goes on.
 
-use varve_storage::SimDisk;
+use varve_storage::{SimDisk, check};
 
 use crate::world::{Cut, Random, World, tiny_options};
 
@@ -117,6 +117,9 @@ fn survive(seed: u64, steps: u64, images: u64) -> u64 {
             let context = format!("seed {seed}, sync {nth}, image {image}");
             world.disk = disk.after_power_cut(image * 1_000_003 + nth);
             (world.logs, world.deleted, world.in_doubt) = models.clone();
+            // What a power cut leaves is no damage to who only looks, either.
+            let report = check(&world.disk, world.options.shard_count, |_| {}).unwrap();
+            assert!(report.is_whole(), "{context}: {:#?}", report.problems);
             world.reopen().unwrap();
             world.check(&context);
             world.adopt();
