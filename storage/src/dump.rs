@@ -53,7 +53,7 @@ pub fn dump<D: Disk>(disk: &D, path: &str, mut visit: impl FnMut(DumpLine)) -> i
     }
     if let Some(offset) = parse_offset_name(name, "snapshot") {
         let file = read_file(disk, path, 1 << 30)?;
-        let states = ProducerStates::decode_snapshot(&file, offset).map_err(invalid)?;
+        let (states, _) = ProducerStates::decode_snapshot(&file, offset).map_err(invalid)?;
         dump_producers(&states, &mut visit);
         return Ok(());
     }

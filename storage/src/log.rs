@@ -666,7 +666,7 @@ impl<D: Disk> Log<D> {
     }
 
     pub(crate) fn producers_snapshot(&self) -> Vec<u8> {
-        self.producers.encode_snapshot(self.log_end().0)
+        self.producers.encode_snapshot(self.log_end().0, self.generation)
     }
 
     pub(crate) fn has_many_producers(&self) -> bool {

@@ -20,7 +20,7 @@ use crate::fields::{EnvelopeError, FieldReader, FieldWriter, open_envelope, seal
 pub const BATCHES_REMEMBERED: usize = 5;
 
 const MAGIC: [u8; 8] = *b"VRVPRODS";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const NO_EPOCH: i16 = -1;
 
 /// A batch that a producer may repeat.
@@ -271,23 +271,25 @@ impl ProducerStates {
         Ok(Self { producers })
     }
 
-    /// The snapshot file of the state at `offset`.
-    pub(crate) fn encode_snapshot(&self, offset: i64) -> Vec<u8> {
+    /// The snapshot file of the state at `offset` in a log of that generation.
+    pub(crate) fn encode_snapshot(&self, offset: i64, generation: u32) -> Vec<u8> {
         let mut body = FieldWriter::with_capacity(64 + self.producers.len() * 100);
-        body.i64(offset);
+        body.i64(offset).u32(generation);
         self.encode_body(&mut body);
         seal_envelope(MAGIC, VERSION, &body.bytes)
     }
 
-    /// Reads a snapshot file that speaks of `offset`.
-    pub(crate) fn decode_snapshot(file: &[u8], offset: i64) -> Result<Self, EnvelopeError> {
+    /// Reads a snapshot file that speaks of `offset`. Returns the generation too: like everything
+    /// of a generation, the file does not count if a later one made its offset void.
+    pub(crate) fn decode_snapshot(file: &[u8], offset: i64) -> Result<(Self, u32), EnvelopeError> {
         let mut reader = FieldReader::new(open_envelope(MAGIC, VERSION, file)?);
         if reader.i64()? != offset {
             return Err(reader.error().into());
         }
+        let generation = reader.u32()?;
         let states = Self::decode_body(&mut reader)?;
         reader.end()?;
-        Ok(states)
+        Ok((states, generation))
     }
 }
 

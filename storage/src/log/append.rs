@@ -394,7 +394,7 @@ impl<D: Disk> Log<D> {
         old.seal();
         self.rolled.push(RolledSegment {
             seal: self.seal_of_active(),
-            snapshot: self.producers.encode_snapshot(base_offset),
+            snapshot: self.producers.encode_snapshot(base_offset, self.generation),
             segment: old,
             is_cut: false,
         });

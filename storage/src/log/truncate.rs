@@ -95,7 +95,8 @@ impl<D: Disk> Log<D> {
         };
         let cut = self.find_cut(offset.0).map_err(explain)?;
         let producers = self.producers_at(cut.end_offset, now.0).map_err(explain)?;
-        let snapshot = producers.encode_snapshot(cut.end_offset);
+        let generation = self.context.take_generation();
+        let snapshot = producers.encode_snapshot(cut.end_offset, generation);
         // Nothing readable is left below the log's start.
         let is_emptied = cut.end_offset <= log_start.0;
         let synced = self.sync_below(cut.end_offset);
@@ -105,10 +106,7 @@ impl<D: Disk> Log<D> {
         let path = format!("{}/{}", self.dir, snapshot_name(cut.end_offset));
         let written = replace_file(&self.context.disk, &path, &[&snapshot]);
         written.map_err(|error| self.refused("truncation", &error))?;
-        let generation = self.context.take_generation();
-        let keeps_snapshots = true;
-        let (end, resets) = (cut.end_offset, is_emptied);
-        let file = self.replace_from(generation, end, (resets, keeps_snapshots), now.0)?;
+        let file = self.replace_from(generation, cut.end_offset, is_emptied, now.0)?;
         *guarded = generation;
         drop(guarded);
         self.apply_cut(&cut, generation, is_emptied, snapshot);
@@ -130,7 +128,9 @@ impl<D: Disk> Log<D> {
         let generation = self.context.take_generation();
         let guard = self.guard.clone();
         let mut guarded = guard.lock();
-        let file = self.replace_from(generation, offset.0, (true, false), now.0)?;
+        let file = self.replace_from(generation, offset.0, true, now.0)?;
+        // Durable or not, they do not count: a later generation has made them void.
+        self.remove_snapshots(|_| true).map_err(|error| self.failed("reset", &error))?;
         *guarded = generation;
         drop(guarded);
         let old = self.segments().to_vec();
@@ -181,7 +181,7 @@ impl<D: Disk> Log<D> {
     /// after that.
     fn producers_at(&self, end_offset: i64, now_ms: i64) -> Result<ProducerStates, ScanError> {
         let disk = &self.context.disk;
-        let (mut producers, from) = newest_snapshot(disk, &self.dir, end_offset);
+        let (mut producers, from) = newest_snapshot(disk, &self.dir, end_offset, |_| i64::MAX);
         for segment in self.segments().iter() {
             if segment.next_offset() <= from || segment.base_offset >= end_offset {
                 continue;
@@ -222,7 +222,7 @@ impl<D: Disk> Log<D> {
         &self,
         generation: u32,
         base_offset: i64,
-        (resets, keeps_snapshots): (bool, bool),
+        resets: bool,
         now_ms: i64,
     ) -> Result<D::File, TruncateError> {
         let disk = &self.context.disk;
@@ -241,16 +241,7 @@ impl<D: Disk> Log<D> {
         let file = super::create_segment_file(disk, &scratch, &header)
             .map_err(|error| self.refused("new segment", &error))?;
         let made = file.sync().and_then(|()| {
-            for entry in disk.list(&self.dir)? {
-                let stale = parse_offset_name(&entry.name, "snapshot");
-                if stale.is_some_and(|offset| offset > base_offset || !keeps_snapshots) {
-                    disk.remove(&format!("{}/{}", self.dir, entry.name))?;
-                }
-            }
-            if !keeps_snapshots {
-                // Recovery would take one that a power cut brings back for the new log's.
-                disk.sync_dir(&self.dir)?;
-            }
+            self.remove_snapshots(|offset| offset > base_offset)?;
             disk.remove(&format!("{}.index", path.trim_end_matches(".log")))?;
             disk.rename(&scratch, &path)?;
             disk.sync_dir(&self.dir)?;
@@ -258,6 +249,16 @@ impl<D: Disk> Log<D> {
         });
         made.map_err(|error| self.failed("truncation", &error))?;
         Ok(file)
+    }
+
+    fn remove_snapshots(&self, is_stale: impl Fn(i64) -> bool) -> io::Result<()> {
+        let disk = &self.context.disk;
+        for entry in disk.list(&self.dir)? {
+            if parse_offset_name(&entry.name, "snapshot").is_some_and(&is_stale) {
+                disk.remove(&format!("{}/{}", self.dir, entry.name))?;
+            }
+        }
+        Ok(())
     }
 
     fn apply_cut(&mut self, cut: &Cut, generation: u32, is_reset: bool, snapshot: Vec<u8>) {
@@ -343,12 +344,14 @@ pub(crate) fn seal_up_to<F: DiskFile>(
     Ok(seal)
 }
 
-/// The newest intact snapshot at or before an offset, and the offset that it speaks of; no
-/// producers and the lowest offset if there is none.
+/// The newest intact snapshot at or before an offset that counts, and the offset that it speaks of;
+/// no producers and the lowest offset if there is none. `void_from` says from where on what a
+/// generation wrote is void.
 pub(crate) fn newest_snapshot<D: Disk>(
     disk: &D,
     dir: &str,
     end_offset: i64,
+    void_from: impl Fn(u32) -> i64,
 ) -> (ProducerStates, i64) {
     const SNAPSHOT_BYTES_MAX: u64 = 256 << 20;
     let entries = disk.list(dir).unwrap_or_default();
@@ -361,7 +364,9 @@ pub(crate) fn newest_snapshot<D: Disk>(
         let decoded = read_file(disk, &path, SNAPSHOT_BYTES_MAX)
             .ok()
             .and_then(|file| ProducerStates::decode_snapshot(&file, offset).ok());
-        if let Some(producers) = decoded {
+        if let Some((producers, generation)) = decoded
+            && offset <= void_from(generation)
+        {
             return (producers, offset);
         }
     }

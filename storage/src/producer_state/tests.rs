@@ -104,8 +104,8 @@ fn the_snapshot_holds_everything() {
         states.apply(&header(1, 0, sequence, 1, i64::from(sequence)), 5);
     }
     states.apply(&header(2, 7, 0, 10, 9), 6);
-    let file = states.encode_snapshot(19);
-    assert_eq!(ProducerStates::decode_snapshot(&file, 19).unwrap(), states);
+    let file = states.encode_snapshot(19, 3);
+    assert_eq!(ProducerStates::decode_snapshot(&file, 19).unwrap(), (states, 3));
     assert!(ProducerStates::decode_snapshot(&file, 20).is_err());
     for end in 0..file.len() {
         assert!(ProducerStates::decode_snapshot(&file[..end], 19).is_err());

@@ -147,7 +147,7 @@ impl<D: Disk> Recovery<'_, D> {
         }
         epochs.truncate_from_end(Offset(log_end.saturating_add(1)));
         self.settle_headless()?;
-        self.drop_later_snapshots(log_end)?;
+        self.drop_void_snapshots(log_end)?;
         self.sync()?;
         self.finish(&start, seal, log_end, (producers, epochs, rolled), base)
     }
@@ -532,7 +532,8 @@ impl<D: Disk> Recovery<'_, D> {
         if let Some(LogRecord { producers: RecordedProducers::Inline(producers), .. }) = record {
             return Ok(producers.clone());
         }
-        let (mut producers, from) = newest_snapshot(self.disk(), &self.dir, start.offset);
+        let void = |generation| void_from(&self.identities, generation);
+        let (mut producers, from) = newest_snapshot(self.disk(), &self.dir, start.offset, void);
         for (number, live) in self.live.iter().enumerate().take(start.number + 1) {
             let end = match live.seal {
                 _ if number == start.number => start.position,
@@ -604,7 +605,8 @@ impl<D: Disk> Recovery<'_, D> {
             let is_complete = limit != i64::MAX && seal.next_offset == limit;
             if is_complete {
                 self.live[number].needs_sync |= self.live[number].seal.is_none();
-                rolled.push((number, seal, producers.encode_snapshot(limit)));
+                let generation = self.live[number].identity.generation;
+                rolled.push((number, seal, producers.encode_snapshot(limit, generation)));
                 self.live[number].seal = Some(seal);
                 number += 1;
                 seal = empty_seal(limit);
@@ -678,10 +680,13 @@ impl<D: Disk> Recovery<'_, D> {
 
     // ---- the end ---------------------------------------------------------------------------
 
-    fn drop_later_snapshots(&mut self, log_end: i64) -> io::Result<()> {
+    /// Takes away snapshots past the log's end, and those that a reset left.
+    fn drop_void_snapshots(&mut self, log_end: i64) -> io::Result<()> {
+        let first = &self.live[0].identity;
+        let least = if first.resets { first.base_offset } else { i64::MIN };
         for entry in self.disk().list(&self.dir)? {
             let offset = parse_offset_name(&entry.name, "snapshot");
-            if offset.is_some_and(|offset| offset > log_end) {
+            if offset.is_some_and(|offset| offset > log_end || offset < least) {
                 self.disk().remove(&format!("{}/{}", self.dir, entry.name))?;
                 self.names_changed = true;
             }
