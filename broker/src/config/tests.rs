@@ -214,3 +214,26 @@ fn the_reference_is_the_default_and_lies_in_the_repository() {
     let stored = std::fs::read_to_string(path).expect("config/varve.toml is there");
     assert!(stored == reference, "config/varve.toml is not what the schema says: run with BLESS=1");
 }
+
+#[test]
+fn the_files_of_a_cluster_fit_together() {
+    let configs: Vec<BrokerConfig> = (1..=3)
+        .map(|id| {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/cluster");
+            let path = format!("{folder}/broker-{id}.toml");
+            accepted(&std::fs::read_to_string(path).expect("the file is there"))
+        })
+        .collect();
+    for (id, config) in (1..).zip(&configs) {
+        assert_eq!(config.node.id, id);
+        assert_eq!(config.cluster.voters, configs[0].cluster.voters);
+        let own = config.cluster.voters.iter().find(|voter| voter.id == id).expect("a voter");
+        assert_eq!(own.address, config.listeners.internal.bind.to_string());
+    }
+    let ports = configs.iter().flat_map(|config| {
+        let http = config.http.bind.expect("it has HTTP").port();
+        [config.listeners.kafka.bind.port(), config.listeners.internal.bind.port(), http]
+    });
+    let distinct: std::collections::BTreeSet<u16> = ports.collect();
+    assert_eq!(distinct.len(), 9);
+}
