@@ -11,6 +11,8 @@ pub mod http;
 pub mod metadata;
 pub mod metrics;
 mod partition;
+pub mod peers;
+mod replica;
 pub mod server;
 pub mod shard;
 mod spawn;

@@ -34,6 +34,23 @@ pub(crate) fn detached(task: impl Future<Output = ()> + Send + 'static) {
     drop(tokio::spawn(task));
 }
 
+/// As [`detached`], for threads that are not of the runtime.
+pub(crate) fn detached_on(
+    runtime: &tokio::runtime::Handle,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    drop(runtime.spawn(task));
+}
+
+/// Starts a task on the current runtime at once; its result when it is asked for, none if it
+/// panicked.
+pub(crate) fn started<T: Send + 'static>(
+    task: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = Option<T>> + Send {
+    let task = tokio::spawn(task);
+    async move { task.await.ok() }
+}
+
 /// Tasks that end with their owner. A panic in one ends that one, and is logged.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {

@@ -166,7 +166,8 @@ fn records(
     Ok(RecordSet { pieces })
 }
 
-fn warm(slice: &FileSlice<RealDisk>) -> std::io::Result<()> {
+/// Makes the range's pages resident, unless it lies near the log's end. May wait for the disk.
+pub(crate) fn warm(slice: &FileSlice<RealDisk>) -> std::io::Result<()> {
     match slice.file_range() {
         Some((file, position, len)) if !slice.is_hot() => make_resident(file, position, len as u64),
         _ => Ok(()),

@@ -125,6 +125,11 @@ impl PartitionHandle {
         self.shared.shard
     }
 
+    /// Whether both are the same log, opened once.
+    pub(crate) fn is_same(&self, other: &PartitionHandle) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Marks `outbox` at `slot` whenever the log grows or the role changes, until the result is
     /// dropped.
     #[must_use]
@@ -503,9 +508,9 @@ impl Partitions {
         }
     }
 
-    /// Hands the shards what a follower says of its progress. Waits only while a shard's queue is
-    /// full.
-    pub(crate) async fn follower_progress(
+    /// Hands the shards what a follower says of its progress. Never waits: what finds a full queue is
+    /// dropped, and the follower says it again when it sees that it was not heard.
+    pub(crate) fn follower_progress(
         &self,
         follower: BrokerId,
         broker_epoch: i64,
@@ -513,8 +518,8 @@ impl Partitions {
     ) {
         for (queue, progress) in self.by_shard(progress, |progress| progress.partition) {
             let command = Command::FollowerProgress { follower, broker_epoch, progress };
-            // An error means that the broker ends.
-            let _ = queue.send(Message::Command(command)).await;
+            // An error means that the queue is full, or that the broker ends.
+            let _ = queue.try_send(Message::Command(command));
         }
     }
 

@@ -1,0 +1,178 @@
+//! The first request of a connection between brokers, and whether it is believed.
+//!
+//! Both sides look: who listens refuses a stranger, and who dialed finds out that an address leads
+//! to another broker than it thought. The words are pure; `service` and `link` carry them.
+
+use thiserror::Error;
+use varve_protocol::error_code::ErrorCode;
+use varve_protocol::messages::{PeerHelloRequest, PeerHelloResponse};
+use varve_protocol::vocabulary::{BrokerId, TopicId};
+
+use super::identity::{Lane, LocalIdentity};
+use crate::metadata::MetadataImage;
+
+/// The broker at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// Its number.
+    pub broker: BrokerId,
+    /// Of the run of its process.
+    pub incarnation: u128,
+    /// The broker epoch that it had when it connected; -1 before it was registered.
+    pub epoch: i64,
+    /// What the connection is for.
+    pub lane: Lane,
+}
+
+/// Why a broker at the other end is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum HelloRefused {
+    /// It belongs to another cluster.
+    #[error(
+        "broker {broker} belongs to cluster {theirs}, this one to cluster {ours}: one of them was \
+         given the other's cluster.voters, or the data directory of another cluster"
+    )]
+    OtherCluster {
+        /// Who.
+        broker: BrokerId,
+        /// Its cluster.
+        theirs: String,
+        /// This broker's.
+        ours: String,
+    },
+    /// It has this broker's number.
+    #[error(
+        "two processes call themselves broker {0}: give one of them another node.id and an empty \
+         data directory"
+    )]
+    SameId(BrokerId),
+    /// Its data directory is a copy of this broker's.
+    #[error(
+        "broker {0} runs on a copy of broker {1}'s data directory: a copied directory must not be \
+         started, give the new broker an empty one"
+    )]
+    CopiedDirectory(BrokerId, BrokerId),
+    /// It was registered anew since.
+    #[error("broker {broker} says epoch {theirs}, but was registered anew with epoch {registered}")]
+    StaleEpoch {
+        /// Who.
+        broker: BrokerId,
+        /// The epoch that it says.
+        theirs: i64,
+        /// The epoch of its number by the metadata.
+        registered: i64,
+    },
+    /// It has no number, or asks for a lane that is not known.
+    #[error("a hello of broker {broker} for lane {lane}, which nobody has")]
+    Malformed {
+        /// The number that it says.
+        broker: i32,
+        /// The lane that it says.
+        lane: i8,
+    },
+    /// An address leads to another broker.
+    #[error(
+        "the address of broker {expected} leads to broker {found}: cluster.voters or an advertised \
+         address is wrong"
+    )]
+    OtherBroker {
+        /// Who was dialed.
+        expected: BrokerId,
+        /// Who answered.
+        found: BrokerId,
+    },
+    /// The other side refused.
+    #[error("{0}")]
+    ByPeer(String),
+}
+
+impl HelloRefused {
+    /// The wire's word for it.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::OtherCluster { .. } => ErrorCode::InconsistentClusterId,
+            Self::SameId(_) | Self::CopiedDirectory(..) => ErrorCode::DuplicateBrokerRegistration,
+            Self::StaleEpoch { .. } => ErrorCode::StaleBrokerEpoch,
+            Self::Malformed { .. } | Self::OtherBroker { .. } | Self::ByPeer(_) => {
+                ErrorCode::InvalidRequest
+            }
+        }
+    }
+}
+
+impl LocalIdentity {
+    /// Judges who opened a connection to this broker.
+    ///
+    /// # Errors
+    /// [`HelloRefused`].
+    pub fn check_hello(
+        &self,
+        image: &MetadataImage,
+        hello: &PeerHelloRequest,
+    ) -> Result<PeerIdentity, HelloRefused> {
+        let broker = BrokerId(hello.broker_id);
+        let lane = Lane::from_code(hello.lane).filter(|_| hello.broker_id >= 0);
+        let lane =
+            lane.ok_or(HelloRefused::Malformed { broker: hello.broker_id, lane: hello.lane })?;
+        let ours = self.cluster_id(image);
+        if !ours.is_empty() && !hello.cluster_id.is_empty() && hello.cluster_id != ours {
+            let (theirs, ours) = (hello.cluster_id.clone(), ours.to_owned());
+            return Err(HelloRefused::OtherCluster { broker, theirs, ours });
+        }
+        if broker == self.broker {
+            return Err(HelloRefused::SameId(broker));
+        }
+        if hello.directory_id.0 == self.directory_id {
+            return Err(HelloRefused::CopiedDirectory(broker, self.broker));
+        }
+        let registered = image.broker(broker).map_or(-1, |known| known.epoch);
+        if (0..registered).contains(&hello.epoch) {
+            return Err(HelloRefused::StaleEpoch { broker, theirs: hello.epoch, registered });
+        }
+        Ok(PeerIdentity { broker, incarnation: hello.incarnation.0, epoch: hello.epoch, lane })
+    }
+
+    /// What answers a hello.
+    #[must_use]
+    pub fn answer(
+        &self,
+        image: &MetadataImage,
+        refused: Option<&HelloRefused>,
+    ) -> PeerHelloResponse {
+        PeerHelloResponse {
+            error_code: refused.map_or(0, |refused| refused.code().code()),
+            error_message: refused.map(ToString::to_string),
+            cluster_id: self.cluster_id(image).to_owned(),
+            broker_id: self.broker.0,
+            incarnation: TopicId(self.incarnation),
+        }
+    }
+
+    /// Judges who answered a hello to `expected`.
+    ///
+    /// # Errors
+    /// [`HelloRefused`].
+    pub fn check_answer(
+        &self,
+        image: &MetadataImage,
+        expected: BrokerId,
+        answer: PeerHelloResponse,
+    ) -> Result<(), HelloRefused> {
+        if answer.error_code != 0 {
+            let code = ErrorCode::from_code(answer.error_code);
+            let words = answer.error_message.unwrap_or_else(|| code.message().to_owned());
+            return Err(HelloRefused::ByPeer(words));
+        }
+        let found = BrokerId(answer.broker_id);
+        if found != expected {
+            return Err(HelloRefused::OtherBroker { expected, found });
+        }
+        let ours = self.cluster_id(image);
+        if !ours.is_empty() && !answer.cluster_id.is_empty() && answer.cluster_id != ours {
+            let (theirs, ours) = (answer.cluster_id, ours.to_owned());
+            return Err(HelloRefused::OtherCluster { broker: found, theirs, ours });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! Who this broker is towards the others.
+
+use varve_protocol::messages::PeerHelloRequest;
+use varve_protocol::vocabulary::{BrokerId, TopicId};
+
+use crate::metadata::MetadataImage;
+
+/// What a connection between brokers is for. Each lane's answers come in the order of its requests,
+/// so that what may take long has a lane of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Quorum messages, heartbeats, registration, in-sync changes.
+    Control,
+    /// Records, for one leader and one shard of the follower.
+    Fetch,
+    /// Clients' requests for the controller.
+    Forward,
+}
+
+impl Lane {
+    /// Its number on the wire.
+    #[must_use]
+    pub fn code(self) -> i8 {
+        match self {
+            Lane::Control => 0,
+            Lane::Fetch => 1,
+            Lane::Forward => 2,
+        }
+    }
+
+    /// The lane with this number.
+    #[must_use]
+    pub fn from_code(code: i8) -> Option<Lane> {
+        [Lane::Control, Lane::Fetch, Lane::Forward].into_iter().find(|lane| lane.code() == code)
+    }
+}
+
+/// This broker, as it introduces itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalIdentity {
+    /// Its number.
+    pub broker: BrokerId,
+    /// Of this run of its process.
+    pub incarnation: u128,
+    /// Of its data directory.
+    pub directory_id: u128,
+    /// The cluster that its file or its directory names, from before the metadata says so.
+    pub cluster_id: Option<String>,
+}
+
+impl LocalIdentity {
+    /// The cluster's id; empty while nobody has said it.
+    #[must_use]
+    pub fn cluster_id<'a>(&'a self, image: &'a MetadataImage) -> &'a str {
+        match image.cluster_id() {
+            "" => self.cluster_id.as_deref().unwrap_or_default(),
+            known => known,
+        }
+    }
+
+    /// The epoch with which this run of the process is registered; -1 before that.
+    #[must_use]
+    pub fn epoch(&self, image: &MetadataImage) -> i64 {
+        let registered = image.broker(self.broker);
+        let own = registered.filter(|broker| broker.incarnation == self.incarnation);
+        own.map_or(-1, |broker| broker.epoch)
+    }
+
+    /// What it says first.
+    #[must_use]
+    pub fn hello(&self, image: &MetadataImage, lane: Lane) -> PeerHelloRequest {
+        PeerHelloRequest {
+            cluster_id: self.cluster_id(image).to_owned(),
+            broker_id: self.broker.0,
+            incarnation: TopicId(self.incarnation),
+            directory_id: TopicId(self.directory_id),
+            epoch: self.epoch(image),
+            lane: lane.code(),
+        }
+    }
+}

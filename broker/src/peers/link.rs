@@ -1,0 +1,349 @@
+//! One connection to one peer, kept open.
+//!
+//! A link has a task that dials, says hello, and then writes what is queued while it reads answers.
+//! Requests are told apart by their correlation id; what has no answer is only written. Nothing is
+//! queued for a peer that is not connected: quorum messages are dropped, since the quorum sends again
+//! what matters, and requests wait outside for the connection.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use varve_protocol::messages::PeerHelloRequest;
+use varve_protocol::vocabulary::BrokerId;
+use varve_protocol::wire::{
+    DecodeError, EncodeError, EncodedFrame, Message, Reader, Request, RequestHeader,
+    ResponseHeader, encode_request,
+};
+
+use super::error::PeerError;
+use super::hello::HelloRefused;
+use super::identity::Lane;
+use super::pool::Shared;
+use super::reconnect::Reconnect;
+use crate::server::{FrameError, FrameReader, MemoryBudget, ServerLimits, write_frame};
+
+/// How long a connection may take to stand, and then its hello to be answered.
+const DIAL_MAX: Duration = Duration::from_secs(1);
+/// Frames that wait to be written. Requests beyond are refused, one-way messages dropped.
+const QUEUE_FRAMES_MAX: usize = 4_096;
+/// Requests of one link whose answers are awaited.
+const PENDING_MAX: usize = 1_024;
+/// Frames that are written together.
+const WRITTEN_MAX: usize = 32;
+/// A refused hello is told again in the log after so many attempts.
+const REFUSALS_TOLD_EVERY: u32 = 120;
+
+/// A connection that stands.
+#[derive(Debug)]
+pub(crate) struct Dialed {
+    pub(crate) stream: TcpStream,
+}
+
+/// Why a connection does not stand.
+#[derive(Debug, Error)]
+pub(crate) enum DialError {
+    /// There is no way to the address, or nobody listens there.
+    #[error("{0}")]
+    Connect(std::io::Error),
+    /// Nothing came.
+    #[error("no answer within {DIAL_MAX:?}")]
+    TimedOut,
+    /// One of the two does not believe the other.
+    #[error(transparent)]
+    Hello(#[from] HelloRefused),
+    /// The connection broke.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The connection broke.
+    #[error("saying hello: {0}")]
+    Write(std::io::Error),
+    /// The hello has no form on the wire.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// What answered is no hello.
+    #[error("the answer to a hello: {0}")]
+    Decode(#[from] DecodeError),
+}
+
+impl DialError {
+    /// Nobody listens at the address.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self, Self::Connect(error)
+            if error.kind() == std::io::ErrorKind::ConnectionRefused)
+    }
+}
+
+/// Opens a connection to `peer` at `address` and says hello.
+pub(crate) async fn dial(
+    shared: &Shared,
+    peer: BrokerId,
+    address: &str,
+    lane: Lane,
+) -> Result<Dialed, DialError> {
+    let dialed = tokio::time::timeout(DIAL_MAX, async {
+        let stream = TcpStream::connect(address).await.map_err(DialError::Connect)?;
+        stream.set_nodelay(true).map_err(DialError::Connect)?;
+        let hello = shared.identity.hello(&shared.host.image(), lane);
+        let frame = encode(0, &hello)?;
+        write_frame(&stream, &frame, &shared.sent).await.map_err(DialError::Write)?;
+        let answer = FrameReader::new(&stream, &shared.budget, &shared.limits, &shared.received)
+            .next()
+            .await?;
+        let (_, answer) = decode::<PeerHelloRequest>(answer.bytes)?;
+        shared.identity.check_answer(&shared.host.image(), peer, answer)?;
+        Ok(Dialed { stream })
+    });
+    dialed.await.unwrap_or(Err(DialError::TimedOut))
+}
+
+/// A request's frame.
+pub(crate) fn encode<R: Request>(
+    correlation_id: i32,
+    request: &R,
+) -> Result<EncodedFrame, EncodeError> {
+    let header = RequestHeader {
+        api_key: R::API.code(),
+        api_version: R::API.announced().max_version,
+        correlation_id,
+        client_id: None,
+    };
+    encode_request(&header, request)
+}
+
+/// An answer and the correlation id of its request.
+pub(crate) fn decode<R: Request>(frame: Bytes) -> Result<(i32, R::Response), DecodeError> {
+    let version = R::API.announced().max_version;
+    let mut reader = Reader::new(frame);
+    let header = ResponseHeader::decode(&mut reader, R::API, version)?;
+    Ok((header.correlation_id, Message::decode(&mut reader, version)?))
+}
+
+/// Something to be written, and who waits for what answers it.
+#[derive(Debug)]
+struct Outgoing {
+    frame: EncodedFrame,
+    reply: Option<(i32, oneshot::Sender<Bytes>)>,
+}
+
+/// The way to a link's task. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct LinkHandle {
+    peer: BrokerId,
+    queue: mpsc::Sender<Outgoing>,
+    correlation: Arc<AtomicI32>,
+    is_connected: watch::Receiver<bool>,
+    address: Arc<watch::Sender<String>>,
+}
+
+impl LinkHandle {
+    pub(super) fn is_connected(&self) -> bool {
+        *self.is_connected.borrow()
+    }
+
+    /// Where the peer listens now; a connection that stands stays.
+    pub(super) fn set_address(&self, address: &str) {
+        self.address.send_if_modified(|known| {
+            let is_new = known != address;
+            if is_new {
+                address.clone_into(known);
+            }
+            is_new
+        });
+    }
+
+    /// Writes a request that has no answer; whether it was queued.
+    pub(super) fn send<R: Request>(&self, request: &R) -> bool {
+        if !self.is_connected() {
+            return false;
+        }
+        let Ok(frame) = encode(0, request) else { return false };
+        self.queue.try_send(Outgoing { frame, reply: None }).is_ok()
+    }
+
+    /// Asks, and waits for the connection and the answer.
+    pub(super) async fn request<R: Request>(
+        &self,
+        request: &R,
+        patience: Duration,
+    ) -> Result<R::Response, PeerError> {
+        let peer = self.peer;
+        let answered = async {
+            let mut is_connected = self.is_connected.clone();
+            is_connected.wait_for(|is| *is).await.map_err(|_| PeerError::Broken(peer))?;
+            let correlation_id = self.correlation.fetch_add(1, Ordering::Relaxed);
+            let frame = encode(correlation_id, request)?;
+            let (answer, answered) = oneshot::channel();
+            let reply = Some((correlation_id, answer));
+            let sent = self.queue.try_send(Outgoing { frame, reply });
+            sent.map_err(|_| PeerError::Full(peer))?;
+            answered.await.map_err(|_| PeerError::Broken(peer))
+        };
+        let late = |_| PeerError::TimedOut(peer, patience);
+        let frame = tokio::time::timeout(patience, answered).await.map_err(late)??;
+        let decoded = decode::<R>(frame);
+        let unreadable = |source| PeerError::Decode { broker: peer, source };
+        decoded.map(|(_, response)| response).map_err(unreadable)
+    }
+}
+
+/// The task's side of a link.
+#[derive(Debug)]
+pub(super) struct Link {
+    shared: Arc<Shared>,
+    peer: BrokerId,
+    lane: Lane,
+    queue: mpsc::Receiver<Outgoing>,
+    is_connected: watch::Sender<bool>,
+    address: watch::Receiver<String>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Link {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        peer: BrokerId,
+        lane: Lane,
+        address: &str,
+        stop: watch::Receiver<bool>,
+    ) -> (Link, LinkHandle) {
+        let (sender, queue) = mpsc::channel(QUEUE_FRAMES_MAX);
+        let (is_connected, connected) = watch::channel(false);
+        let (address, known) = watch::channel(address.to_owned());
+        let handle = LinkHandle {
+            peer,
+            queue: sender,
+            // Zero is what has no answer.
+            correlation: Arc::new(AtomicI32::new(1)),
+            is_connected: connected,
+            address: Arc::new(address),
+        };
+        (Link { shared, peer, lane, queue, is_connected, address: known, stop }, handle)
+    }
+
+    /// Keeps the connection until it is told to stop or nobody is left who could use it.
+    pub(super) async fn run(mut self) {
+        let mut reconnect = Reconnect::default();
+        let mut refusals = 0;
+        loop {
+            if *self.stop.borrow() || self.queue.is_closed() {
+                return;
+            }
+            let address = self.address.borrow_and_update().clone();
+            let pause = match dial(&self.shared, self.peer, &address, self.lane).await {
+                Ok(Dialed { stream }) => {
+                    reconnect.on_connected();
+                    refusals = 0;
+                    tracing::debug!(peer = %self.peer, address, lane = ?self.lane, "connected");
+                    self.exchange(&stream).await;
+                    continue;
+                }
+                Err(error) => {
+                    let failed = reconnect.on_failed(error.is_refused());
+                    self.tell(&error, &address, &mut refusals);
+                    if failed.is_lost && self.lane == Lane::Control {
+                        tracing::warn!(peer = %self.peer, address, "a broker's process is gone");
+                        self.shared.host.on_peer_lost(self.peer);
+                    }
+                    failed.pause
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = self.address.changed() => {}
+                _ = self.stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// A peer that is away is no news; one that is not believed is a mistake of somebody's.
+    fn tell(&self, error: &DialError, address: &str, refusals: &mut u32) {
+        if let DialError::Hello(refused) = error {
+            if refusals.is_multiple_of(REFUSALS_TOLD_EVERY) {
+                tracing::error!(peer = %self.peer, address, %refused, "no connection to a broker");
+            }
+            *refusals += 1;
+        } else {
+            tracing::debug!(peer = %self.peer, address, %error, "no connection to a broker");
+        }
+    }
+
+    /// Writes and reads until the connection breaks; who waits for an answer then is told so.
+    async fn exchange(&mut self, stream: &TcpStream) {
+        // What was queued while the last connection broke is for nobody any more.
+        while self.queue.try_recv().is_ok() {}
+        let pending = Mutex::new(HashMap::new());
+        self.is_connected.send_replace(true);
+        let Shared { sent, received, budget, limits, .. } = &*self.shared;
+        let why = tokio::select! {
+            why = write_queued(&mut self.queue, stream, &pending, sent) => why,
+            why = read_answers(stream, &pending, (budget, limits), received) => why,
+            _ = self.stop.wait_for(|stop| *stop) => "this broker ends".to_owned(),
+        };
+        self.is_connected.send_replace(false);
+        tracing::debug!(peer = %self.peer, lane = ?self.lane, why, "connection to a broker ended");
+    }
+}
+
+/// Who waits for an answer, by correlation id. Guarded for a lookup.
+type Pending = Mutex<HashMap<i32, oneshot::Sender<Bytes>>>;
+
+async fn write_queued(
+    queue: &mut mpsc::Receiver<Outgoing>,
+    stream: &TcpStream,
+    pending: &Pending,
+    sent: &crate::metrics::Counter,
+) -> String {
+    let mut batch = Vec::with_capacity(WRITTEN_MAX);
+    while queue.recv_many(&mut batch, WRITTEN_MAX).await > 0 {
+        let mut together = EncodedFrame { pieces: Vec::new(), len: 0 };
+        for Outgoing { frame, reply } in batch.drain(..) {
+            if let Some((id, answer)) = reply {
+                let mut pending = pending.lock();
+                if pending.len() >= PENDING_MAX {
+                    // Those who do not wait any more make room first.
+                    pending.retain(|_, waiting| !waiting.is_closed());
+                }
+                if pending.len() >= PENDING_MAX {
+                    continue;
+                }
+                pending.insert(id, answer);
+            }
+            together.len += frame.len;
+            together.pieces.extend(frame.pieces);
+        }
+        if let Err(error) = write_frame(stream, &together, sent).await {
+            return format!("writing: {error}");
+        }
+    }
+    "nobody uses it any more".to_owned()
+}
+
+async fn read_answers(
+    stream: &TcpStream,
+    pending: &Pending,
+    (budget, limits): (&MemoryBudget, &ServerLimits),
+    received: &crate::metrics::Counter,
+) -> String {
+    let mut reader = FrameReader::new(stream, budget, limits, received);
+    loop {
+        let frame = match reader.next().await {
+            Ok(frame) => frame.bytes,
+            Err(FrameError::Closed | FrameError::ClosedInside) => {
+                return "closed by the peer".to_owned();
+            }
+            Err(error) => return error.to_string(),
+        };
+        let id = frame.first_chunk().map_or(0, |bytes| i32::from_be_bytes(*bytes));
+        if let Some(waiting) = pending.lock().remove(&id) {
+            // Whoever asked may not wait any more.
+            let _ = waiting.send(frame);
+        }
+    }
+}

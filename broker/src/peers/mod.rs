@@ -1,0 +1,39 @@
+//! Brokers among themselves: the internal listener, the connections to the others, what they carry.
+//!
+//! - `identity`: who speaks. `hello`: the first request of a connection, judged on both sides.
+//! - `link`: one connection to one peer, kept open; `reconnect` decides when it is tried again, and
+//!   when a peer counts as lost. `peers`: all links, by broker and lane.
+//! - `service`: what the internal listener answers. `forward`: clients' requests that only the
+//!   controller can decide.
+//!
+//! ```text
+//! Peers ─► link (control lane) ─► quorum messages, heartbeats, in-sync changes
+//!      └─► link (forward lane) ─► clients' requests for the controller
+//! replica::Fetcher ─► a connection of its own for each leader and shard (fetch lane)
+//! ```
+//!
+//! A connection belongs to the broker that opened it: it says hello first, and nothing that comes
+//! later may speak for another. A client's listener serves none of this.
+
+mod error;
+mod hello;
+mod identity;
+mod link;
+mod pool;
+mod reconnect;
+mod service;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::PeerError;
+pub use hello::{HelloRefused, PeerIdentity};
+pub use identity::{Lane, LocalIdentity};
+pub(crate) use link::{Dialed, decode, dial, encode};
+pub(crate) use pool::Shared;
+pub use pool::{PeerHost, Peers, PeersOptions};
+pub(crate) use reconnect::Reconnect;
+pub(crate) use service::InternalService;
+
+/// The name of the listener for other brokers.
+pub const INTERNAL_LISTENER: &str = "internal";

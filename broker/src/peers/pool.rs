@@ -1,0 +1,215 @@
+//! All links of this broker.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use varve_protocol::messages::QuorumMessagesRequest;
+use varve_protocol::vocabulary::BrokerId;
+use varve_protocol::wire::{ApiKey, Request};
+
+use super::INTERNAL_LISTENER;
+use super::error::PeerError;
+use super::identity::{Lane, LocalIdentity};
+use super::link::{Link, LinkHandle};
+use crate::config::Voter;
+use crate::metadata::MetadataImage;
+use crate::metrics::Counter;
+use crate::server::{MemoryBudget, ServerLimits};
+use crate::spawn;
+
+/// What the links need of the broker, and what they tell it.
+pub trait PeerHost: std::fmt::Debug + Send + Sync + 'static {
+    /// The metadata as of now.
+    fn image(&self) -> Arc<MetadataImage>;
+
+    /// The process of a broker that was connected is gone.
+    fn on_peer_lost(&self, broker: BrokerId);
+
+    /// Messages of another broker's quorum. Must not block.
+    fn on_quorum_messages(&self, messages: Vec<Bytes>);
+}
+
+/// What the links are told at start.
+#[derive(Clone, Debug)]
+pub struct PeersOptions {
+    /// This broker.
+    pub identity: LocalIdentity,
+    /// The voters that its file names.
+    pub voters: Vec<Voter>,
+    /// The bounds of frames.
+    pub limits: ServerLimits,
+}
+
+/// The connections to all other brokers. Cheap to clone; all clones are one.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    shared: Arc<Shared>,
+}
+
+/// What all links share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(super) identity: LocalIdentity,
+    pub(super) host: Arc<dyn PeerHost>,
+    pub(super) budget: MemoryBudget,
+    pub(super) limits: ServerLimits,
+    pub(super) sent: Counter,
+    pub(super) received: Counter,
+    voters: Vec<Voter>,
+    /// Guards the links; held for a lookup, or while brokers come and go.
+    links: RwLock<BTreeMap<(BrokerId, Lane), LinkHandle>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Peers {
+    /// Begins to connect to the voters and to all brokers that the metadata knows. To be called on
+    /// the runtime.
+    #[must_use]
+    pub fn start(options: PeersOptions, host: Arc<dyn PeerHost>) -> Peers {
+        let PeersOptions { identity, voters, limits } = options;
+        let shared = Arc::new(Shared {
+            identity,
+            host,
+            budget: MemoryBudget::new(limits.memory_bytes_max),
+            limits,
+            sent: Counter::default(),
+            received: Counter::default(),
+            voters,
+            links: RwLock::default(),
+            stop: watch::Sender::new(false),
+        });
+        let peers = Peers { shared };
+        peers.on_image(&peers.shared.host.image());
+        peers
+    }
+
+    /// This broker.
+    #[must_use]
+    pub fn identity(&self) -> &LocalIdentity {
+        &self.shared.identity
+    }
+
+    /// The epoch with which this run of the process is registered; -1 before that.
+    #[must_use]
+    pub fn epoch(&self) -> i64 {
+        self.shared.identity.epoch(&self.shared.host.image())
+    }
+
+    /// Connects to brokers that are new, lets go of those that are gone, and learns addresses.
+    pub fn on_image(&self, image: &MetadataImage) {
+        let addresses = self.shared.addresses(image);
+        let mut links = self.shared.links.write();
+        let known: BTreeSet<BrokerId> = addresses.keys().copied().collect();
+        links.retain(|(peer, _), _| known.contains(peer));
+        for (peer, address) in addresses {
+            for lane in [Lane::Control, Lane::Forward] {
+                if let Some(link) = links.get(&(peer, lane)) {
+                    link.set_address(&address);
+                    continue;
+                }
+                let stop = self.shared.stop.subscribe();
+                let (link, handle) =
+                    Link::new(Arc::clone(&self.shared), peer, lane, &address, stop);
+                links.insert((peer, lane), handle);
+                spawn::detached(link.run());
+            }
+        }
+    }
+
+    /// Where a broker's internal listener is.
+    #[must_use]
+    pub fn address(&self, broker: BrokerId) -> Option<String> {
+        self.shared.addresses(&self.shared.host.image()).remove(&broker)
+    }
+
+    /// Whether the control connection to a broker stands.
+    #[must_use]
+    pub fn is_connected(&self, broker: BrokerId) -> bool {
+        self.link(broker, Lane::Control).is_some_and(|link| link.is_connected())
+    }
+
+    /// Sends messages of the quorum. They are dropped when there is no connection, or the peer does
+    /// not take them: the quorum sends again what matters.
+    pub fn send_quorum(&self, to: BrokerId, messages: Vec<Bytes>) {
+        let Some(link) = self.link(to, Lane::Control) else { return };
+        let from = self.shared.identity.broker.0;
+        link.send(&QuorumMessagesRequest { from, messages });
+    }
+
+    /// Asks another broker.
+    ///
+    /// # Errors
+    /// [`PeerError`]; `patience` bounds the wait for a connection and for the answer together.
+    pub async fn request<R: Request>(
+        &self,
+        to: BrokerId,
+        request: &R,
+        patience: Duration,
+    ) -> Result<R::Response, PeerError> {
+        let lane = if R::API == ApiKey::Forward { Lane::Forward } else { Lane::Control };
+        let link = self.link(to, lane).ok_or(PeerError::Unknown(to))?;
+        link.request(request, patience).await
+    }
+
+    /// Ends all connections.
+    pub fn stop(&self) {
+        self.shared.stop.send_replace(true);
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn link(&self, peer: BrokerId, lane: Lane) -> Option<LinkHandle> {
+        self.shared.links.read().get(&(peer, lane)).cloned()
+    }
+}
+
+impl Shared {
+    /// Where the others' internal listeners are: as the metadata says, and before it says anything
+    /// as the file does.
+    fn addresses(&self, image: &MetadataImage) -> BTreeMap<BrokerId, String> {
+        let mut addresses: BTreeMap<BrokerId, String> = BTreeMap::new();
+        for voter in &self.voters {
+            addresses.insert(BrokerId(voter.id), voter.address.clone());
+        }
+        for broker in image.brokers() {
+            let is_internal =
+                |endpoint: &&crate::metadata::Endpoint| endpoint.listener == INTERNAL_LISTENER;
+            if let Some(endpoint) = broker.endpoints.iter().find(is_internal) {
+                addresses.insert(broker.id, join(&endpoint.host, endpoint.port));
+            }
+        }
+        addresses.remove(&self.identity.broker);
+        addresses
+    }
+
+    pub(crate) fn budget(&self) -> &MemoryBudget {
+        &self.budget
+    }
+
+    pub(crate) fn limits(&self) -> &ServerLimits {
+        &self.limits
+    }
+
+    pub(crate) fn sent(&self) -> &Counter {
+        &self.sent
+    }
+
+    pub(crate) fn received(&self) -> &Counter {
+        &self.received
+    }
+
+    pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+}
+
+/// An IPv6 address stands in brackets before a port.
+fn join(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}

@@ -1,0 +1,227 @@
+//! What the internal listener answers.
+//!
+//! The first request of a connection is a hello; it binds the connection to the broker that opened
+//! it. Whatever comes later and speaks for another broker closes the connection. Requests that need
+//! logs and topics wait until the broker has them; the quorum's messages do not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use varve_protocol::error_code::ErrorCode;
+use varve_protocol::messages::{
+    PeerHelloRequest, QuorumMessagesRequest, ReplicaFetchRequest, ReplicaFetchResponse,
+    ReplicaProgressRequest,
+};
+use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicIdPartition};
+use varve_protocol::wire::{
+    ApiKey, DecodeError, EncodedFrame, Message, Reader, Request, RequestHeader, encode_response,
+};
+
+use super::hello::PeerIdentity;
+use super::identity::LocalIdentity;
+use super::pool::PeerHost;
+use crate::broker::Broker;
+use crate::replica::LeaderSession;
+use crate::server::{Peer, Reply, Service};
+use crate::shard::FollowerProgress;
+
+/// How long a request waits for a broker that is still starting.
+const START_MAX: Duration = Duration::from_secs(5);
+
+/// Answers the other brokers.
+#[derive(Debug)]
+pub(crate) struct InternalService {
+    identity: LocalIdentity,
+    host: Arc<dyn PeerHost>,
+    /// The broker, once it has started.
+    broker: watch::Receiver<Option<Arc<Broker>>>,
+}
+
+/// What is remembered of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct PeerSession {
+    peer: Option<PeerIdentity>,
+    fetches: Arc<LeaderSession>,
+}
+
+/// A request whose body is still to be read.
+struct Incoming {
+    api: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    body: Reader,
+}
+
+impl InternalService {
+    pub(crate) fn new(
+        identity: LocalIdentity,
+        host: Arc<dyn PeerHost>,
+        broker: watch::Receiver<Option<Arc<Broker>>>,
+    ) -> InternalService {
+        InternalService { identity, host, broker }
+    }
+
+    fn on_hello(&self, remote: &Peer, session: &mut PeerSession, incoming: Incoming) -> Reply {
+        let (version, correlation_id) = (incoming.version, incoming.correlation_id);
+        let hello: PeerHelloRequest = match incoming.decode() {
+            Ok(hello) => hello,
+            Err(error) => return malformed(ApiKey::PeerHello, &error),
+        };
+        let image = self.host.image();
+        let judged = self.identity.check_hello(&image, &hello);
+        let answer = self.identity.answer(&image, judged.as_ref().err());
+        match judged {
+            Ok(peer) => session.peer = Some(peer),
+            Err(refused) => {
+                tracing::warn!(remote = %remote.remote, %refused, "a broker is refused");
+            }
+        }
+        match encode_response(ApiKey::PeerHello, version, correlation_id, &answer) {
+            Ok(frame) => Reply::Ready(frame),
+            Err(error) => Reply::Close(error.to_string()),
+        }
+    }
+
+    fn on_quorum(&self, peer: PeerIdentity, incoming: Incoming) -> Reply {
+        let request: QuorumMessagesRequest = match incoming.decode() {
+            Ok(request) => request,
+            Err(error) => return malformed(ApiKey::QuorumMessages, &error),
+        };
+        if request.from != peer.broker.0 {
+            return spoke_for(peer, request.from);
+        }
+        self.host.on_quorum_messages(request.messages);
+        Reply::Silent
+    }
+
+    fn on_fetch(&self, peer: PeerIdentity, session: &PeerSession, incoming: Incoming) -> Reply {
+        let correlation_id = incoming.correlation_id;
+        let request: ReplicaFetchRequest = match incoming.decode() {
+            Ok(request) => request,
+            Err(error) => return malformed(ApiKey::ReplicaFetch, &error),
+        };
+        let fetches = Arc::clone(&session.fetches);
+        fetches.on_next_request();
+        let code = self.check_epoch(peer.broker, request.broker_epoch);
+        let broker = self.broker.clone();
+        Reply::Later(Box::pin(async move {
+            let response = match code {
+                ErrorCode::None => {
+                    let broker = started(broker).await?;
+                    fetches.fetch(&broker.partitions, request).await
+                }
+                code => ReplicaFetchResponse { error_code: code.code(), partitions: Vec::new() },
+            };
+            answer::<ReplicaFetchRequest>(correlation_id, &response)
+        }))
+    }
+
+    fn on_progress(&self, peer: PeerIdentity, incoming: Incoming) -> Reply {
+        let request: ReplicaProgressRequest = match incoming.decode() {
+            Ok(request) => request,
+            Err(error) => return malformed(ApiKey::ReplicaProgress, &error),
+        };
+        let broker = self.broker.borrow().clone();
+        // Who is not registered, or registered anew, is not counted; neither is anybody before this
+        // broker leads anything.
+        if let Some(broker) = broker
+            && self.check_epoch(peer.broker, request.broker_epoch) == ErrorCode::None
+        {
+            let progress = request.partitions.into_iter().map(|told| {
+                let (topic_id, partition) = (told.topic_id, PartitionIndex(told.partition));
+                FollowerProgress {
+                    partition: TopicIdPartition { topic_id, partition },
+                    leader_epoch: LeaderEpoch(told.leader_epoch),
+                    log_end: Offset(told.log_end),
+                    durable_end: Offset(told.durable_end),
+                }
+            });
+            broker.partitions.follower_progress(
+                peer.broker,
+                request.broker_epoch,
+                progress.collect(),
+            );
+        }
+        Reply::Silent
+    }
+
+    /// Whether a broker is registered with the epoch that it says.
+    fn check_epoch(&self, broker: BrokerId, epoch: i64) -> ErrorCode {
+        match self.host.image().broker(broker) {
+            Some(registered) if registered.epoch == epoch => ErrorCode::None,
+            Some(_) => ErrorCode::StaleBrokerEpoch,
+            None => ErrorCode::BrokerIdNotRegistered,
+        }
+    }
+}
+
+impl Service for InternalService {
+    type Session = PeerSession;
+
+    fn open(&self, _: &Peer) -> PeerSession {
+        PeerSession::default()
+    }
+
+    fn call(&self, remote: &Peer, session: &mut PeerSession, frame: Bytes) -> Reply {
+        let mut body = Reader::new(frame);
+        let header = match RequestHeader::decode(&mut body) {
+            Ok(header) => header,
+            Err(error) => return Reply::Close(format!("a request's header: {error}")),
+        };
+        let RequestHeader { api_key, api_version: version, correlation_id, .. } = header;
+        let api = ApiKey::from_code(api_key).filter(|api| api.is_internal());
+        let Some(api) = api.filter(|api| api.codec_versions().contains(&version)) else {
+            return Reply::Close(format!(
+                "API {api_key} version {version} is not served to brokers; clients connect to \
+                 listeners.kafka"
+            ));
+        };
+        let incoming = Incoming { api, version, correlation_id, body };
+        let Some(peer) = session.peer else {
+            if api == ApiKey::PeerHello {
+                return self.on_hello(remote, session, incoming);
+            }
+            return Reply::Close(format!("{} before a hello", api.name()));
+        };
+        match api {
+            ApiKey::PeerHello => Reply::Close("a second hello".to_owned()),
+            ApiKey::QuorumMessages => self.on_quorum(peer, incoming),
+            ApiKey::ReplicaFetch => self.on_fetch(peer, session, incoming),
+            ApiKey::ReplicaProgress => self.on_progress(peer, incoming),
+            other => Reply::Close(format!("{} is not served", other.name())),
+        }
+    }
+}
+
+impl Incoming {
+    fn decode<M: Message>(mut self) -> Result<M, DecodeError> {
+        Message::decode(&mut self.body, self.version)
+    }
+}
+
+/// The broker, once it has started; none if that takes too long.
+async fn started(mut broker: watch::Receiver<Option<Arc<Broker>>>) -> Option<Arc<Broker>> {
+    let started = tokio::time::timeout(START_MAX, broker.wait_for(Option::is_some)).await;
+    started.ok()?.ok()?.clone()
+}
+
+fn answer<R: Request>(correlation_id: i32, response: &R::Response) -> Option<EncodedFrame> {
+    let version = R::API.announced().max_version;
+    match encode_response(R::API, version, correlation_id, response) {
+        Ok(frame) => Some(frame),
+        Err(error) => {
+            tracing::error!(api = R::API.name(), %error, "an answer cannot be encoded");
+            None
+        }
+    }
+}
+
+fn malformed(api: ApiKey, error: &DecodeError) -> Reply {
+    Reply::Close(format!("{}: {error}", api.name()))
+}
+
+fn spoke_for(peer: PeerIdentity, other: i32) -> Reply {
+    Reply::Close(format!("broker {} speaks for broker {other}", peer.broker))
+}

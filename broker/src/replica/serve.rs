@@ -1,0 +1,335 @@
+//! A leader's answers to one follower's fetches.
+//!
+//! The session is the connection. A fetch is a pure read: what the follower holds durably it says
+//! elsewhere. Records are ranges of segment files, which the kernel sends; nothing is copied here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use varve_protocol::error_code::ErrorCode;
+use varve_protocol::messages::replica_fetch::{Divergence, ReplicaFetchedPartition};
+use varve_protocol::messages::{ReplicaFetchRequest, ReplicaFetchResponse};
+use varve_protocol::vocabulary::{LeaderEpoch, Offset, PartitionIndex, TopicIdPartition};
+use varve_protocol::wire::{RecordPiece, RecordSet};
+use varve_storage::ReadError;
+
+use super::outbox::SessionOutbox;
+use super::session::{FetchSession, LeaderView, Told, Verdict, Wanted, judge};
+use crate::fetch::read::warm;
+use crate::handlers::error_table::read_error;
+use crate::shard::{AttachedOutbox, PartitionHandle, Partitions, RoleName};
+use crate::spawn;
+
+/// The longest that a fetch may wait, whatever it asks for.
+const WAIT_MS_MAX: i32 = 5_000;
+/// The most that one answer holds, whatever is asked for; one batch is always let through.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// What one partition may take of an answer while others wait.
+const TURN_BYTES: usize = 1 << 20;
+
+/// The leader's side of one follower's connection.
+#[derive(Debug, Default)]
+pub(crate) struct LeaderSession {
+    outbox: Arc<SessionOutbox>,
+    /// Guards the session's state; held for one pass, never across an await.
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    session: FetchSession,
+    /// By slot.
+    places: Vec<Option<Place>>,
+}
+
+/// A partition that is followed, and the session's place in it.
+#[derive(Debug)]
+struct Place {
+    handle: PartitionHandle,
+    _attached: AttachedOutbox,
+}
+
+/// A partition to be read.
+struct Target {
+    slot: u32,
+    handle: PartitionHandle,
+    wanted: Wanted,
+}
+
+/// What a look at one partition gave.
+enum Look {
+    /// It waits on.
+    Nothing,
+    /// It would not fit.
+    NoRoom,
+    /// The answer.
+    Answer(ReplicaFetchedPartition),
+}
+
+impl LeaderSession {
+    /// The follower's next request has arrived: a fetch that still waits is answered now.
+    pub(crate) fn on_next_request(&self) {
+        self.outbox.hurry();
+    }
+
+    /// Answers one fetch.
+    pub(crate) async fn fetch(
+        &self,
+        partitions: &Partitions,
+        request: ReplicaFetchRequest,
+    ) -> ReplicaFetchResponse {
+        let wait_ms = request.max_wait_ms.clamp(0, WAIT_MS_MAX);
+        let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
+        let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(ANSWER_BYTES_MAX);
+        // Whatever hurried the fetch before this one has been heeded by its answer.
+        self.outbox.drain(&mut Vec::new());
+        let mut answers = self.state.lock().on_request(partitions, &self.outbox, &request);
+        let mut deadline = std::pin::pin!(tokio::time::sleep(wait));
+        let mut marked = Vec::new();
+        loop {
+            let is_hurried = self.outbox.drain(&mut marked);
+            self.look(&mut marked, bytes_max, &mut answers).await;
+            if is_hurried || !answers.is_empty() {
+                break;
+            }
+            tokio::select! {
+                biased;
+                () = self.outbox.woken() => {}
+                () = &mut deadline => {
+                    self.state.lock().tell_positions(&mut answers);
+                    break;
+                }
+            }
+        }
+        ReplicaFetchResponse { error_code: 0, partitions: answers }
+    }
+
+    /// One pass over the partitions that may have something.
+    async fn look(
+        &self,
+        marked: &mut Vec<u32>,
+        bytes_max: usize,
+        answers: &mut Vec<ReplicaFetchedPartition>,
+    ) {
+        let targets = self.state.lock().take_targets(marked);
+        if targets.is_empty() {
+            return;
+        }
+        let (targets, looks) = if targets.iter().all(is_hot) {
+            look_at_all(targets, bytes_max)
+        } else {
+            spawn::blocking(move || look_at_all(targets, bytes_max)).await
+        };
+        let mut state = self.state.lock();
+        for (target, look) in targets.iter().zip(looks).rev() {
+            match look {
+                Look::Nothing => {}
+                Look::NoRoom => state.session.put_back(target.slot),
+                Look::Answer(answer) => {
+                    let told = (answer.high_watermark >= 0).then_some(Told {
+                        high_watermark: Offset(answer.high_watermark),
+                        log_start: Offset(answer.log_start),
+                    });
+                    state.session.on_answered(target.slot, told);
+                    answers.push(answer);
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    /// Takes the request's news in; answers for those partitions that are not here.
+    fn on_request(
+        &mut self,
+        partitions: &Partitions,
+        outbox: &Arc<SessionOutbox>,
+        request: &ReplicaFetchRequest,
+    ) -> Vec<ReplicaFetchedPartition> {
+        for forgotten in &request.forgotten {
+            let partition = PartitionIndex(forgotten.partition);
+            self.forget(&TopicIdPartition { topic_id: forgotten.topic_id, partition });
+        }
+        let mut refused = Vec::new();
+        for told in &request.partitions {
+            let partition = PartitionIndex(told.partition);
+            let tip = TopicIdPartition { topic_id: told.topic_id, partition };
+            let Some(handle) = partitions.get(&tip) else {
+                self.forget(&tip);
+                refused.push(refusal(tip, ErrorCode::UnknownTopicOrPartition, -1));
+                continue;
+            };
+            let wanted = Wanted {
+                leader_epoch: LeaderEpoch(told.leader_epoch),
+                fetch_offset: Offset(told.fetch_offset),
+                last_fetched_epoch: LeaderEpoch(told.last_fetched_epoch),
+            };
+            let (slot, _) = self.session.on_wanted(tip, wanted);
+            self.place(slot, handle, outbox);
+        }
+        refused
+    }
+
+    /// A topic that was deleted and made again has another id, but a log that was closed and opened
+    /// again has another handle.
+    fn place(&mut self, slot: u32, handle: PartitionHandle, outbox: &Arc<SessionOutbox>) {
+        let index = slot as usize;
+        if self.places.len() <= index {
+            self.places.resize_with(index + 1, || None);
+        }
+        if !self.places[index].as_ref().is_some_and(|place| place.handle.is_same(&handle)) {
+            let attached = handle.attach_outbox(Arc::clone(outbox) as _, slot);
+            self.places[index] = Some(Place { handle, _attached: attached });
+        }
+    }
+
+    fn forget(&mut self, tip: &TopicIdPartition) {
+        if let Some(slot) = self.session.on_forgotten(tip) {
+            self.places[slot as usize] = None;
+        }
+    }
+
+    fn take_targets(&mut self, marked: &mut Vec<u32>) -> Vec<Target> {
+        for slot in marked.drain(..) {
+            self.session.on_marked(slot);
+        }
+        let mut targets = Vec::with_capacity(self.session.ready_count());
+        while let Some((slot, wanted)) = self.session.take_ready() {
+            let place = self.places[slot as usize].as_ref().expect("what is followed has a place");
+            targets.push(Target { slot, handle: place.handle.clone(), wanted });
+        }
+        targets
+    }
+
+    /// Tells positions that have moved since they were told last.
+    fn tell_positions(&mut self, answers: &mut Vec<ReplicaFetchedPartition>) {
+        let mut news = Vec::new();
+        for (slot, told) in self.session.armed() {
+            let Some(place) = &self.places[slot as usize] else { continue };
+            let now = positions(&place.handle);
+            if told != Some(now) {
+                news.push((slot, now, place.handle.leader_epoch()));
+            }
+        }
+        for (slot, told, leader_epoch) in news {
+            let tip = self.session.on_told(slot, told);
+            answers.push(accepted(tip, leader_epoch, told));
+        }
+    }
+}
+
+fn positions(handle: &PartitionHandle) -> Told {
+    // The end before the start: a log that is trimmed meanwhile never shows a start past its end.
+    let high_watermark = handle.high_watermark();
+    Told { high_watermark, log_start: handle.log_start() }
+}
+
+/// Nothing to read is quick to find out.
+fn is_hot(target: &Target) -> bool {
+    let (from, reader) = (target.wanted.fetch_offset, target.handle.reader());
+    from >= reader.log_end() || reader.is_hot(from)
+}
+
+fn look_at_all(targets: Vec<Target>, bytes_max: usize) -> (Vec<Target>, Vec<Look>) {
+    let turn = TURN_BYTES.max(bytes_max / targets.len().max(1));
+    let mut bytes = 0;
+    let mut looks = Vec::with_capacity(targets.len());
+    for target in &targets {
+        let room = bytes_max.saturating_sub(bytes);
+        let look = if room == 0 && bytes > 0 {
+            Look::NoRoom
+        } else {
+            look_at(target, room.min(turn), bytes == 0)
+        };
+        if let Look::Answer(answer) = &look {
+            bytes += answer.records.len();
+        }
+        looks.push(look);
+    }
+    (targets, looks)
+}
+
+fn look_at(target: &Target, bytes_max: usize, is_first: bool) -> Look {
+    let Target { handle, wanted, .. } = target;
+    let (tip, role, reader) = (handle.partition(), handle.role(), handle.reader());
+    let told = positions(handle);
+    let view = LeaderView {
+        is_leader: role.name == RoleName::Leader,
+        leader_epoch: role.leader_epoch,
+        log_start: told.log_start,
+        log_end: reader.log_end(),
+    };
+    let refused = |code| Look::Answer(refusal(tip, code, role.leader_epoch.0));
+    match judge(view, *wanted, |epoch| reader.end_offset_for_epoch(epoch)) {
+        Verdict::NotLeader => refused(ErrorCode::NotLeaderOrFollower),
+        Verdict::Fenced => refused(ErrorCode::FencedLeaderEpoch),
+        Verdict::UnknownEpoch => refused(ErrorCode::UnknownLeaderEpoch),
+        Verdict::Diverging { epoch, end_offset } => {
+            let diverging = Divergence { epoch: epoch.0, end_offset: end_offset.0 };
+            Look::Answer(ReplicaFetchedPartition {
+                diverging,
+                ..accepted(tip, role.leader_epoch, told)
+            })
+        }
+        Verdict::OutOfRange => Look::Answer(ReplicaFetchedPartition {
+            log_start: told.log_start.0,
+            ..refusal(tip, ErrorCode::OffsetOutOfRange, role.leader_epoch.0)
+        }),
+        Verdict::Nothing => Look::Nothing,
+        Verdict::Records => match read(handle, *wanted, view.log_end, bytes_max, is_first) {
+            Ok(records) if records.is_empty() => Look::NoRoom,
+            Ok(records) => Look::Answer(ReplicaFetchedPartition {
+                records,
+                ..accepted(tip, role.leader_epoch, told)
+            }),
+            Err(error) => {
+                if !matches!(error, ReadError::OutOfRange { .. }) {
+                    tracing::error!(partition = %tip, offset = wanted.fetch_offset.0, %error,
+                        "a follower's read failed");
+                }
+                Look::Answer(ReplicaFetchedPartition {
+                    log_start: told.log_start.0,
+                    ..refusal(tip, read_error(&error), role.leader_epoch.0)
+                })
+            }
+        },
+    }
+}
+
+fn read(
+    handle: &PartitionHandle,
+    wanted: Wanted,
+    log_end: Offset,
+    bytes_max: usize,
+    is_first: bool,
+) -> Result<RecordSet, ReadError> {
+    let read = handle.reader().read(wanted.fetch_offset, bytes_max, log_end, is_first)?;
+    let mut pieces = Vec::with_capacity(read.slices.len());
+    for slice in read.slices {
+        warm(&slice).map_err(|source| ReadError::Io { partition: handle.partition(), source })?;
+        pieces.push(RecordPiece::Source(Arc::new(slice)));
+    }
+    Ok(RecordSet { pieces })
+}
+
+fn accepted(tip: TopicIdPartition, epoch: LeaderEpoch, told: Told) -> ReplicaFetchedPartition {
+    ReplicaFetchedPartition {
+        topic_id: tip.topic_id,
+        partition: tip.partition.0,
+        leader_epoch: epoch.0,
+        high_watermark: told.high_watermark.0,
+        log_start: told.log_start.0,
+        ..ReplicaFetchedPartition::default()
+    }
+}
+
+fn refusal(tip: TopicIdPartition, code: ErrorCode, leader_epoch: i32) -> ReplicaFetchedPartition {
+    ReplicaFetchedPartition {
+        topic_id: tip.topic_id,
+        partition: tip.partition.0,
+        error_code: code.code(),
+        leader_epoch,
+        ..ReplicaFetchedPartition::default()
+    }
+}
