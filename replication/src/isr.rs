@@ -82,14 +82,12 @@ impl InSyncReplicas {
             || self.proposed.as_ref().is_some_and(|proposed| proposed.contains(&id))
     }
 
-    /// How many replicas are in sync whatever becomes of the proposal; `min.insync.replicas` is
-    /// held against this.
-    #[must_use]
-    pub fn certain_count(&self) -> usize {
-        match &self.proposed {
-            None => self.committed.len(),
-            Some(proposed) => self.committed.intersection(proposed).count(),
-        }
+    /// The replicas that are in sync whatever becomes of the proposal; `min.insync.replicas` is
+    /// held against these.
+    pub fn certain(&self) -> impl Iterator<Item = BrokerId> + '_ {
+        let stays =
+            |id: &BrokerId| self.proposed.as_ref().is_none_or(|proposed| proposed.contains(id));
+        self.committed.iter().copied().filter(stays)
     }
 
     /// Turns `isr` into the proposal; `None` if one is pending or nothing would change.
@@ -135,7 +133,7 @@ mod tests {
     #[track_caller]
     fn check(isr: &InSyncReplicas, maximal: &[i32], certain_count: usize) {
         assert_eq!(isr.maximal().collect::<BTreeSet<_>>(), set(maximal));
-        assert_eq!(isr.certain_count(), certain_count);
+        assert_eq!(isr.certain().count(), certain_count);
     }
 
     #[test]

@@ -9,10 +9,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use thiserror::Error;
 use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset};
 
+use crate::assignment::Assignment;
 use crate::high_watermark::choose_high_watermark;
-use crate::isr::{InSyncReplicas, IsrProposal, StaleIsr};
+use crate::isr::{InSyncReplicas, StaleIsr};
 use crate::positions::Positions;
 use crate::progress::Progress;
+
+/// After a refusal, so long nothing is proposed: what stood against it is seldom gone sooner.
+const REFUSED_PAUSE_MS: i64 = 200;
 
 /// What has to be true of a record on this replica before it counts towards the high watermark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +35,17 @@ pub enum Effect {
     AdvanceHighWatermark(Offset),
     /// Ask the controller for these in-sync replicas; tell the answer by `on_isr_committed` or
     /// `on_isr_refused`.
-    ProposeIsr(IsrProposal),
+    ProposeIsr(IsrWish),
+}
+
+/// In-sync replicas to be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IsrWish {
+    /// Each with the epoch of its broker's registration as it told it itself, so that the controller
+    /// admits no run of a process that is not the one that caught up (KIP-903); −1 if unknown.
+    pub isr: BTreeMap<BrokerId, i64>,
+    /// The epoch of the partition that it changes.
+    pub partition_epoch: i32,
 }
 
 /// A follower's fetch, as far as replication is concerned.
@@ -39,6 +53,8 @@ pub enum Effect {
 pub struct FollowerFetch {
     /// Who fetches.
     pub follower: BrokerId,
+    /// The epoch of its registration.
+    pub broker_epoch: i64,
     /// Where its log ends: what it asks for next.
     pub log_end: Offset,
     /// What it has on stable storage.
@@ -51,6 +67,14 @@ pub enum FetchRefused {
     /// It holds no replica of this partition.
     #[error("broker {0} has no replica of this partition")]
     NotAReplica(BrokerId),
+    /// It is an earlier run of a process that has another one since.
+    #[error("broker epoch {given} is older than {known}")]
+    OldBroker {
+        /// The follower's.
+        given: i64,
+        /// The newest that is known of it.
+        known: i64,
+    },
     /// It claims to have more than the leader, or more durable than it has.
     #[error(
         "the follower's log ends at {log_end}, of which {durable_end} durable; the leader's at {leader_end}"
@@ -80,18 +104,10 @@ pub enum FetchRefused {
 pub struct LeaderOptions {
     /// This broker.
     pub broker: BrokerId,
-    /// The epoch in which it leads.
-    pub epoch: LeaderEpoch,
-    /// All replicas, this one among them.
-    pub replicas: BTreeSet<BrokerId>,
-    /// The in-sync ones as the controller committed them.
-    pub isr: BTreeSet<BrokerId>,
-    /// The epoch of that commit.
-    pub partition_epoch: i32,
+    /// What the metadata says; it names this broker the leader.
+    pub assignment: Assignment,
     /// What counts as durable.
     pub durability: Durability,
-    /// `min.insync.replicas`.
-    pub min_in_sync: usize,
     /// A follower that was not caught up for so long leaves the ISR (`replica.lag.time.max.ms`).
     pub lag_ms_max: i64,
 }
@@ -109,6 +125,8 @@ pub struct LeaderReplica {
     isr: InSyncReplicas,
     /// All replicas but this one.
     followers: BTreeMap<BrokerId, Progress>,
+    /// Nothing is proposed before.
+    proposes_from_ms: i64,
     effects: VecDeque<Effect>,
 }
 
@@ -119,13 +137,15 @@ impl LeaderReplica {
     /// If the broker is not among the replicas and in sync, or the positions are not in order.
     #[must_use]
     pub fn new(options: LeaderOptions, positions: Positions, now_ms: i64) -> Self {
-        assert!(options.replicas.contains(&options.broker), "a leader has a replica");
-        assert!(options.isr.contains(&options.broker), "a leader is in sync with itself");
+        let assignment = &options.assignment;
+        assert!(assignment.replicas.contains_key(&options.broker), "a leader has a replica");
+        assert!(assignment.isr.contains(&options.broker), "a leader is in sync with itself");
         positions.check();
-        let others = options.replicas.iter().filter(|id| **id != options.broker);
-        let followers =
-            others.map(|id| (*id, Progress::unknown(now_ms, options.isr.contains(id)))).collect();
-        let isr = InSyncReplicas::committed(options.isr.clone(), options.partition_epoch);
+        let others = assignment.replicas.keys().filter(|id| **id != options.broker);
+        let followers = others
+            .map(|id| (*id, Progress::unknown(now_ms, assignment.isr.contains(id))))
+            .collect();
+        let isr = InSyncReplicas::committed(assignment.isr.clone(), assignment.partition_epoch);
         let mut leader = Self {
             synced_end: positions.durable_end,
             epoch_start: positions.log_end,
@@ -133,6 +153,7 @@ impl LeaderReplica {
             positions,
             isr,
             followers,
+            proposes_from_ms: i64::MIN,
             effects: VecDeque::new(),
         };
         leader.advance();
@@ -148,7 +169,7 @@ impl LeaderReplica {
     /// The epoch in which this broker leads.
     #[must_use]
     pub fn epoch(&self) -> LeaderEpoch {
-        self.options.epoch
+        self.options.assignment.leader_epoch
     }
 
     /// The in-sync replicas.
@@ -169,10 +190,23 @@ impl LeaderReplica {
         self.followers.get(&follower)
     }
 
-    /// Whether fewer replicas are in sync than `acks=all` demands.
+    /// Whether fewer replicas are in sync than `acks=all` demands, or in fewer failure domains.
     #[must_use]
     pub fn is_under_min_in_sync(&self) -> bool {
-        self.isr.certain_count() < self.options.min_in_sync
+        !self.options.assignment.is_enough(self.isr.certain())
+    }
+
+    /// Whether the high watermark speaks for all that earlier leaders committed: it has reached the
+    /// start of this leader's epoch. Until then nobody may be told that it is the end (KIP-207).
+    #[must_use]
+    pub fn is_high_watermark_current(&self) -> bool {
+        self.positions.high_watermark >= self.epoch_start
+    }
+
+    /// What is on stable storage, whatever counts as durable.
+    #[must_use]
+    pub fn synced_end(&self) -> Offset {
+        self.synced_end
     }
 
     /// What is to be done next.
@@ -193,11 +227,10 @@ impl LeaderReplica {
     /// The log is on stable storage up to here.
     ///
     /// # Panics
-    /// If that is more than there is, or less than before.
+    /// If that is more than there is.
     pub fn on_durable(&mut self, synced_end: Offset) {
         assert!(synced_end <= self.positions.log_end, "what is durable was appended before");
-        assert!(synced_end >= self.synced_end, "what is durable stays durable");
-        self.synced_end = synced_end;
+        self.synced_end = self.synced_end.max(synced_end);
         self.advance();
     }
 
@@ -212,11 +245,32 @@ impl LeaderReplica {
         self.positions.check();
     }
 
-    /// The topic's settings have changed. A stricter durability never turns the high watermark
-    /// back: what was acknowledged under the old one stays so.
-    pub fn on_settings(&mut self, durability: Durability, min_in_sync: usize) {
+    /// What counts as durable has changed. A stricter rule never turns the high watermark back: what
+    /// was acknowledged under the old one stays so.
+    pub fn on_durability(&mut self, durability: Durability) {
         self.options.durability = durability;
-        self.options.min_in_sync = min_in_sync;
+        self.advance();
+    }
+
+    /// The metadata says something new within this leader's epoch: other replicas, another ISR (the
+    /// one proposed or not), another rule.
+    ///
+    /// # Panics
+    /// If it is of another leader epoch, or does not count this broker in.
+    pub fn on_assignment(&mut self, assignment: Assignment, now_ms: i64) {
+        assert!(assignment.leader_epoch == self.epoch(), "a leader has one epoch");
+        let broker = self.options.broker;
+        assert!(assignment.replicas.contains_key(&broker), "a leader has a replica");
+        assert!(assignment.isr.contains(&broker), "a leader is in sync with itself");
+        self.followers.retain(|id, _| assignment.replicas.contains_key(id));
+        for id in assignment.replicas.keys().filter(|id| **id != broker) {
+            let is_in_sync = assignment.isr.contains(id);
+            let unknown = || Progress::unknown(now_ms, is_in_sync);
+            self.followers.entry(*id).or_insert_with(unknown);
+        }
+        // An error means that it is known already: only the rule is news.
+        let _ = self.isr.on_committed(assignment.isr.clone(), assignment.partition_epoch);
+        self.options.assignment = assignment;
         self.advance();
     }
 
@@ -226,11 +280,15 @@ impl LeaderReplica {
     /// [`FetchRefused`]; then nothing has changed but that a follower which lost committed records
     /// is proposed to leave the ISR.
     pub fn on_fetch(&mut self, fetch: FollowerFetch, now_ms: i64) -> Result<(), FetchRefused> {
-        let FollowerFetch { follower, log_end, durable_end } = fetch;
+        let FollowerFetch { follower, broker_epoch, log_end, durable_end } = fetch;
         let leader_end = self.positions.log_end;
         let high_watermark = self.positions.high_watermark;
         let progress = self.followers.get_mut(&follower);
         let progress = progress.ok_or(FetchRefused::NotAReplica(follower))?;
+        let known = progress.broker_epoch();
+        if broker_epoch < known {
+            return Err(FetchRefused::OldBroker { given: broker_epoch, known });
+        }
         if log_end > leader_end || durable_end > log_end {
             return Err(FetchRefused::Impossible { log_end, durable_end, leader_end });
         }
@@ -240,11 +298,12 @@ impl LeaderReplica {
             && self.isr.may_count(follower)
         {
             let rest = self.isr.members().iter().copied().filter(|id| *id != follower).collect();
-            self.propose(rest);
+            self.propose(rest, now_ms);
             return Err(FetchRefused::BelowHighWatermark { durable_end, high_watermark });
         }
+        progress.on_broker_epoch(broker_epoch);
         progress.on_fetch(durable_end, log_end, leader_end, now_ms);
-        self.propose_expansion(follower);
+        self.propose_expansion(follower, now_ms);
         self.advance();
         Ok(())
     }
@@ -259,7 +318,12 @@ impl LeaderReplica {
                 .is_none_or(|progress| progress.is_caught_up(leader_end, now_ms, lag_ms_max))
         };
         let rest = self.isr.members().iter().filter(|id| is_in_sync(id)).copied().collect();
-        self.propose(rest);
+        self.propose(rest, now_ms);
+        // Who caught up while a proposal was out, or while proposals paused, has nothing more to say.
+        let waiting: Vec<_> = self.followers.keys().copied().collect();
+        for follower in waiting {
+            self.propose_expansion(follower, now_ms);
+        }
     }
 
     /// The controller committed in-sync replicas, as proposed or otherwise.
@@ -277,25 +341,35 @@ impl LeaderReplica {
     }
 
     /// The controller refused what was proposed, and it will never be committed.
-    pub fn on_isr_refused(&mut self) {
+    pub fn on_isr_refused(&mut self, now_ms: i64) {
         self.isr.on_refused();
+        self.proposes_from_ms = now_ms.saturating_add(REFUSED_PAUSE_MS);
         self.advance();
     }
 
-    fn propose_expansion(&mut self, follower: BrokerId) {
-        let durable_end = self.followers.get(&follower).and_then(Progress::durable_end);
+    /// A follower joins once it holds durably all that is or may be committed: up to the high
+    /// watermark, and up to where this leader's epoch began (KIP-320).
+    fn propose_expansion(&mut self, follower: BrokerId, now_ms: i64) {
+        let Some(progress) = self.followers.get(&follower) else { return };
         let least = self.positions.high_watermark.max(self.epoch_start);
-        let is_ready = durable_end.is_some_and(|end| end >= least);
-        if is_ready && !self.isr.members().contains(&follower) {
+        let is_ready = progress.durable_end().is_some_and(|end| end >= least);
+        let is_near = progress.is_caught_up(self.positions.log_end, now_ms, self.options.lag_ms_max);
+        if is_ready && is_near && !self.isr.members().contains(&follower) {
             let mut wider = self.isr.members().clone();
             wider.insert(follower);
-            self.propose(wider);
+            self.propose(wider, now_ms);
         }
     }
 
-    fn propose(&mut self, isr: BTreeSet<BrokerId>) {
+    fn propose(&mut self, isr: BTreeSet<BrokerId>, now_ms: i64) {
+        if now_ms < self.proposes_from_ms {
+            return;
+        }
         if let Some(proposal) = self.isr.propose(isr) {
-            self.effects.push_back(Effect::ProposeIsr(proposal));
+            let epoch_of = |id: &BrokerId| self.followers.get(id).map_or(-1, Progress::broker_epoch);
+            let isr = proposal.isr.iter().map(|id| (*id, epoch_of(id))).collect();
+            let wish = IsrWish { isr, partition_epoch: proposal.partition_epoch };
+            self.effects.push_back(Effect::ProposeIsr(wish));
         }
     }
 
@@ -323,6 +397,9 @@ impl LeaderReplica {
 
     fn high_watermark(&self) -> Offset {
         let current = self.positions.high_watermark;
+        if self.isr.members().len() < self.options.assignment.committing_min() {
+            return current;
+        }
         let ends = self.isr.maximal().map(|id| {
             if id == self.options.broker {
                 return self.positions.durable_end;

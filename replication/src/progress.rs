@@ -14,6 +14,8 @@ pub struct Progress {
     fetched_ms: i64,
     /// The last time at which the follower had all that the leader had.
     caught_up_ms: i64,
+    /// The epoch of the follower's registration, as it told it; −1 before its first fetch.
+    broker_epoch: i64,
 }
 
 impl Progress {
@@ -28,6 +30,7 @@ impl Progress {
             fetched_ms: i64::MIN,
             // A member of the ISR gets the whole lag allowance before it is judged.
             caught_up_ms: if is_in_sync { now_ms } else { i64::MIN },
+            broker_epoch: -1,
         }
     }
 
@@ -41,6 +44,17 @@ impl Progress {
     #[must_use]
     pub fn log_end(&self) -> Offset {
         self.log_end
+    }
+
+    /// The epoch of its registration, as it told it; −1 before its first fetch.
+    #[must_use]
+    pub fn broker_epoch(&self) -> i64 {
+        self.broker_epoch
+    }
+
+    /// Another run of the follower's process speaks from here on.
+    pub fn on_broker_epoch(&mut self, broker_epoch: i64) {
+        self.broker_epoch = broker_epoch;
     }
 
     /// A fetch tells the follower's ends.

@@ -3,27 +3,31 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::assignment::AckRule;
 
 fn ids(ids: &[i32]) -> BTreeSet<BrokerId> {
     ids.iter().map(|id| BrokerId(*id)).collect()
 }
 
-fn leader(replicas: &[i32], isr: &[i32], durability: Durability) -> LeaderReplica {
-    let options = LeaderOptions {
-        broker: BrokerId(1),
-        epoch: LeaderEpoch(4),
-        replicas: ids(replicas),
+fn assignment(replicas: &[i32], isr: &[i32], partition_epoch: i32, rule: AckRule) -> Assignment {
+    Assignment {
+        leader: Some(BrokerId(1)),
+        leader_epoch: LeaderEpoch(4),
+        partition_epoch,
+        replicas: replicas.iter().map(|id| (BrokerId(*id), None)).collect(),
         isr: ids(isr),
-        partition_epoch: 10,
-        durability,
-        min_in_sync: 1,
-        lag_ms_max: 100,
-    };
+        rule,
+    }
+}
+
+fn leader(replicas: &[i32], isr: &[i32], durability: Durability) -> LeaderReplica {
+    let assignment = assignment(replicas, isr, 10, AckRule::default());
+    let options = LeaderOptions { broker: BrokerId(1), assignment, durability, lag_ms_max: 100 };
     LeaderReplica::new(options, Positions::recovered(Offset(0), Offset(0), Offset(0)), 0)
 }
 
-/// One input a word: `a5` appended up to 5, `d5` durable up to 5, `f2:5/3` broker 2 fetches with log
-/// end 5 of which 3 durable, `t9` time 9, `c1,2@11` ISR committed at epoch 11, `r` refused.
+/// One input a word: `a5` appended up to 5, `d5` durable up to 5, `f2:5/3` broker 2 (in broker epoch
+/// 0; `f2e1` in epoch 1) fetches with log end 5 of which 3 durable, `t9` time 9, `c1,2@11` ISR committed at epoch 11, `r` refused.
 fn step(leader: &mut LeaderReplica, input: &str, now: &mut i64) -> Result<(), String> {
     let number = |text: &str| text.parse::<i64>().unwrap();
     let (kind, rest) = input.split_at(1);
@@ -37,8 +41,10 @@ fn step(leader: &mut LeaderReplica, input: &str, now: &mut i64) -> Result<(), St
         "f" => {
             let (follower, ends) = rest.split_once(':').unwrap();
             let (log_end, durable_end) = ends.split_once('/').unwrap();
+            let (follower, broker_epoch) = follower.split_once('e').unwrap_or((follower, "0"));
             let fetch = FollowerFetch {
                 follower: BrokerId(follower.parse().unwrap()),
+                broker_epoch: number(broker_epoch),
                 log_end: Offset(number(log_end)),
                 durable_end: Offset(number(durable_end)),
             };
@@ -50,7 +56,7 @@ fn step(leader: &mut LeaderReplica, input: &str, now: &mut i64) -> Result<(), St
             let epoch = epoch.parse().unwrap();
             leader.on_isr_committed(isr, epoch).map_err(|error| error.to_string())?;
         }
-        "r" => leader.on_isr_refused(),
+        "r" => leader.on_isr_refused(*now),
         other => panic!("unknown input {other}"),
     }
     Ok(())
@@ -62,7 +68,7 @@ fn drain(leader: &mut LeaderReplica) -> String {
         out.push(match effect {
             Effect::AdvanceHighWatermark(offset) => format!("hw={offset}"),
             Effect::ProposeIsr(proposal) => {
-                let isr: Vec<_> = proposal.isr.iter().map(ToString::to_string).collect();
+                let isr: Vec<_> = proposal.isr.keys().map(ToString::to_string).collect();
                 format!("isr={}@{}", isr.join(","), proposal.partition_epoch)
             }
         });
@@ -166,13 +172,90 @@ fn a_member_that_lost_what_was_committed_is_refused() {
 }
 
 #[test]
+fn a_refused_proposal_is_made_again_after_a_while() {
+    check(
+        leader(&[1, 2], &[1], Durability::Disk),
+        "a5 ->
+         d5 -> hw=5
+         f2:5/5 -> isr=1,2@10
+         r ->
+         f2:5/5 ->
+         t199 ->
+         t200 -> isr=1,2@10
+         c1,2@11 ->
+         c1@11 -> refused: the ISR of partition epoch 11 is not newer than that of 11",
+    );
+}
+
+#[test]
+fn an_earlier_run_of_a_follower_is_not_heard() {
+    check(
+        leader(&[1, 2], &[1, 2], Durability::Disk),
+        "a5 ->
+         d5 ->
+         f2e7:3/3 -> hw=3
+         f2e6:5/5 -> refused: broker epoch 6 is older than 7
+         f2e8:5/4 -> hw=4",
+    );
+}
+
+#[test]
+fn nobody_joins_on_records_before_the_epoch() {
+    let options = LeaderOptions {
+        broker: BrokerId(1),
+        assignment: assignment(&[1, 2, 3], &[1, 3], 10, AckRule::default()),
+        durability: Durability::Disk,
+        lag_ms_max: 100,
+    };
+    // Up to 4 was known to be committed; up to 8 an earlier leader wrote.
+    let leader = LeaderReplica::new(options, Positions::recovered(Offset(0), Offset(4), Offset(8)), 0);
+    assert!(!leader.is_high_watermark_current());
+    check(
+        leader,
+        "f2:6/6 ->
+         f3:6/6 -> hw=6
+         f2:7/7 ->
+         f2:8/8 -> isr=1,2,3@10
+         f3:8/8 -> hw=8",
+    );
+}
+
+#[test]
 fn min_in_sync_counts_what_is_certain() {
     let mut leader = leader(&[1, 2], &[1, 2], Durability::Disk);
-    leader.on_settings(Durability::Disk, 2);
+    let rule = AckRule { replicas_min: 2, domains_min: 1 };
+    leader.on_assignment(assignment(&[1, 2], &[1, 2], 10, rule), 0);
     assert!(!leader.is_under_min_in_sync());
     leader.on_appended(Offset(1));
     leader.on_tick(1_000);
     assert!(leader.is_under_min_in_sync());
+}
+
+/// KIP-966: who leaves an ISR that is too small stays eligible, so nothing may be committed
+/// without it.
+#[test]
+fn nothing_is_committed_below_min_in_sync() {
+    let mut leader = leader(&[1, 2], &[1, 2], Durability::Disk);
+    let rule = AckRule { replicas_min: 2, domains_min: 1 };
+    leader.on_assignment(assignment(&[1, 2], &[1], 11, rule), 0);
+    leader.on_appended(Offset(3));
+    leader.on_durable(Offset(3));
+    assert_eq!(drain(&mut leader), "");
+    leader.on_assignment(assignment(&[1], &[1], 12, rule), 0);
+    assert_eq!(drain(&mut leader), "hw=3");
+}
+
+#[test]
+fn a_reassigned_follower_is_forgotten() {
+    let mut leader = leader(&[1, 2], &[1, 2], Durability::Disk);
+    leader.on_assignment(assignment(&[1, 3], &[1], 11, AckRule::default()), 0);
+    check(
+        leader,
+        "a2 ->
+         d2 -> hw=2
+         f2:2/2 -> refused: broker 2 has no replica of this partition
+         f3:2/2 -> isr=1,3@11",
+    );
 }
 
 #[derive(Clone, Debug)]
@@ -228,7 +311,7 @@ proptest! {
                     let durable_end = Offset((follower_end.0 - durable_back).max(0));
                     let follower = BrokerId(follower);
                     let _ = leader.on_fetch(
-                        FollowerFetch { follower, log_end: follower_end, durable_end },
+                        FollowerFetch { follower, broker_epoch: 0, log_end: follower_end, durable_end },
                         now,
                     );
                 }
@@ -237,14 +320,15 @@ proptest! {
                     leader.on_tick(now);
                 }
                 Step::Commit => {
-                    if let Some(IsrProposal { isr, .. }) = proposal.take() {
+                    if let Some(IsrWish { isr, .. }) = proposal.take() {
+                        let isr = isr.into_keys().collect();
                         partition_epoch += 1;
                         leader.on_isr_committed(isr, partition_epoch).unwrap();
                     }
                 }
                 Step::Refuse => {
                     if proposal.take().is_some() {
-                        leader.on_isr_refused();
+                        leader.on_isr_refused(now);
                     }
                 }
             }
@@ -260,7 +344,7 @@ proptest! {
                     }
                     Effect::ProposeIsr(next) => {
                         prop_assert!(proposal.is_none());
-                        prop_assert!(next.isr.contains(&BrokerId(1)));
+                        prop_assert!(next.isr.contains_key(&BrokerId(1)));
                         proposal = Some(next);
                     }
                 }
