@@ -432,12 +432,6 @@ fn shard_settings(
     let cluster_id = TopicId::parse(image.cluster_id()).map_or([0; 16], |id| id.0.to_be_bytes());
     let defaults = ShardOptions::default();
     let append_bytes_max = config.storage.journal_append_bytes_max.0;
-    let mut leader_epochs = std::collections::HashMap::new();
-    for topic in image.topics() {
-        for (name, partition) in topic.topic_id_partitions().zip(&topic.partitions) {
-            leader_epochs.insert(name, partition.leader_epoch);
-        }
-    }
     ShardSettings {
         broker: BrokerId(config.node.id),
         disk: data_dir.disk(),
@@ -450,7 +444,7 @@ fn shard_settings(
                 .unwrap_or(defaults.journal_append_bytes_max),
             ..defaults
         },
-        leader_epochs,
+        lag_ms_max: i64::try_from(config.cluster.replica_lag_max_ms.0).unwrap_or(i64::MAX),
         metrics: Arc::clone(metrics),
         runtime: runtime.clone(),
     }

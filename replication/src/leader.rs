@@ -203,6 +203,12 @@ impl LeaderReplica {
         self.positions.high_watermark >= self.epoch_start
     }
 
+    /// Where this leader's epoch began.
+    #[must_use]
+    pub fn epoch_start(&self) -> Offset {
+        self.epoch_start
+    }
+
     /// What is on stable storage, whatever counts as durable.
     #[must_use]
     pub fn synced_end(&self) -> Offset {

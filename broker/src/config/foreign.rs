@@ -12,6 +12,7 @@ pub(super) fn advice(key: &str, value: &str) -> Option<String> {
         "broker.rack" => Some("rack"),
         "cluster.id" => Some("cluster.id"),
         "controller.quorum.voters" => Some("cluster.voters"),
+        "replica.lag.time.max.ms" => Some("cluster.replica_lag_max_ms"),
         "log.dir" | "log.dirs" => Some("data_dir"),
         "listeners" | "port" | "host.name" => Some("listeners.kafka.bind"),
         "advertised.listeners" | "advertised.host.name" => Some("listeners.kafka.advertised"),

@@ -154,6 +154,8 @@ settings! {
         /// internal listener: one, three or five, the same list on every node. Empty: a cluster of
         /// this broker alone.
         voters: Vec<Voter> = Vec::new();
+        /// A replica that has not had all of its leader's records for so long is not in sync any more.
+        replica_lag_max_ms: DurationMs = DurationMs::seconds(30);
     }
 
     /// Where clients and other brokers connect.

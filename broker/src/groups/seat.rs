@@ -333,12 +333,13 @@ impl Seat {
     /// Begins the next append with as much as goes into one batch.
     fn next_append(&self) -> Option<(Vec<AppendId>, Flight)> {
         let mut batch = OperationBatch::new();
-        {
+        let epoch = {
             let mut inner = self.inner.lock();
             while inner.appends.front().is_some_and(|next| batch.has_room_for(next)) {
                 batch.push(inner.appends.pop_front().expect("it was just looked at"));
             }
-        }
+            inner.epoch.unwrap_or(LeaderEpoch(-1))
+        };
         if batch.is_empty() {
             return None;
         }
@@ -346,7 +347,7 @@ impl Seat {
             match (batch.build(now().wall), self.around.partitions.get(&self.partition)) {
                 (Err(error), _) => Box::pin(std::future::ready(Err(error))),
                 (Ok(_), None) => Box::pin(std::future::ready(Err(ErrorCode::NotLeaderOrFollower))),
-                (Ok(built), Some(handle)) => Box::pin(append(handle, built)),
+                (Ok(built), Some(handle)) => Box::pin(append(handle, built, epoch)),
             };
         Some((batch.ids(), flight))
     }
@@ -365,8 +366,14 @@ impl Seat {
     }
 }
 
-async fn append(handle: PartitionHandle, batch: ValidatedBatch) -> Result<(), ErrorCode> {
-    let appended = handle.append(batch, AppendOrigin::Coordinator, Acks::All).await;
+/// Appends in the epoch of the election, and in no other: what a coordinator decided before it lost
+/// the partition must not reach a log that another one has written to since.
+async fn append(
+    handle: PartitionHandle,
+    batch: ValidatedBatch,
+    epoch: LeaderEpoch,
+) -> Result<(), ErrorCode> {
+    let appended = handle.append(batch, epoch, AppendOrigin::Coordinator, Acks::All).await;
     appended.map(|_| ()).map_err(|error| produce_error(&error))
 }
 

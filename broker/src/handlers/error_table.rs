@@ -42,6 +42,8 @@ pub(crate) fn produce_error(error: &ProduceError) -> ErrorCode {
         ProduceError::Append(error) => append_error(error),
         ProduceError::DirectoryFailed(_) => ErrorCode::KafkaStorageError,
         ProduceError::NotEnoughReplicas => ErrorCode::NotEnoughReplicas,
+        ProduceError::NotEnoughReplicasAfterAppend => ErrorCode::NotEnoughReplicasAfterAppend,
+        ProduceError::NotLeader => ErrorCode::NotLeaderOrFollower,
         ProduceError::TimedOut | ProduceError::Overloaded => ErrorCode::RequestTimedOut,
         ProduceError::Deleted => ErrorCode::UnknownTopicOrPartition,
         // Retriable, and makes clients look for another leader.
@@ -84,6 +86,6 @@ pub(crate) fn delete_records_error(error: &DeleteRecordsError) -> ErrorCode {
             ErrorCode::OffsetOutOfRange
         }
         DeleteRecordsError::Truncate(_) => ErrorCode::KafkaStorageError,
-        DeleteRecordsError::ShuttingDown => ErrorCode::NotLeaderOrFollower,
+        DeleteRecordsError::NotLeader | DeleteRecordsError::ShuttingDown => ErrorCode::NotLeaderOrFollower,
     }
 }

@@ -119,7 +119,7 @@ pub(super) fn start(
     drop(image);
     let timeout = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
     let acks = acks.unwrap_or(Acks::All);
-    let appends = start_append(batches, AppendOrigin::Leader, acks, timeout);
+    let appends = start_append(batches, None, AppendOrigin::Leader, acks, timeout);
     StartedProduce { topics, targets, appends }
 }
 

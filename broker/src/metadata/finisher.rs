@@ -17,6 +17,7 @@ use super::handle::{MetadataUpdate, Shared, config_layers};
 use super::host::{HostedLog, PartitionHost};
 use super::image::MetadataImage;
 use super::plan::TopicError;
+use super::roles::changed_roles;
 use super::topic_image::TopicImage;
 use super::writer::Batch;
 use crate::topic_config::StaticConfig;
@@ -38,9 +39,11 @@ impl MetadataFinisher {
 
 async fn finish(batch: Batch, shared: &Shared, host: &dyn PartitionHost) {
     let Batch { image, delta, answers } = batch;
-    let failed = create_logs(&image, &delta, shared, host).await;
-    let previous = shared.image.swap(image.clone());
-    delete_logs(&delta, shared.broker_id, host).await;
+    let previous = shared.image.load_full();
+    let failed = create_logs(&previous, &image, &delta, shared, host).await;
+    set_roles(&image, &delta, shared, host).await;
+    shared.image.store(image.clone());
+    delete_logs(&previous, &image, &delta, shared.broker_id, host).await;
     change_configs(&previous, &image, &delta, shared, host).await;
     if !delta.is_empty() {
         // An error means that nobody listens.
@@ -53,12 +56,16 @@ async fn finish(batch: Batch, shared: &Shared, host: &dyn PartitionHost) {
 }
 
 async fn create_logs(
+    previous: &MetadataImage,
     image: &MetadataImage,
     delta: &Delta,
     shared: &Shared,
     host: &dyn PartitionHost,
 ) -> BTreeMap<TopicId, String> {
-    let logs = hosted_logs(image, &delta.partitions_created, shared.broker_id, &shared.fixed);
+    let is_new = |name: &&TopicIdPartition| !is_hosted(previous, name, shared.broker_id);
+    let moved_here = delta.partitions_changed.iter().filter(is_new);
+    let names = delta.partitions_created.iter().chain(moved_here).copied().collect();
+    let logs = hosted_logs(image, &names, shared.broker_id, &shared.fixed);
     if logs.is_empty() {
         return BTreeMap::new();
     }
@@ -74,15 +81,42 @@ async fn create_logs(
     failed
 }
 
-async fn delete_logs(delta: &Delta, broker: BrokerId, host: &dyn PartitionHost) {
-    let is_here = |(name, partition): (TopicIdPartition, &super::PartitionImage)| {
-        partition.replicas.contains(&broker).then_some(name)
-    };
+/// Roles are told before the image is published: who looks into the image for a leader and finds this
+/// broker finds it ready.
+async fn set_roles(
+    image: &MetadataImage,
+    delta: &Delta,
+    shared: &Shared,
+    host: &dyn PartitionHost,
+) {
+    let roles = changed_roles(image, delta, shared.broker_id, &shared.fixed);
+    if roles.is_empty() {
+        return;
+    }
+    let names: Vec<_> = roles.iter().map(|role| role.partition).collect();
+    for (partition, result) in names.iter().zip(host.set_roles(roles).await) {
+        if let Err(error) = result {
+            tracing::error!(%partition, %error, "a replica did not take its role");
+        }
+    }
+}
+
+/// Logs of deleted topics, and of replicas that were moved away.
+async fn delete_logs(
+    previous: &MetadataImage,
+    image: &MetadataImage,
+    delta: &Delta,
+    broker: BrokerId,
+    host: &dyn PartitionHost,
+) {
     let of_topic = |topic: &Arc<TopicImage>| {
-        let partitions = topic.topic_id_partitions().zip(&topic.partitions);
-        partitions.filter_map(is_here).collect::<Vec<_>>()
+        hosted_partitions(topic, broker).map(|(name, _)| name).collect::<Vec<_>>()
     };
-    let gone: Vec<_> = delta.topics_removed.iter().flat_map(of_topic).collect();
+    let mut gone: Vec<_> = delta.topics_removed.iter().flat_map(of_topic).collect();
+    let moved_away = delta.partitions_changed.iter().filter(|name| {
+        is_hosted(previous, name, broker) && !is_hosted(image, name, broker)
+    });
+    gone.extend(moved_away.copied());
     if gone.is_empty() {
         return;
     }
@@ -159,11 +193,14 @@ pub(super) fn hosted_logs(
         if partition.replicas.contains(&broker) {
             let config = configs.entry(topic.id);
             let config = config.or_insert_with(|| layers.log_config(&topic.configs)).clone();
-            let leader_epoch = partition.leader_epoch;
-            logs.push(HostedLog { partition: *name, leader_epoch, config });
+            logs.push(HostedLog { partition: *name, config });
         }
     }
     logs
+}
+
+fn is_hosted(image: &MetadataImage, name: &TopicIdPartition, broker: BrokerId) -> bool {
+    image.partition(name).is_some_and(|partition| partition.replicas.contains(&broker))
 }
 
 /// The partitions of a topic of which `broker` has a replica.

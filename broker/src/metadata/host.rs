@@ -3,8 +3,10 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use varve_protocol::vocabulary::{LeaderEpoch, TopicIdPartition};
+use varve_protocol::vocabulary::TopicIdPartition;
 use varve_storage::LogConfig;
+
+use crate::shard::PartitionRole;
 
 /// A future that the host answers with.
 pub type HostFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -27,6 +29,10 @@ pub trait PartitionHost: Send + Sync + 'static {
         configs: Vec<(TopicIdPartition, LogConfig)>,
     ) -> HostFuture<'_, Vec<Result<(), HostError>>>;
 
+    /// Tells the roles of partitions that lie here: whether this broker leads or follows, and
+    /// whom. What is older than what is known changes nothing.
+    fn set_roles(&self, roles: Vec<PartitionRole>) -> HostFuture<'_, Vec<Result<(), HostError>>>;
+
     /// All logs that exist.
     fn list(&self) -> Vec<TopicIdPartition>;
 }
@@ -36,8 +42,6 @@ pub trait PartitionHost: Send + Sync + 'static {
 pub struct HostedLog {
     /// Of which partition.
     pub partition: TopicIdPartition,
-    /// The epoch in which this broker leads it.
-    pub leader_epoch: LeaderEpoch,
     /// Its settings.
     pub config: LogConfig,
 }

@@ -20,6 +20,7 @@ pub mod image;
 mod placement;
 pub mod plan;
 pub mod record;
+mod roles;
 pub mod start;
 pub mod store;
 mod topic_image;

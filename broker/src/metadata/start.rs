@@ -19,6 +19,7 @@ use super::host::{HostError, PartitionHost};
 use super::image::MetadataImage;
 use super::plan::{BrokerRegistration, MetadataLimits, PlanSettings, plan_register_broker};
 use super::record::MetadataRecord;
+use super::roles::all_roles;
 use super::store::{AppendError, MetadataStore, OpenError, RecordLog};
 use super::writer::{IdSource, MetadataWriter, WriterCore};
 use crate::config::BrokerConfig;
@@ -177,7 +178,7 @@ pub enum ReconcileError {
 }
 
 /// Makes the logs on the disk agree with the image: missing ones are made, those of deleted topics are
-/// removed, all get their configuration. Data of a topic that exists is never removed.
+/// removed, all get their configuration and their roles. Data of a topic that exists is never removed.
 ///
 /// # Errors
 /// [`ReconcileError`] when the metadata looks lost; then nothing is touched.
@@ -215,6 +216,8 @@ pub async fn reconcile(
         configs.extend(existing.map(|name| (name, config.clone())));
     }
     log_failures("configure", host.set_config(configs).await);
+    let roles = all_roles(&image, broker, handle.fixed());
+    log_failures("give roles to", host.set_roles(roles).await);
     Ok(Reconciled { created: missing.len() - failed, removed, failed })
 }
 

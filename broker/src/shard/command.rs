@@ -22,13 +22,14 @@ use super::replica::{
 pub(crate) struct AppendItem {
     pub(crate) partition: TopicIdPartition,
     pub(crate) batch: ValidatedBatch,
+    /// The batch is meant for this epoch only; any, if there is none.
+    pub(crate) epoch: Option<LeaderEpoch>,
 }
 
 /// A log to be made.
 #[derive(Clone, Debug)]
 pub(crate) struct NewLog {
     pub(crate) partition: TopicIdPartition,
-    pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) config: Arc<LogConfig>,
 }
 
@@ -100,8 +101,14 @@ pub enum ProduceError {
     #[error(transparent)]
     DirectoryFailed(#[from] DirectoryFailed),
     /// Fewer replicas are in sync than the topic demands.
-    #[error("fewer replicas are in sync than min.insync.replicas demands")]
+    #[error("fewer replicas are in sync than min.insync.replicas demands, or in fewer racks")]
     NotEnoughReplicas,
+    /// It is in the log, but replicas fell out of sync before enough of them had it.
+    #[error("the batch was appended, but replicas fell out of sync before enough of them had it")]
+    NotEnoughReplicasAfterAppend,
+    /// This broker does not lead the partition, or does not any more.
+    #[error("this broker is not the partition's leader")]
+    NotLeader,
     /// It is not acknowledged within the request's timeout; it may be later.
     #[error("the batch was not acknowledged in time")]
     TimedOut,
@@ -130,6 +137,9 @@ pub enum DeleteRecordsError {
         /// The highest that would do.
         high_watermark: Offset,
     },
+    /// This broker does not lead the partition.
+    #[error("this broker is not the partition's leader")]
+    NotLeader,
     /// The log did not take it.
     #[error(transparent)]
     Truncate(#[from] TruncateError),

@@ -10,24 +10,28 @@
 //! poll_commit ─► CommitJob ─► on_committed ─► on_durable ─────┴─► high watermark ─► answers
 //! ```
 
+mod replicas;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use varve_protocol::vocabulary::{
-    Acks, BrokerId, LeaderEpoch, Offset, TimestampMs, TopicIdPartition,
-};
+use varve_protocol::vocabulary::{Acks, BrokerId, Offset, TimestampMs, TopicIdPartition};
+use varve_replication::{IsrWish, LeaderReplica};
 use varve_storage::config::LogConfig;
 use varve_storage::{
-    AppendError, AppendOrigin, CommitDone, CommitJob, DirectoryFailed, Disk, LogReader,
+    AppendError, AppendOrigin, CommitDone, CommitJob, DirectoryFailed, Disk, Log, LogReader,
     LogSetError, LogShard, MaintenanceDone, MaintenanceJob,
 };
 
 use super::command::{
     AppendAnswer, AppendItem, Command, DeleteRecordsError, Effect, NewLog, Outcome, ProduceError,
 };
-use super::replica::{ReplicaAppendError, RoleName, RoleView};
+use super::replica::{ProposedIsr, RoleView};
 use super::requests::Requests;
-use crate::partition::{Partition, RecoveredLog, WaitingAppend};
+use crate::partition::{Partition, RecoveredLog, WaitingAppend, Wish};
+
+/// Between two looks at who lags.
+const FOLLOWERS_JUDGED_MS: i64 = 200;
 
 /// The time of an input.
 #[derive(Clone, Copy, Debug)]
@@ -41,41 +45,51 @@ pub(crate) struct Now {
 /// A log shard. `A` is where answers go.
 #[derive(Debug)]
 pub(crate) struct ShardCore<D: Disk, A> {
-    broker: BrokerId,
+    settings: CoreSettings,
     logs: LogShard<D>,
     partitions: BTreeMap<TopicIdPartition, Partition>,
     requests: Requests<A>,
     effects: Vec<Effect<A>>,
+    followers_judged_ms: i64,
+}
+
+/// What does not change while a shard runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CoreSettings {
+    pub(crate) broker: BrokerId,
+    /// A follower that was not caught up for so long leaves the ISR (`replica.lag.time.max.ms`).
+    pub(crate) lag_ms_max: i64,
 }
 
 impl<D: Disk, A> ShardCore<D, A> {
-    /// Takes over recovered logs. `epoch_of` tells in which epoch this broker leads a partition;
-    /// one that the metadata does not know is about to be deleted and is led in no epoch.
-    pub(crate) fn new(
-        broker: BrokerId,
-        mut logs: LogShard<D>,
-        epoch_of: impl Fn(&TopicIdPartition) -> Option<LeaderEpoch>,
-        now: Now,
-    ) -> Self {
-        let found: Vec<_> = logs.logs().map(varve_storage::Log::partition).collect();
-        let mut partitions = BTreeMap::new();
-        let mut effects = Vec::new();
-        for tip in found {
-            let log = logs.log_mut(&tip).expect("it was just listed");
-            let epoch = epoch_of(&tip).unwrap_or(LeaderEpoch(0));
-            log.assign_epoch(epoch);
-            let recovered = RecoveredLog { log_start: log.log_start(), log_end: log.log_end() };
-            let config = log.config().clone();
-            let partition = Partition::lead(broker, epoch, &config, recovered, now.monotonic_ms);
-            partitions.insert(tip, partition);
-            effects.push(Effect::Opened { partition: tip });
-        }
-        let mut core = Self { broker, logs, partitions, requests: Requests::default(), effects };
-        let tips: Vec<_> = core.partitions.keys().copied().collect();
-        for tip in tips {
-            core.advance(&tip);
+    /// Takes over recovered logs. Their partitions wait for the metadata's word.
+    pub(crate) fn new(settings: CoreSettings, logs: LogShard<D>) -> Self {
+        let mut core = Self {
+            settings,
+            partitions: BTreeMap::new(),
+            requests: Requests::default(),
+            effects: Vec::new(),
+            followers_judged_ms: i64::MIN,
+            logs,
+        };
+        let opened: Vec<_> =
+            core.logs.logs().map(|log| (log.partition(), core.take_over(log))).collect();
+        for (tip, partition) in opened {
+            core.partitions.insert(tip, partition);
+            core.effects.push(Effect::Opened { partition: tip });
         }
         core
+    }
+
+    fn take_over(&self, log: &Log<D>) -> Partition {
+        let recovered = RecoveredLog {
+            log_start: log.log_start(),
+            high_watermark: log.recovered_high_watermark(),
+            durable_end: log.durable_end(),
+            log_end: log.log_end(),
+        };
+        let CoreSettings { broker, lag_ms_max } = self.settings;
+        Partition::new(broker, lag_ms_max, log.config(), recovered)
     }
 
     /// What has to be done for the outside, in order.
@@ -93,11 +107,20 @@ impl<D: Disk, A> ShardCore<D, A> {
         Some(Arc::new(self.logs.log(partition)?.config().clone()))
     }
 
+    /// All partitions.
+    #[cfg(test)]
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = TopicIdPartition> + '_ {
+        self.partitions.keys().copied()
+    }
+
     /// What this broker is to a partition.
     pub(crate) fn role(&self, partition: &TopicIdPartition) -> Option<RoleView> {
-        let leader_epoch = self.partitions.get(partition)?.epoch();
-        let leader = Some(self.broker);
-        Some(RoleView { name: RoleName::Leader, leader, leader_epoch, ..RoleView::default() })
+        Some(self.partitions.get(partition)?.view())
+    }
+
+    /// A partition's high watermark.
+    pub(crate) fn high_watermark(&self, partition: &TopicIdPartition) -> Option<Offset> {
+        Some(self.partitions.get(partition)?.high_watermark())
     }
 
     /// Why nothing can be written any more, if that is so.
@@ -112,7 +135,7 @@ impl<D: Disk, A> ShardCore<D, A> {
                 self.on_append(items, origin, acks, deadline_ms, answer, now);
             }
             Command::Create { logs, answer } => {
-                let results = logs.into_iter().map(|log| self.create(log, now)).collect();
+                let results = logs.into_iter().map(|log| self.create(log)).collect();
                 self.answer(answer, Outcome::LogsChanged(results));
             }
             Command::Delete { partitions, answer } => {
@@ -132,16 +155,14 @@ impl<D: Disk, A> ShardCore<D, A> {
                 let producers = self.logs.log(&partition).map(varve_storage::Log::producers);
                 self.answer(answer, Outcome::Producers(producers));
             }
-            Command::SetRoles { roles, answer } => {
-                let results = roles.into_iter().map(|_| Err(LogSetError::Unknown)).collect();
-                self.answer(answer, Outcome::LogsChanged(results));
-            }
+            Command::SetRoles { roles, answer } => self.on_set_roles(roles, answer, now),
             Command::ReplicaAppend { appends, answer } => {
-                let refuse = |_| Err(ReplicaAppendError::NotFollower);
-                let results = appends.into_iter().map(refuse).collect();
-                self.answer(answer, Outcome::ReplicaAppended(results));
+                self.on_replica_append(appends, answer, now);
             }
-            Command::FollowerProgress { .. } | Command::IsrAnswers { .. } => {}
+            Command::FollowerProgress { follower, broker_epoch, progress } => {
+                self.on_follower_progress(follower, broker_epoch, progress, now);
+            }
+            Command::IsrAnswers { answers } => self.on_isr_answers(answers, now),
         }
     }
 
@@ -162,6 +183,7 @@ impl<D: Disk, A> ShardCore<D, A> {
                 for (tip, durable_end) in durable {
                     if let Some(partition) = self.partitions.get_mut(&tip) {
                         partition.on_durable(durable_end);
+                        self.tell_durable(&tip);
                         self.advance(&tip);
                     }
                 }
@@ -180,6 +202,7 @@ impl<D: Disk, A> ShardCore<D, A> {
         for (tip, partition) in &self.partitions {
             if let Some(log) = self.logs.log_mut(tip) {
                 log.set_cleanup_limit(partition.high_watermark());
+                log.note_high_watermark(partition.high_watermark());
             }
         }
         let jobs = self.logs.maintain(now.wall);
@@ -207,6 +230,10 @@ impl<D: Disk, A> ShardCore<D, A> {
     pub(crate) fn on_tick(&mut self, now: Now) {
         for (to, results) in self.requests.take_expired(now.monotonic_ms) {
             self.answer(to, Outcome::Appended(results));
+        }
+        if now.monotonic_ms.saturating_sub(self.followers_judged_ms) >= FOLLOWERS_JUDGED_MS {
+            self.followers_judged_ms = now.monotonic_ms;
+            self.judge_followers(now);
         }
     }
 
@@ -249,16 +276,23 @@ impl<D: Disk, A> ShardCore<D, A> {
         acks: Acks,
         now: Now,
     ) -> Result<Progress, ProduceError> {
-        let AppendItem { partition: tip, batch } = item;
+        let AppendItem { partition: tip, batch, epoch } = item;
         let partition = self.partitions.get_mut(&tip).ok_or(AppendError::UnknownPartition)?;
-        if acks == Acks::All && partition.is_under_min_in_sync() {
+        let leader = partition.leader_mut().ok_or(ProduceError::NotLeader)?;
+        if epoch.is_some_and(|epoch| epoch != leader.epoch()) {
+            return Err(ProduceError::NotLeader);
+        }
+        if acks == Acks::All && leader.is_under_min_in_sync() {
             return Err(ProduceError::NotEnoughReplicas);
         }
-        let appended = self.logs.append(&tip, &batch, partition.epoch(), origin, now.wall)?;
+        let appended = self.logs.append(&tip, &batch, leader.epoch(), origin, now.wall)?;
         let log_end = self.logs.log(&tip).expect("it was just appended to").log_end();
-        partition.on_appended(log_end);
+        leader.on_appended(log_end);
         let until = appended.last_offset + 1;
         let is_committed = partition.high_watermark() >= until;
+        if partition.has_followers() && !appended.duplicate {
+            self.effects.push(Effect::Appended { partition: tip });
+        }
         self.advance(&tip);
         let answer = AppendAnswer {
             base_offset: appended.base_offset,
@@ -271,15 +305,37 @@ impl<D: Disk, A> ShardCore<D, A> {
         Ok(Progress::Waits { partition: tip, until, answer })
     }
 
-    /// Publishes a partition's high watermark if it has moved, and answers who waited for it.
+    /// Carries out what a partition's replica wants: publishes its high watermark if it has moved, and
+    /// answers who waited for it.
     fn advance(&mut self, tip: &TopicIdPartition) {
-        let Some(partition) = self.partitions.get_mut(tip) else { return };
-        let Some(high_watermark) = partition.poll_high_watermark() else { return };
-        self.effects.push(Effect::HighWatermark { partition: *tip, high_watermark });
+        while let Some(partition) = self.partitions.get_mut(tip)
+            && let Some(wish) = partition.poll_wish()
+        {
+            match wish {
+                Wish::HighWatermark(high_watermark) => {
+                    self.effects.push(Effect::HighWatermark { partition: *tip, high_watermark });
+                    self.answer_reached(tip, high_watermark);
+                }
+                Wish::ProposeIsr(IsrWish { isr, partition_epoch }) => {
+                    let leader_epoch = partition.view().leader_epoch;
+                    let proposal =
+                        ProposedIsr { partition: *tip, leader_epoch, partition_epoch, isr };
+                    self.effects.push(Effect::ProposeIsr(proposal));
+                }
+            }
+        }
+    }
+
+    fn answer_reached(&mut self, tip: &TopicIdPartition, high_watermark: Offset) {
         while let Some(partition) = self.partitions.get_mut(tip)
             && let Some(reached) = partition.waiting.pop_reached(high_watermark)
         {
-            self.decide(reached.request, reached.index, Ok(reached.answer));
+            let is_short = partition.leader().is_some_and(LeaderReplica::is_under_min_in_sync);
+            let result = match is_short {
+                true => Err(ProduceError::NotEnoughReplicasAfterAppend),
+                false => Ok(reached.answer),
+            };
+            self.decide(reached.request, reached.index, result);
         }
     }
 
@@ -290,36 +346,22 @@ impl<D: Disk, A> ShardCore<D, A> {
     }
 
     fn fail_all(&mut self, failed: &DirectoryFailed) {
-        let mut undecided = Vec::new();
-        for partition in self.partitions.values_mut() {
-            while let Some(waiting) = partition.waiting.pop() {
-                undecided.push((waiting.request, waiting.index));
-            }
-        }
-        for (request, index) in undecided {
-            self.decide(request, index, Err(failed.clone().into()));
+        let tips: Vec<_> = self.partitions.keys().copied().collect();
+        for tip in tips {
+            self.answer_waiting(&tip, &failed.clone().into());
         }
     }
 
-    fn create(&mut self, new: NewLog, now: Now) -> Result<(), LogSetError> {
+    fn create(&mut self, new: NewLog) -> Result<(), LogSetError> {
         let tip = new.partition;
-        let log = match self.logs.create_log(tip, Arc::clone(&new.config)) {
-            Ok(log) => log,
+        match self.logs.create_log(tip, new.config) {
+            Ok(_) => {}
             Err(LogSetError::Exists) => return Ok(()),
             Err(error) => return Err(error),
-        };
-        log.assign_epoch(new.leader_epoch);
-        let recovered = RecoveredLog { log_start: log.log_start(), log_end: log.log_end() };
-        let partition = Partition::lead(
-            self.broker,
-            new.leader_epoch,
-            &new.config,
-            recovered,
-            now.monotonic_ms,
-        );
+        }
+        let partition = self.take_over(self.logs.log(&tip).expect("it was just made"));
         self.partitions.insert(tip, partition);
         self.effects.push(Effect::Opened { partition: tip });
-        self.advance(&tip);
         Ok(())
     }
 
@@ -327,6 +369,9 @@ impl<D: Disk, A> ShardCore<D, A> {
         for tip in tips {
             if let Some(mut partition) = self.partitions.remove(tip) {
                 self.effects.push(Effect::Closed { partition: *tip });
+                if partition.follower().is_some() {
+                    self.effects.push(Effect::Unfollow { partition: *tip });
+                }
                 while let Some(waiting) = partition.waiting.pop() {
                     self.decide(waiting.request, waiting.index, Err(ProduceError::Deleted));
                 }
@@ -361,6 +406,9 @@ impl<D: Disk, A> ShardCore<D, A> {
     ) -> Result<Offset, DeleteRecordsError> {
         let unknown = DeleteRecordsError::UnknownPartition;
         let partition = self.partitions.get_mut(tip).ok_or(unknown.clone())?;
+        if partition.leader().is_none() {
+            return Err(DeleteRecordsError::NotLeader);
+        }
         let high_watermark = partition.high_watermark();
         let offset = before.unwrap_or(high_watermark);
         if offset > high_watermark {

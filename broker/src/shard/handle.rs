@@ -57,7 +57,7 @@ struct PartitionShared {
 impl PartitionHandle {
     pub(super) fn new(
         reader: varve_storage::LogReader<RealDisk>,
-        role: RoleView,
+        (role, high_watermark): (RoleView, Offset),
         config: Arc<LogConfig>,
         queue: mpsc::Sender<Message>,
         shard: usize,
@@ -65,7 +65,7 @@ impl PartitionHandle {
         let shared = PartitionShared {
             partition: reader.partition(),
             role: ArcSwap::from_pointee(role),
-            high_watermark: AtomicI64::new(reader.log_start().0),
+            high_watermark: AtomicI64::new(high_watermark.0),
             config: ArcSwap::new(config),
             reader,
             watch: Watch::default(),
@@ -187,17 +187,19 @@ impl PartitionHandle {
         Some(self.metrics(metrics, &topic()?))
     }
 
-    /// Appends one batch, and returns when `acks` is satisfied.
+    /// Appends one batch in the leader epoch `epoch`, and returns when `acks` is satisfied.
     ///
     /// # Errors
     /// [`ProduceError`].
     pub async fn append(
         &self,
         batch: ValidatedBatch,
+        epoch: LeaderEpoch,
         origin: AppendOrigin,
         acks: Acks,
     ) -> Result<AppendAnswer, ProduceError> {
-        let started = start_append(vec![(self.clone(), batch)], origin, acks, INTERNAL_TIMEOUT);
+        let batches = vec![(self.clone(), batch)];
+        let started = start_append(batches, Some(epoch), origin, acks, INTERNAL_TIMEOUT);
         let mut results = started.wait().await;
         results.pop().expect("one batch has one result")
     }
@@ -300,6 +302,7 @@ pub(crate) struct StartedAppend {
 /// full queue is an error of the batches that found it full.
 pub(crate) fn start_append(
     batches: Vec<(PartitionHandle, ValidatedBatch)>,
+    epoch: Option<LeaderEpoch>,
     origin: AppendOrigin,
     acks: Acks,
     timeout: Duration,
@@ -312,7 +315,7 @@ pub(crate) fn start_append(
     };
     let mut by_shard: Vec<(PartitionHandle, Vec<AppendItem>, Vec<usize>)> = Vec::new();
     for (index, (handle, batch)) in batches.into_iter().enumerate() {
-        let item = AppendItem { partition: handle.partition(), batch };
+        let item = AppendItem { partition: handle.partition(), batch, epoch };
         let shard = handle.shared.shard;
         match by_shard.iter_mut().find(|(other, _, _)| other.shared.shard == shard) {
             Some((_, items, indexes)) => {
@@ -414,7 +417,6 @@ impl Partitions {
     pub(crate) async fn create(&self, logs: Vec<HostedLog>) -> Vec<Result<(), LogSetError>> {
         let new = logs.into_iter().map(|log| NewLog {
             partition: log.partition,
-            leader_epoch: log.leader_epoch,
             config: Arc::new(log.config),
         });
         self.change(
@@ -609,6 +611,10 @@ impl PartitionHost for Partitions {
         configs: Vec<(TopicIdPartition, LogConfig)>,
     ) -> HostFuture<'_, Vec<Result<(), HostError>>> {
         Box::pin(async move { host_errors(Partitions::set_config(self, configs).await) })
+    }
+
+    fn set_roles(&self, roles: Vec<PartitionRole>) -> HostFuture<'_, Vec<Result<(), HostError>>> {
+        Box::pin(async move { host_errors(Partitions::set_roles(self, roles).await) })
     }
 
     fn list(&self) -> Vec<TopicIdPartition> {

@@ -35,6 +35,6 @@ pub(crate) use start::{ShardQueue, ShardSettings, Shards};
 pub use watch::Waiter;
 
 #[cfg(test)]
-pub(crate) use self::core::{Now, ShardCore};
+pub(crate) use self::core::{CoreSettings, Now, ShardCore};
 #[cfg(test)]
 pub(crate) use command::{AppendItem, Command, Effect, NewLog, Outcome};

@@ -41,6 +41,27 @@ pub struct PartitionRole {
     pub min_insync_domains: usize,
 }
 
+impl PartitionRole {
+    /// Led by the only replica.
+    #[cfg(test)]
+    pub(crate) fn alone(
+        partition: TopicIdPartition,
+        broker: BrokerId,
+        leader_epoch: LeaderEpoch,
+    ) -> Self {
+        Self {
+            partition,
+            leader: Some(broker),
+            leader_epoch,
+            partition_epoch: 0,
+            replicas: vec![ReplicaPlace { id: broker, rack: None }],
+            isr: vec![broker],
+            min_insync_replicas: 1,
+            min_insync_domains: 1,
+        }
+    }
+}
+
 /// A replica and its failure domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaPlace {
@@ -75,6 +96,9 @@ pub struct RoleView {
     pub partition_epoch: i32,
     /// The replicas in sync, as committed.
     pub isr: Vec<BrokerId>,
+    /// Where the epoch of this leader began; 0 if it does not lead. Until its high watermark has
+    /// reached this, earlier leaders may have committed more than it knows (KIP-207).
+    pub epoch_start: Offset,
 }
 
 /// From where a follower reads its leader. The leader compares the epoch with its own log and

@@ -7,11 +7,11 @@ use std::thread::JoinHandle;
 
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
-use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, TopicIdPartition};
+use varve_protocol::vocabulary::BrokerId;
 use varve_storage::config::{ShardId, ShardOptions};
 use varve_storage::{LogShard, OpenError, RealDisk, RecoveryReport};
 
-use super::core::{Now, ShardCore};
+use super::core::{CoreSettings, ShardCore};
 use super::handle::Partitions;
 use super::thread::{Message, ShardShell, run_commits};
 use crate::clock;
@@ -39,8 +39,8 @@ pub(crate) struct ShardSettings {
     pub(crate) disk: RealDisk,
     /// Its `shard_count` says how many.
     pub(crate) options: ShardOptions,
-    /// In which epoch this broker leads a partition, by the metadata.
-    pub(crate) leader_epochs: HashMap<TopicIdPartition, LeaderEpoch>,
+    /// A follower that was not caught up for so long leaves the ISR.
+    pub(crate) lag_ms_max: i64,
     pub(crate) metrics: Arc<Metrics>,
     /// Runs maintenance on its blocking threads.
     pub(crate) runtime: tokio::runtime::Handle,
@@ -88,11 +88,11 @@ impl Shards {
         self.threads.push(spawn::thread(&format!("sync-{number}"), move || {
             run_commits(&jobs, &committed, &metrics);
         })?);
-        let epoch_of = |tip: &TopicIdPartition| settings.leader_epochs.get(tip).copied();
-        let now = Now { wall: clock::wall(), monotonic_ms: clock::monotonic_ms() };
+        let core_settings =
+            CoreSettings { broker: settings.broker, lag_ms_max: settings.lag_ms_max };
         let mut shell = ShardShell {
             number,
-            core: ShardCore::new(settings.broker, logs, epoch_of, now),
+            core: ShardCore::new(core_settings, logs),
             queue,
             own_queue,
             partitions: partitions.clone(),
@@ -101,7 +101,7 @@ impl Shards {
             sync,
             handles: HashMap::new(),
             maintenance_jobs: 0,
-            maintained_ms: now.monotonic_ms,
+            maintained_ms: clock::monotonic_ms(),
             has_failed: false,
         };
         // Partitions that were found can be used when this returns.

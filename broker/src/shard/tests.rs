@@ -13,7 +13,8 @@ use varve_storage::config::{LogConfig, ShardId, ShardOptions};
 use varve_storage::{AppendError, AppendOrigin, LogShard, SimDisk};
 
 use super::command::{AppendItem, Command, Effect, NewLog, Outcome, ProduceError};
-use super::core::{Now, ShardCore};
+use super::core::{CoreSettings, Now, ShardCore};
+use super::replica::PartitionRole;
 
 fn tip(partition: i32) -> TopicIdPartition {
     TopicIdPartition { topic_id: TopicId(7), partition: PartitionIndex(partition) }
@@ -28,6 +29,11 @@ fn batch(records: usize) -> ValidatedBatch {
     }
     let limits = ValidationLimits { origin: BatchOrigin::Client, ..ValidationLimits::default() };
     validate_batch(builder.build().unwrap(), &limits).unwrap()
+}
+
+/// Led by this broker, which is the only replica.
+fn alone(partition: i32) -> PartitionRole {
+    PartitionRole::alone(tip(partition), BrokerId(1), LeaderEpoch(3))
 }
 
 /// A shard on a simulated disk; answers go to numbers.
@@ -51,7 +57,11 @@ impl World {
         let wall = TimestampMs(1_000);
         let (logs, _) = LogShard::open(disk.clone(), ShardId(0), options, wall).unwrap();
         let now = Now { wall, monotonic_ms: 0 };
-        let core = ShardCore::new(BrokerId(1), logs, |_| Some(LeaderEpoch(3)), now);
+        let settings = CoreSettings { broker: BrokerId(1), lag_ms_max: 1_000 };
+        let mut core = ShardCore::new(settings, logs);
+        let found: Vec<_> = core.partitions().collect();
+        let roles = found.into_iter().map(|tip| alone(tip.partition.0)).collect();
+        core.on_command(Command::SetRoles { roles, answer: 0 }, now);
         Self { disk, core, now_ms: 0 }
     }
 
@@ -62,11 +72,12 @@ impl World {
     fn create(&mut self, partition: i32, config: LogConfig) {
         let log = NewLog {
             partition: tip(partition),
-            leader_epoch: LeaderEpoch(3),
             config: Arc::new(config),
         };
         let now = self.now();
         self.core.on_command(Command::Create { logs: vec![log], answer: 0 }, now);
+        let roles = vec![alone(partition)];
+        self.core.on_command(Command::SetRoles { roles, answer: 0 }, now);
         self.commit();
         self.told();
     }
@@ -74,7 +85,7 @@ impl World {
     fn append(&mut self, answer: u32, acks: Acks, batches: Vec<(i32, ValidatedBatch)>) {
         let items = batches
             .into_iter()
-            .map(|(partition, batch)| AppendItem { partition: tip(partition), batch })
+            .map(|(partition, batch)| AppendItem { partition: tip(partition), batch, epoch: None })
             .collect();
         let now = self.now();
         let command = Command::Append {
@@ -112,13 +123,15 @@ impl World {
             Effect::Answer { to, outcome: Outcome::RecordsDeleted(Ok(start)) } => {
                 format!("{to}:start={start}")
             }
+            // What the world itself asked for.
+            Effect::Answer { to: 0, .. } | Effect::RoleChanged { .. } => String::new(),
             Effect::Answer { to, .. } => format!("{to}:done"),
             Effect::Opened { partition } => format!("opened{}", partition.partition),
             Effect::Closed { partition } => format!("closed{}", partition.partition),
             Effect::Configured { partition, .. } => format!("configured{}", partition.partition),
             other => format!("{other:?}"),
         });
-        effects.collect::<Vec<_>>().join(" ")
+        effects.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
     }
 }
 

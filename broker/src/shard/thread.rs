@@ -201,14 +201,18 @@ impl ShardShell {
 
     fn open(&mut self, partition: TopicIdPartition) {
         let core = &self.core;
-        let (Some(reader), Some(config), Some(role)) =
-            (core.reader(&partition), core.config(&partition), core.role(&partition))
+        let (Some(reader), Some(config), Some(role), Some(high_watermark)) = (
+            core.reader(&partition),
+            core.config(&partition),
+            core.role(&partition),
+            core.high_watermark(&partition),
+        )
         else {
             // It was deleted in the same step.
             return;
         };
         let queue = self.own_queue.clone();
-        let handle = PartitionHandle::new(reader, role, config, queue, self.number);
+        let handle = PartitionHandle::new(reader, (role, high_watermark), config, queue, self.number);
         self.handles.insert(partition, handle.clone());
         self.partitions.insert(handle);
     }

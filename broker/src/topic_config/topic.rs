@@ -291,16 +291,13 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         Some("log.cleaner.min.compaction.lag.ms"),
         "How long a record of a compacted topic stays uncompacted at least, in milliseconds.",
     ),
-    ignored(
-        int(
-            "min.insync.domains",
-            "1",
-            1,
-            Some("min.insync.domains"),
-            "In how many failure domains (racks) a record must be durable before acks=all is \
-             answered. One broker is one domain, so that nothing changes before there are more.",
-        ),
-        Support::Ignored("there is one broker, which is one failure domain"),
+    int(
+        "min.insync.domains",
+        "1",
+        1,
+        Some("min.insync.domains"),
+        "In how many failure domains (racks) in-sync replicas must lie for a produce request with \
+         acks=all to be accepted and acknowledged. Brokers without a rack are one domain.",
     ),
     int(
         "min.insync.replicas",

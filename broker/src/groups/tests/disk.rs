@@ -20,7 +20,9 @@ use crate::groups::{
     Answer, AppendId, Commit, CommitOffset, Coordinator, Effect, GroupSettings, Join, Millis, Now,
     Protocol, StateName, Sync, Token,
 };
-use crate::shard::{self, AppendItem, Command, NewLog, Outcome, ShardCore};
+use crate::shard::{
+    self, AppendItem, Command, CoreSettings, NewLog, Outcome, PartitionRole, ShardCore,
+};
 
 const PARTITION: TopicIdPartition =
     TopicIdPartition { topic_id: TopicId(7), partition: PartitionIndex(0) };
@@ -103,10 +105,10 @@ impl World {
         let mut shard = open(&disk, now_ms);
         let log = NewLog {
             partition: PARTITION,
-            leader_epoch: LeaderEpoch(0),
             config: Arc::new(log_config()),
         };
         shard.on_command(Command::Create { logs: vec![log], answer: Vec::new() }, at(now_ms));
+        lead(&mut shard, now_ms);
         shard.take_effects().for_each(drop);
         let mut world = Self {
             core: Coordinator::new(Arc::clone(&settings)),
@@ -256,7 +258,7 @@ impl World {
             batch.push(next);
         }
         let built = batch.build(self.now().wall).unwrap();
-        let items = vec![AppendItem { partition: PARTITION, batch: built }];
+        let items = vec![AppendItem { partition: PARTITION, batch: built, epoch: None }];
         self.in_flight = true;
         let command = Command::Append {
             items,
@@ -383,7 +385,16 @@ fn open(disk: &SimDisk, now_ms: i64) -> ShardCore<SimDisk, Vec<AppendId>> {
     if let Some(log) = logs.log_mut(&PARTITION) {
         log.set_config(log_config());
     }
-    ShardCore::new(BrokerId(1), logs, |_| Some(LeaderEpoch(0)), at(now_ms))
+    let settings = CoreSettings { broker: BrokerId(1), lag_ms_max: 30_000 };
+    let mut shard = ShardCore::new(settings, logs);
+    lead(&mut shard, now_ms);
+    shard.take_effects().for_each(drop);
+    shard
+}
+
+fn lead(shard: &mut ShardCore<SimDisk, Vec<AppendId>>, now_ms: i64) {
+    let roles = vec![PartitionRole::alone(PARTITION, BrokerId(1), LeaderEpoch(0))];
+    shard.on_command(Command::SetRoles { roles, answer: Vec::new() }, at(now_ms));
 }
 
 /// What a run came across; a run that came across nothing proves nothing.

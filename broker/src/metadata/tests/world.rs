@@ -14,6 +14,7 @@ use crate::metadata::{
     HostError, HostFuture, HostedLog, MetadataHandle, MetadataImage, MetadataOptions,
     OpenedMetadata, PartitionHost, PlanSettings,
 };
+use crate::shard::PartitionRole;
 use crate::topic_config::StaticConfig;
 
 /// A log in memory; `fails` makes every append fail from then on.
@@ -97,6 +98,16 @@ impl PartitionHost for MemoryHost {
                 if found { Ok(()) } else { Err(HostError("no such log".to_owned())) }
             };
             configs.into_iter().map(set).collect()
+        })
+    }
+
+    fn set_roles(&self, roles: Vec<PartitionRole>) -> HostFuture<'_, Vec<Result<(), HostError>>> {
+        Box::pin(async move {
+            let is_here = |role: PartitionRole| {
+                let found = self.logs.lock().contains_key(&role.partition);
+                if found { Ok(()) } else { Err(HostError("no such log".to_owned())) }
+            };
+            roles.into_iter().map(is_here).collect()
         })
     }
 
