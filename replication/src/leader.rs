@@ -359,7 +359,8 @@ impl LeaderReplica {
         let Some(progress) = self.followers.get(&follower) else { return };
         let least = self.positions.high_watermark.max(self.epoch_start);
         let is_ready = progress.durable_end().is_some_and(|end| end >= least);
-        let is_near = progress.is_caught_up(self.positions.log_end, now_ms, self.options.lag_ms_max);
+        let is_near =
+            progress.is_caught_up(self.positions.log_end, now_ms, self.options.lag_ms_max);
         if is_ready && is_near && !self.isr.members().contains(&follower) {
             let mut wider = self.isr.members().clone();
             wider.insert(follower);
@@ -372,7 +373,8 @@ impl LeaderReplica {
             return;
         }
         if let Some(proposal) = self.isr.propose(isr) {
-            let epoch_of = |id: &BrokerId| self.followers.get(id).map_or(-1, Progress::broker_epoch);
+            let epoch_of =
+                |id: &BrokerId| self.followers.get(id).map_or(-1, Progress::broker_epoch);
             let isr = proposal.isr.iter().map(|id| (*id, epoch_of(id))).collect();
             let wish = IsrWish { isr, partition_epoch: proposal.partition_epoch };
             self.effects.push_back(Effect::ProposeIsr(wish));

@@ -176,8 +176,8 @@ impl World {
         }
         if self.assignment.leader.is_none_or(|leader| !alive.contains(&leader)) {
             let candidates: Vec<_> = self.assignment.isr.intersection(&alive).copied().collect();
-            let chosen = (!candidates.is_empty())
-                .then(|| candidates[self.random.below(candidates.len())]);
+            let chosen =
+                (!candidates.is_empty()).then(|| candidates[self.random.below(candidates.len())]);
             if chosen != self.assignment.leader {
                 self.assignment.leader = chosen;
                 self.assignment.leader_epoch.0 += 1;

@@ -86,6 +86,8 @@ pub(crate) fn delete_records_error(error: &DeleteRecordsError) -> ErrorCode {
             ErrorCode::OffsetOutOfRange
         }
         DeleteRecordsError::Truncate(_) => ErrorCode::KafkaStorageError,
-        DeleteRecordsError::NotLeader | DeleteRecordsError::ShuttingDown => ErrorCode::NotLeaderOrFollower,
+        DeleteRecordsError::NotLeader | DeleteRecordsError::ShuttingDown => {
+            ErrorCode::NotLeaderOrFollower
+        }
     }
 }

@@ -113,9 +113,10 @@ async fn delete_logs(
         hosted_partitions(topic, broker).map(|(name, _)| name).collect::<Vec<_>>()
     };
     let mut gone: Vec<_> = delta.topics_removed.iter().flat_map(of_topic).collect();
-    let moved_away = delta.partitions_changed.iter().filter(|name| {
-        is_hosted(previous, name, broker) && !is_hosted(image, name, broker)
-    });
+    let moved_away = delta
+        .partitions_changed
+        .iter()
+        .filter(|name| is_hosted(previous, name, broker) && !is_hosted(image, name, broker));
     gone.extend(moved_away.copied());
     if gone.is_empty() {
         return;

@@ -415,10 +415,9 @@ impl Partitions {
 
     /// Makes logs; one that exists is no error. They can be written and read on return.
     pub(crate) async fn create(&self, logs: Vec<HostedLog>) -> Vec<Result<(), LogSetError>> {
-        let new = logs.into_iter().map(|log| NewLog {
-            partition: log.partition,
-            config: Arc::new(log.config),
-        });
+        let new = logs
+            .into_iter()
+            .map(|log| NewLog { partition: log.partition, config: Arc::new(log.config) });
         self.change(
             new.collect(),
             |log| log.partition,

@@ -70,10 +70,7 @@ impl World {
     }
 
     fn create(&mut self, partition: i32, config: LogConfig) {
-        let log = NewLog {
-            partition: tip(partition),
-            config: Arc::new(config),
-        };
+        let log = NewLog { partition: tip(partition), config: Arc::new(config) };
         let now = self.now();
         self.core.on_command(Command::Create { logs: vec![log], answer: 0 }, now);
         let roles = vec![alone(partition)];

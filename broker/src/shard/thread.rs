@@ -206,13 +206,13 @@ impl ShardShell {
             core.config(&partition),
             core.role(&partition),
             core.high_watermark(&partition),
-        )
-        else {
+        ) else {
             // It was deleted in the same step.
             return;
         };
         let queue = self.own_queue.clone();
-        let handle = PartitionHandle::new(reader, (role, high_watermark), config, queue, self.number);
+        let handle =
+            PartitionHandle::new(reader, (role, high_watermark), config, queue, self.number);
         self.handles.insert(partition, handle.clone());
         self.partitions.insert(handle);
     }

@@ -20,8 +20,7 @@ impl Log {
 }
 
 fn follower(log: &Log, high_watermark: i64) -> FollowerReplica {
-    let positions =
-        Positions::recovered(Offset(log.start), Offset(high_watermark), log.end());
+    let positions = Positions::recovered(Offset(log.start), Offset(high_watermark), log.end());
     FollowerReplica::new(BrokerId(2), LeaderEpoch(9), positions)
 }
 

@@ -208,7 +208,8 @@ fn nobody_joins_on_records_before_the_epoch() {
         lag_ms_max: 100,
     };
     // Up to 4 was known to be committed; up to 8 an earlier leader wrote.
-    let leader = LeaderReplica::new(options, Positions::recovered(Offset(0), Offset(4), Offset(8)), 0);
+    let leader =
+        LeaderReplica::new(options, Positions::recovered(Offset(0), Offset(4), Offset(8)), 0);
     assert!(!leader.is_high_watermark_current());
     check(
         leader,

@@ -66,8 +66,7 @@ fn a_leader_that_is_not_in_sync_is_none() {
 fn what_was_only_in_the_page_cache_is_not_durable_in_the_next_role() {
     let settings =
         ReplicaSettings { broker: BrokerId(1), durability: Durability::PageCache, lag_ms_max: 100 };
-    let mut replica =
-        Replica::new(settings, Positions::recovered(Offset(0), Offset(0), Offset(0)));
+    let mut replica = Replica::new(settings, Positions::recovered(Offset(0), Offset(0), Offset(0)));
     replica.on_assignment(assignment(Some(1), 1, 1), 0);
     replica.leader_mut().unwrap().on_appended(Offset(5));
     assert_eq!(replica.positions().durable_end, Offset(5));

@@ -103,10 +103,7 @@ impl World {
             Arc::new(GroupSettings { initial_rebalance_delay_ms: 0, ..GroupSettings::default() });
         let now_ms = 1_000_000;
         let mut shard = open(&disk, now_ms);
-        let log = NewLog {
-            partition: PARTITION,
-            config: Arc::new(log_config()),
-        };
+        let log = NewLog { partition: PARTITION, config: Arc::new(log_config()) };
         shard.on_command(Command::Create { logs: vec![log], answer: Vec::new() }, at(now_ms));
         lead(&mut shard, now_ms);
         shard.take_effects().for_each(drop);

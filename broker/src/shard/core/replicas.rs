@@ -306,12 +306,7 @@ fn mend<D: Disk>(log: &mut Log<D>, partition: &mut Partition, now: Now) {
     }
 }
 
-fn tell_truncation(
-    tip: &TopicIdPartition,
-    partition: &Partition,
-    end: Offset,
-    epoch: LeaderEpoch,
-) {
+fn tell_truncation(tip: &TopicIdPartition, partition: &Partition, end: Offset, epoch: LeaderEpoch) {
     let positions = partition.positions();
     let (log_end, high_watermark) = (positions.log_end, positions.high_watermark);
     if end < high_watermark {
