@@ -6,6 +6,7 @@ use crate::consumer::ConsumerBuilder;
 use crate::error::ConnectError;
 use crate::net::Cluster;
 use crate::producer::ProducerBuilder;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to a cluster by the address of one or more of its brokers: `host:port[,host:port]`. On return a
-    /// broker has answered.
+    /// Connects to a cluster by the address of one or more of its brokers: `host:port[,host:port]`, in plain text;
+    /// `tls://host:port` with TLS; `quic://host:port` over QUIC. On return a broker has answered.
     ///
     /// # Errors
     /// [`ConnectError`] if an address cannot be read, or no broker answers.
@@ -76,6 +77,23 @@ impl ClientBuilder {
     /// The name that brokers put into their logs.
     pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
         self.config.client_id = client_id.into();
+        self
+    }
+
+    /// A PEM file with the CAs to trust, for TLS and QUIC; the system's where it is not set.
+    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config.tls.ca_file = Some(path.into());
+        self
+    }
+
+    /// PEM files with the certificate to show to brokers that demand one, and its private key.
+    pub fn client_certificate(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.config.tls.certificate_file = Some(certificate.into());
+        self.config.tls.key_file = Some(key.into());
         self
     }
 

@@ -48,7 +48,12 @@
 //! Builders have a method for each setting; `property("linger.ms", "5")` takes Kafka's names, and the
 //! configuration structs read whole `.properties` files and are serde types.
 //!
-//! Features: `json` (records from and to JSON).
+//! # Transports
+//! `Client::connect("tls://host:9093")` and `Client::connect("quic://host:9092")` verify brokers by the system's CAs, or
+//! by those of [`ClientBuilder::ca_file`]; [`ClientBuilder::client_certificate`] is shown to brokers that demand one. Over
+//! QUIC each producer, consumer and partition group has a stream of its own on one connection to each broker.
+//!
+//! Features: `tls` (default), `quic` (brings `tls`), `json` (records from and to JSON).
 #![forbid(unsafe_code)]
 #![allow(
     clippy::needless_update,
@@ -76,7 +81,7 @@ pub use admin::{
 pub use client::{Client, ClientBuilder};
 pub use config::{
     AssignmentStrategy, ClientConfig, CommitPolicy, ConfigError, ConsumerConfig, IsolationLevel,
-    OffsetReset, ProducerConfig,
+    OffsetReset, ProducerConfig, TlsConfig, Transport,
 };
 pub use consumer::{
     CommitReport, Concurrency, Consumer, ConsumerBuilder, ConsumerHandle, Event, Events, RunError,

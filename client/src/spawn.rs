@@ -3,6 +3,7 @@
 //! | task | started by | ends when |
 //! |---|---|---|
 //! | connection reader, connection writer | `net::connection` | the connection closes or its last handle is dropped |
+//! | refusal of a QUIC connection | `net::quic` | the connection ends |
 //! | producer sender | `Producer` | closed, or dropped and drained |
 //! | one produce request | producer sender | its answer or its timeout |
 //! | topic look-up for `try_enqueue` | `Producer` | its answer or `max_block` |

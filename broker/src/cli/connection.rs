@@ -1,5 +1,7 @@
 //! Which cluster a command talks to.
 
+use std::path::PathBuf;
+
 use varve_client::{Admin, Client, ClientConfig, ConfigError};
 
 use super::exit::CliError;
@@ -11,12 +13,22 @@ const DEFAULT_BROKER: &str = "127.0.0.1:9092";
 /// The options of every command that talks to a cluster.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ConnectionArgs {
-    /// Brokers to ask first, as host:port, more of them after commas; else VARVE_BROKERS, the profile, 127.0.0.1:9092
+    /// Brokers to ask first, as host:port, tls://host:port or quic://host:port, more of them after commas; else
+    /// VARVE_BROKERS, the profile, 127.0.0.1:9092
     #[arg(long, global = true, value_name = "LIST", value_delimiter = ',')]
     pub(crate) brokers: Vec<String>,
     /// A property of the client by Kafka's name, such as request.timeout.ms=5000; brokers=LIST too
     #[arg(short = 'X', global = true, value_name = "KEY=VALUE")]
     pub(crate) properties: Vec<String>,
+    /// A PEM file with the CAs to trust, for TLS and QUIC; else VARVE_CA, the system's
+    #[arg(long = "ca", global = true, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// A PEM file with the certificate to show to brokers that demand one; else VARVE_TLS_CERT
+    #[arg(long, global = true, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// A PEM file with that certificate's private key; else VARVE_TLS_KEY
+    #[arg(long, global = true, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 /// Where the list of brokers came from, for error messages.
@@ -76,6 +88,17 @@ impl ConnectionArgs {
             }
         }
         let mut builder = Client::builder(&list.brokers.join(",")).client_id("varve-cli");
+        let file = |option: &Option<PathBuf>, variable| {
+            option.clone().or_else(|| std::env::var_os(variable).map(PathBuf::from))
+        };
+        if let Some(ca) = file(&self.ca, "VARVE_CA") {
+            builder = builder.ca_file(ca);
+        }
+        if let (Some(certificate), Some(key)) =
+            (file(&self.tls_cert, "VARVE_TLS_CERT"), file(&self.tls_key, "VARVE_TLS_KEY"))
+        {
+            builder = builder.client_certificate(certificate, key);
+        }
         for (key, value) in named.iter().filter(|(key, _)| is_client_property(key)) {
             builder = builder.property(key, value);
         }

@@ -20,6 +20,7 @@ mod output;
 mod positions;
 mod produce;
 mod profile;
+mod security;
 mod spawn;
 mod storage;
 mod topic;
@@ -75,6 +76,9 @@ enum Command {
     /// Show the cluster
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// Make certificates for TLS and QUIC
+    #[command(subcommand)]
+    Security(security::SecurityCommand),
     /// Look into a data directory without its broker
     #[command(subcommand)]
     Storage(storage::StorageCommand),
@@ -118,6 +122,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(arguments) => block_on(demo::run(&arguments)),
         Command::Group(command) => block_on(group::run(&cli.connection, &command)),
         Command::Cluster(command) => block_on(cluster::run(&cli.connection, &command)),
+        Command::Security(command) => security::run(&command),
         Command::Storage(command) => storage::run(&command),
         Command::Generate(GenerateCommand::Completions { shell }) => completions(shell),
         Command::Version(arguments) => version(&arguments),

@@ -1,6 +1,7 @@
 //! Configuration of a [`Client`](crate::Client): where the brokers are, and how patient connections are.
 
 use super::property::{ConfigError, Property, duration_serde};
+use super::security::{TlsConfig, Transport};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -9,8 +10,13 @@ use std::time::Duration;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ClientConfig {
-    /// Brokers to ask first, as `host:port`; the rest of the cluster is learnt from them. `bootstrap.servers`.
+    /// Brokers to ask first, as `host:port`; the rest of the cluster is learnt from them. `tls://host:port` or
+    /// `quic://host:port` says how to connect, to all of them. `bootstrap.servers`.
     pub bootstrap_servers: Vec<String>,
+    /// What carries the connections where the addresses do not say. `security.protocol`.
+    pub transport: Transport,
+    /// Certificates, for TLS and QUIC.
+    pub tls: TlsConfig,
     /// The name that brokers put into their logs and quotas. `client.id`.
     pub client_id: String,
     /// How long to wait for the answer to one request before the connection is given up. `request.timeout.ms`.
@@ -48,6 +54,8 @@ impl Default for ClientConfig {
     fn default() -> Self {
         ClientConfig {
             bootstrap_servers: Vec::new(),
+            transport: Transport::Tcp,
+            tls: TlsConfig::default(),
             client_id: "varve-client".to_owned(),
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
@@ -82,6 +90,15 @@ impl ClientConfig {
         "default.api.timeout.ms",
         "receive.message.max.bytes",
         "security.protocol",
+        "ssl.ca.location",
+        "ssl.certificate.location",
+        "ssl.key.location",
+        "ssl.truststore.location",
+        "ssl.truststore.type",
+        "ssl.keystore.location",
+        "ssl.keystore.type",
+        "ssl.endpoint.identification.algorithm",
+        "enable.ssl.certificate.verification",
         "client.dns.lookup",
         "connections.max.idle.ms",
         "send.buffer.bytes",
@@ -111,8 +128,10 @@ impl ClientConfig {
             "default.api.timeout.ms" => self.api_timeout = property.millis()?,
             "receive.message.max.bytes" => self.response_bytes_max = property.bytes()?,
             "security.protocol" => match property.value.trim().to_ascii_uppercase().as_str() {
-                "PLAINTEXT" => {}
-                _ => return Err(property.unsupported("only PLAINTEXT is there yet")),
+                "PLAINTEXT" => self.transport = Transport::Tcp,
+                "SSL" => self.transport = Transport::Tls,
+                "QUIC" => self.transport = Transport::Quic,
+                _ => return Err(property.unsupported("PLAINTEXT, SSL and QUIC are there")),
             },
             // Taken from existing files and without effect here: sizes of socket buffers are the
             // system's business, and idle connections are closed by the broker.
@@ -122,7 +141,7 @@ impl ClientConfig {
             | "receive.buffer.bytes"
             | "socket.connection.setup.timeout.max.ms"
             | "enable.metrics.push" => {}
-            _ => return Ok(false),
+            _ => return self.tls.set_property(property),
         }
         Ok(true)
     }
@@ -167,6 +186,7 @@ impl ClientConfig {
                 "no broker is given; set bootstrap.servers to host:port[,host:port]",
             ));
         }
+        self.tls.validate()?;
         if self.requests_in_flight_max == 0 {
             return Err(ConfigError::invalid("requests_in_flight_max must be at least 1"));
         }

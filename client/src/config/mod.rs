@@ -5,11 +5,13 @@ mod client;
 mod consumer;
 mod producer;
 mod property;
+mod security;
 
 pub use client::ClientConfig;
 pub use consumer::{AssignmentStrategy, CommitPolicy, ConsumerConfig, IsolationLevel, OffsetReset};
 pub use producer::ProducerConfig;
 pub use property::ConfigError;
+pub use security::{TlsConfig, Transport};
 
 /// Every table of names, for "did you mean".
 const TABLES: &[&[&str]] =

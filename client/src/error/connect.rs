@@ -20,11 +20,16 @@ pub enum ConnectError {
         /// What is wrong with it.
         reason: String,
     },
-    /// QUIC was asked for.
-    #[error("`{address}`: QUIC is not there yet; leave out quic:// to use TCP")]
-    QuicUnsupported {
-        /// The address as given.
+    /// TLS or QUIC was not agreed upon: a certificate is not trusted, or the peer speaks something else.
+    #[error(
+        "no secure connection to {address}: {reason}; check the CA (ssl.ca.location), the names in the broker's \
+             certificate, and that its listener speaks TLS"
+    )]
+    Tls {
+        /// Its address.
         address: String,
+        /// What was found.
+        reason: String,
     },
     /// One broker could not be reached.
     #[error(

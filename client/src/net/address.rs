@@ -1,5 +1,6 @@
 //! Addresses as users write them.
 
+use crate::config::Transport;
 use crate::error::ConnectError;
 use std::fmt;
 
@@ -11,19 +12,19 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Reads `host:port`, `[v6]:port` or `tcp://host:port`; the port may be left out and is then 9092.
-    pub(crate) fn parse(text: &str) -> Result<Self, ConnectError> {
+    /// Reads `host:port`, `[v6]:port`, and either after a scheme (`tcp://`, `tls://`, `quic://`); the port may be
+    /// left out and is then 9092.
+    pub(crate) fn parse(text: &str) -> Result<(Option<Transport>, Self), ConnectError> {
         let wrong = |reason: &str| ConnectError::Address {
             address: text.to_owned(),
             reason: reason.to_owned(),
         };
-        let rest = match text.split_once("://") {
-            Some(("quic", _)) => {
-                return Err(ConnectError::QuicUnsupported { address: text.to_owned() });
+        let (transport, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => {
+                let known = Transport::of_scheme(scheme);
+                (Some(known.ok_or_else(|| wrong(&format!("the scheme `{scheme}` is not known")))?), rest)
             }
-            Some(("tcp" | "PLAINTEXT", rest)) => rest,
-            Some((scheme, _)) => return Err(wrong(&format!("the scheme `{scheme}` is not known"))),
-            None => text,
+            None => (None, text),
         };
         let (host, port) = if let Some(v6) = rest.strip_prefix('[') {
             let (host, after) =
@@ -46,18 +47,35 @@ impl Address {
                 port.parse().map_err(|_| wrong("the port is not a number up to 65535"))?
             }
         };
-        Ok(Address { host: host.to_owned(), port })
+        Ok((transport, Address { host: host.to_owned(), port }))
     }
 
-    /// Reads a list separated by commas.
-    pub(crate) fn parse_list<S: AsRef<str>>(texts: &[S]) -> Result<Vec<Self>, ConnectError> {
-        texts
-            .iter()
-            .flat_map(|text| text.as_ref().split(','))
-            .map(str::trim)
-            .filter(|text| !text.is_empty())
-            .map(Address::parse)
-            .collect()
+    /// Reads a list separated by commas, and the one transport that its schemes name, if they name one.
+    pub(crate) fn parse_list<S: AsRef<str>>(
+        texts: &[S],
+    ) -> Result<(Option<Transport>, Vec<Self>), ConnectError> {
+        let mut named: Option<Transport> = None;
+        let mut addresses = Vec::new();
+        for text in texts.iter().flat_map(|text| text.as_ref().split(',')).map(str::trim) {
+            if text.is_empty() {
+                continue;
+            }
+            let (transport, address) = Address::parse(text)?;
+            if let (Some(first), Some(other)) = (named, transport)
+                && first != other
+            {
+                return Err(ConnectError::Address {
+                    address: text.to_owned(),
+                    reason: format!(
+                        "another broker of the list has {}://, and one client speaks one transport",
+                        first.scheme()
+                    ),
+                });
+            }
+            named = named.or(transport);
+            addresses.push(address);
+        }
+        Ok((named, addresses))
     }
 }
 
@@ -78,7 +96,8 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: &str) {
         let found = match Address::parse(text) {
-            Ok(address) => address.to_string(),
+            Ok((Some(transport), address)) => format!("{}://{address}", transport.scheme()),
+            Ok((None, address)) => address.to_string(),
             Err(error) => error.to_string(),
         };
         assert!(found.contains(expected), "{text}: {found}");
@@ -93,8 +112,11 @@ mod tests {
         check("::1", "needs brackets");
         check("a:b", "the port is not a number");
         check(":9092", "the host is missing");
-        check("quic://a:1", "QUIC is not there yet");
+        check("quic://a", "quic://a:9092");
+        check("SSL://a:1", "tls://a:1");
         check("http://a:1", "the scheme `http` is not known");
-        assert_eq!(Address::parse_list(&["a:1, b:2", "", "c"]).unwrap().len(), 3);
+        let (transport, addresses) = Address::parse_list(&["a:1, tls://b:2", "", "c"]).unwrap();
+        assert_eq!((transport, addresses.len()), (Some(Transport::Tls), 3));
+        assert!(Address::parse_list(&["tcp://a:1,quic://b:2"]).is_err());
     }
 }

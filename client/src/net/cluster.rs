@@ -4,9 +4,10 @@
 use super::address::Address;
 use super::backoff::{Backoff, Jitter};
 use super::connection::Connection;
+use super::connector::Connector;
 use super::metadata::{LeaderHint, MetadataCache, TopicMetadata};
 use crate::clock::{self, Instant};
-use crate::config::ClientConfig;
+use crate::config::{ClientConfig, Transport};
 use crate::error::{ConnectError, RequestError};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
@@ -62,6 +63,7 @@ enum Peer {
 #[derive(Debug)]
 pub(crate) struct Cluster {
     config: ClientConfig,
+    connector: Connector,
     bootstrap: Vec<Address>,
     slots: Mutex<HashMap<(Peer, Lane), Arc<Slot>>>,
     metadata: watch::Sender<Arc<MetadataCache>>,
@@ -90,9 +92,11 @@ impl Cluster {
     /// Connects to the first bootstrap broker that answers, and learns the cluster from it.
     pub(crate) async fn connect(config: ClientConfig) -> Result<Arc<Self>, ConnectError> {
         config.validate()?;
-        let bootstrap = Address::parse_list(&config.bootstrap_servers)?;
+        let (named, bootstrap) = Address::parse_list(&config.bootstrap_servers)?;
+        let connector = Connector::new(named.unwrap_or(config.transport), &config)?;
         let cluster = Arc::new(Cluster {
             config,
+            connector,
             bootstrap,
             slots: Mutex::default(),
             metadata: watch::Sender::new(Arc::default()),
@@ -112,6 +116,11 @@ impl Cluster {
 
     pub(crate) fn config(&self) -> &ClientConfig {
         &self.config
+    }
+
+    /// What carries the connections.
+    pub(crate) fn transport(&self) -> Transport {
+        self.connector.transport()
     }
 
     /// `request_timeout` as requests carry it.
@@ -276,7 +285,7 @@ impl Cluster {
         if let Some(retry_at) = state.retry_at {
             tokio::time::sleep_until(retry_at).await;
         }
-        match Connection::open(address, broker, &self.config).await {
+        match Connection::open(&self.connector, address, broker, &self.config).await {
             Ok(connection) => {
                 tracing::debug!(%address, ?broker, ?lane, "connected");
                 state.backoff.reset();

@@ -4,7 +4,9 @@
 //! confirms it. A request that is not answered in time ends the connection: all later answers would wait behind it.
 
 use super::address::Address;
+use super::connector::Connector;
 use super::handshake::{self, BrokerVersions};
+use super::transport::{Reading, WRITE_SLICES_MAX, Writing};
 use crate::clock::Instant;
 use crate::config::ClientConfig;
 use crate::error::{ConnectError, RequestError};
@@ -12,13 +14,11 @@ use crate::spawn::spawn;
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, BufReader};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use varve_protocol::wire::{
     ApiKey, FramePiece, Message, Reader, Request, RequestHeader, ResponseHeader, encode_request,
@@ -26,8 +26,6 @@ use varve_protocol::wire::{
 
 /// Bytes that the reader takes from the socket at once for small answers.
 const READ_AHEAD_BYTES: usize = 32 << 10;
-/// Slices given to the system in one write.
-const WRITE_SLICES_MAX: usize = 64;
 
 /// An open connection whose versions are negotiated. Closes when the last handle is dropped.
 #[derive(Debug)]
@@ -86,19 +84,19 @@ impl PendingResponse {
 impl Connection {
     /// Connects, and negotiates versions.
     pub(crate) async fn open(
+        connector: &Connector,
         address: &Address,
         broker: Option<i32>,
         config: &ClientConfig,
     ) -> Result<Arc<Self>, ConnectError> {
-        let unreachable =
-            |reason: String| ConnectError::Unreachable { address: address.to_string(), reason };
-        let connecting = TcpStream::connect((address.host.as_str(), address.port));
-        let stream = tokio::time::timeout(config.connect_timeout, connecting)
-            .await
-            .map_err(|_| unreachable(format!("no connection within {:?}", config.connect_timeout)))?
-            .map_err(|error| unreachable(error.to_string()))?;
-        stream.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
-        let (reading, writing) = stream.into_split();
+        let connecting = connector.open(address);
+        let (reading, writing) =
+            tokio::time::timeout(config.connect_timeout, connecting).await.map_err(|_| {
+                ConnectError::Unreachable {
+                    address: address.to_string(),
+                    reason: format!("no connection within {:?}", config.connect_timeout),
+                }
+            })??;
         let shared = Arc::new(Shared {
             address: address.clone(),
             state: Mutex::default(),
@@ -319,7 +317,7 @@ fn decode_response<R: Request>(bytes: Bytes, version: i16) -> Result<R::Response
 }
 
 async fn write_frames(
-    mut socket: OwnedWriteHalf,
+    mut writing: Writing,
     mut queue: mpsc::UnboundedReceiver<Vec<Bytes>>,
     shared: Arc<Shared>,
 ) {
@@ -339,7 +337,7 @@ async fn write_frames(
         }
         let written = tokio::select! {
             biased;
-            written = write_all(&mut socket, &mut slices) => written,
+            written = writing.write_all(&mut slices) => written,
             () = shared.closing.notified() => break,
         };
         if let Err(error) = written {
@@ -348,40 +346,12 @@ async fn write_frames(
         }
     }
     // The peer sees the end of what was written; whether it still answers no longer matters.
-    let _ = socket.shutdown().await;
     shared.close("the writer has ended");
+    writing.finish().await;
 }
 
-async fn write_all(socket: &mut OwnedWriteHalf, slices: &mut VecDeque<Bytes>) -> io::Result<()> {
-    while let Some(front) = slices.front() {
-        if front.is_empty() {
-            slices.pop_front();
-            continue;
-        }
-        let mut written = if slices.len() == 1 {
-            socket.write(front).await?
-        } else {
-            let parts: Vec<IoSlice<'_>> =
-                slices.iter().take(WRITE_SLICES_MAX).map(|slice| IoSlice::new(slice)).collect();
-            socket.write_vectored(&parts).await?
-        };
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        while let Some(front) = slices.front_mut() {
-            if front.len() > written {
-                front.advance(written);
-                break;
-            }
-            written -= front.len();
-            slices.pop_front();
-        }
-    }
-    Ok(())
-}
-
-async fn read_frames(socket: OwnedReadHalf, shared: Arc<Shared>, frame_bytes_max: usize) {
-    let mut socket = BufReader::with_capacity(READ_AHEAD_BYTES, socket);
+async fn read_frames(reading: Reading, shared: Arc<Shared>, frame_bytes_max: usize) {
+    let mut socket = BufReader::with_capacity(READ_AHEAD_BYTES, reading);
     loop {
         if shared.is_closed() {
             return;
@@ -420,7 +390,7 @@ async fn read_frames(socket: OwnedReadHalf, shared: Arc<Shared>, frame_bytes_max
 
 /// One frame without its size, or `None` at the end of the stream.
 async fn read_frame(
-    socket: &mut BufReader<OwnedReadHalf>,
+    socket: &mut BufReader<Reading>,
     frame_bytes_max: usize,
 ) -> io::Result<Option<Bytes>> {
     let mut size = [0u8; 4];

@@ -1,13 +1,20 @@
 //! Brokers: addresses, connections, and what is known of the cluster.
 //!
-//! IO is in `connection` (one socket) and `cluster` (which socket); the rest are values.
+//! IO is in `connection` (one ordered stream of requests), `connector` with `transport`, `tls` and `quic` (what
+//! carries it) and `cluster` (which one to use); the rest are values.
 
 mod address;
 mod backoff;
 mod cluster;
 mod connection;
+mod connector;
 mod handshake;
 mod metadata;
+#[cfg(feature = "quic")]
+mod quic;
+#[cfg(feature = "tls")]
+mod tls;
+mod transport;
 
 pub(crate) use backoff::{Backoff, Jitter};
 pub(crate) use cluster::{Cluster, Lane, Target};
