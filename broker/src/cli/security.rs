@@ -128,7 +128,13 @@ impl DevCertificates {
         let mut files = vec![(CA, ca.pem()), (CA_KEY, key.serialize_pem())];
         let issuer = Issuer::new(params, key);
         let leaves = [
-            (BROKER, BROKER_KEY, "varve broker", hosts.to_vec(), ExtendedKeyUsagePurpose::ServerAuth),
+            (
+                BROKER,
+                BROKER_KEY,
+                "varve broker",
+                hosts.to_vec(),
+                ExtendedKeyUsagePurpose::ServerAuth,
+            ),
             (CLIENT, CLIENT_KEY, "varve client", Vec::new(), ExtendedKeyUsagePurpose::ClientAuth),
         ];
         for (file, key_file, name, hosts, usage) in leaves {

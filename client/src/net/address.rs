@@ -22,7 +22,13 @@ impl Address {
         let (transport, rest) = match text.split_once("://") {
             Some((scheme, rest)) => {
                 let known = Transport::of_scheme(scheme);
-                (Some(known.ok_or_else(|| wrong(&format!("the scheme `{scheme}` is not known")))?), rest)
+                (
+                    Some(
+                        known
+                            .ok_or_else(|| wrong(&format!("the scheme `{scheme}` is not known")))?,
+                    ),
+                    rest,
+                )
             }
             None => (None, text),
         };

@@ -90,13 +90,12 @@ impl Connection {
         config: &ClientConfig,
     ) -> Result<Arc<Self>, ConnectError> {
         let connecting = connector.open(address);
-        let (reading, writing) =
-            tokio::time::timeout(config.connect_timeout, connecting).await.map_err(|_| {
-                ConnectError::Unreachable {
-                    address: address.to_string(),
-                    reason: format!("no connection within {:?}", config.connect_timeout),
-                }
-            })??;
+        let (reading, writing) = tokio::time::timeout(config.connect_timeout, connecting)
+            .await
+            .map_err(|_| ConnectError::Unreachable {
+            address: address.to_string(),
+            reason: format!("no connection within {:?}", config.connect_timeout),
+        })??;
         let shared = Arc::new(Shared {
             address: address.clone(),
             state: Mutex::default(),

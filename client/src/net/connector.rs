@@ -61,10 +61,8 @@ impl Connector {
             #[cfg(feature = "tls")]
             Way::Tls(connector) => {
                 use rustls::pki_types::ServerName;
-                let refused = |reason: String| ConnectError::Tls {
-                    address: address.to_string(),
-                    reason,
-                };
+                let refused =
+                    |reason: String| ConnectError::Tls { address: address.to_string(), reason };
                 let name = ServerName::try_from(address.host.clone())
                     .map_err(|error| refused(error.to_string()))?;
                 let stream = connect(address).await?;

@@ -51,9 +51,9 @@ fn roots(config: &TlsConfig) -> Result<RootCertStore, ConfigError> {
     match &config.ca_file {
         Some(path) => {
             for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| {
-                    unreadable(path, "certificate of a CA", &error.to_string())
-                })?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| unreadable(path, "certificate of a CA", &error.to_string()))?;
             }
         }
         None => {
@@ -72,9 +72,8 @@ fn roots(config: &TlsConfig) -> Result<RootCertStore, ConfigError> {
 /// At least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     let wrong = |reason: String| unreadable(path, "certificate", &reason);
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
-        .map_err(|error| wrong(error.to_string()))?
-        .collect();
+    let found: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?.collect();
     let found = found.map_err(|error| wrong(error.to_string()))?;
     if found.is_empty() { Err(wrong("it holds none".to_owned())) } else { Ok(found) }
 }
