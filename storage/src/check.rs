@@ -20,10 +20,9 @@ use crate::entry_log::{EntryLogError, inspect_entries};
 use crate::file::{DirEntry, Disk};
 use crate::journal::{EntryKind, inspect_journal};
 use crate::layout::{
-    DELETED_SUFFIX, PARTITIONS_DIR, checkpoint_file, journal_file, parse_partition_dir, shard_dir,
-    shard_of,
+    PARTITIONS_DIR, checkpoint_file, journal_file, parse_partition_dir, shard_dir, shard_of,
 };
-use crate::recovery::LogEvidence;
+use crate::recovery::{LogEvidence, parse_deleted_dir};
 use crate::shard::decode_marks;
 
 /// Something that is not as it should be.
@@ -186,15 +185,21 @@ pub fn check<D: Disk>(
                 segments += files.iter().filter(is_segment).count() as u64;
                 logs.push((path, tip, files));
             }
-            _ if entry.name.contains(DELETED_SUFFIX) => {
-                let what = "a deleted partition whose files are not all removed yet";
-                report.note(&path, None, Remedy::NextStart, what);
-            }
-            _ => report.note(&path, None, Remedy::None, "no partition's directory"),
+            _ => match parse_deleted_dir(&entry.name) {
+                Some((tip, generation)) => {
+                    let evidence = evidence.entry(tip).or_default();
+                    let deleted = &mut evidence.deleted_generation;
+                    *deleted = (*deleted).max(Some(generation));
+                    let what = "a deleted partition whose files are not all removed yet";
+                    report.note(&path, None, Remedy::NextStart, what);
+                }
+                None => report.note(&path, None, Remedy::None, "no partition's directory"),
+            },
         }
     }
     for (dir, tip, files) in logs {
-        let evidence = evidence.remove(&tip).unwrap_or_default();
+        let mut evidence = evidence.remove(&tip).unwrap_or_default();
+        evidence.drop_deleted();
         report.check_log(disk, &dir, tip, (&files, evidence), &mut |report| {
             let (segments_done, bytes) = (report.segments, report.bytes);
             on_progress(CheckProgress { segments_done, segments, bytes });

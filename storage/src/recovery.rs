@@ -120,6 +120,24 @@ pub(crate) struct LogEvidence {
     pub(crate) has_dir: bool,
 }
 
+impl LogEvidence {
+    /// Forgets what speaks of a log that was deleted before this one was made.
+    pub(crate) fn drop_deleted(&mut self) {
+        let Some(deleted) = self.deleted_generation else { return };
+        self.record = self.record.take().filter(|record| record.generation > deleted);
+        self.entries.retain(|entry| entry.target.generation > deleted);
+        self.marks.retain(|mark| mark.generation > deleted);
+    }
+}
+
+/// The log and the generation that the name of a deleted log's directory speaks of.
+pub(crate) fn parse_deleted_dir(name: &str) -> Option<(TopicIdPartition, u32)> {
+    let (log, rest) = name.split_at(name.find('.')?);
+    let generation = rest.strip_prefix(DELETED_SUFFIX)?;
+    let generation = generation.trim_start_matches('-').parse().unwrap_or(0);
+    Some((parse_partition_dir(log)?, generation))
+}
+
 impl<D: Disk> LogShard<D> {
     /// Opens the shard and recovers all of its logs.
     ///
@@ -232,16 +250,12 @@ fn gather<D: Disk>(
         .map_err(|source| OpenError::Io { what: PARTITIONS_DIR.to_owned(), source })?;
     let mut deleted = BTreeSet::new();
     for entry in listed {
-        let (name, rest) = entry.name.split_at(entry.name.find('.').unwrap_or(entry.name.len()));
-        let Some(tip) = parse_partition_dir(name) else { continue };
-        if shard_of(&tip, options.shard_count) != id || !entry.is_dir {
-            continue;
-        }
-        if rest.is_empty() {
+        let is_ours =
+            |tip: &TopicIdPartition| shard_of(tip, options.shard_count) == id && entry.is_dir;
+        if let Some(tip) = parse_partition_dir(&entry.name).filter(is_ours) {
             evidence.entry(tip).or_default().has_dir = true;
-        } else if let Some(generation) = rest.strip_prefix(DELETED_SUFFIX) {
-            let generation = generation.trim_start_matches('-').parse().unwrap_or(0);
-            deleted.insert((tip, generation));
+        } else if let Some(dead) = parse_deleted_dir(&entry.name).filter(|(tip, _)| is_ours(tip)) {
+            deleted.insert(dead);
             dead_dirs.push(format!("{PARTITIONS_DIR}/{}", entry.name));
         }
     }

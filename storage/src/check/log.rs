@@ -1,11 +1,12 @@
 //! Checking the files of one log.
 
 use std::io;
+use std::ops::Range;
 
 use varve_protocol::records::BatchHeader;
 use varve_protocol::vocabulary::{LeaderEpoch, TopicIdPartition};
 
-use super::{CheckReport, Remedy};
+use super::{CheckReport, Remedy, Severity};
 use crate::file::{DirEntry, Disk, DiskFile, OpenMode, read_file};
 use crate::index::{IndexEntry, SegmentIndex};
 use crate::layout::{STATE_FILE, parse_offset_name, segment_name, snapshot_name};
@@ -34,19 +35,29 @@ struct Known {
     log_start: i64,
     /// Everything below.
     durable_end: i64,
-    /// The offsets that the journal writes again, as ranges.
-    journal: Vec<std::ops::Range<i64>>,
+    journal: Vec<WrittenAgain>,
+}
+
+/// What the journal writes again at the next start.
+struct WrittenAgain {
+    /// The segment.
+    base_offset: i64,
+    positions: Range<u64>,
+    offsets: Range<i64>,
 }
 
 impl Known {
-    /// What comes of it that no valid bytes are where `offset` belongs, up to `end`.
-    fn remedy(&self, offset: i64, end: i64) -> Remedy {
-        let is_written_again = self.journal.iter().any(|offsets| offsets.contains(&offset));
-        if is_written_again || offset >= self.durable_end || end <= self.log_start {
-            Remedy::NextStart
-        } else {
-            Remedy::RestoreLog
-        }
+    /// What comes of it that no valid bytes are at `position` of the segment at `base_offset`,
+    /// where the offsets belong.
+    fn remedy(&self, base_offset: i64, position: u64, offsets: Range<i64>) -> Remedy {
+        // Offsets may have gaps, so the place counts too; a segment begins where the log ended.
+        let is_written_again = self.journal.iter().any(|again| {
+            again.offsets.contains(&offsets.start)
+                || again.base_offset == offsets.start
+                || again.base_offset == base_offset && again.positions.contains(&position)
+        });
+        let is_known = offsets.start < self.durable_end && offsets.end > self.log_start;
+        if is_written_again || !is_known { Remedy::NextStart } else { Remedy::RestoreLog }
     }
 }
 
@@ -100,11 +111,16 @@ impl CheckReport {
             self.note(&segment.path, None, Remedy::NextStart, what);
         }
         let known = known(state, &evidence, &identities, &live);
+        let told = self.problems.len();
+        self.walk_log(disk, dir, &live, &known, on_segment)?;
+        // As a start judges: if the log is whole without such a file, it was never durable, or
+        // void.
+        let is_whole = self.problems[told..].iter().all(|p| p.severity() < Severity::Damage);
+        let remedy = if is_whole { Remedy::NextStart } else { Remedy::RestoreLog };
         for (base_offset, what) in headless {
-            let path = format!("{dir}/{}", segment_name(base_offset));
-            self.note(&path, Some(0), known.remedy(base_offset, i64::MAX), what);
+            self.note(&format!("{dir}/{}", segment_name(base_offset)), Some(0), remedy, what);
         }
-        self.walk_log(disk, dir, &live, &known, on_segment)
+        Ok(())
     }
 
     fn walk_log<D: Disk>(
@@ -121,12 +137,14 @@ impl CheckReport {
             }
             return Ok(());
         };
-        let mut walk = Walk { next_offset: first.identity.base_offset, epoch: LeaderEpoch(-1) };
+        let start = if known.log_start >= 0 { known.log_start } else { i64::MAX };
+        let start = start.min(first.identity.base_offset);
+        let mut walk = Walk { next_offset: start, epoch: LeaderEpoch(-1) };
         for (number, segment) in live.iter().enumerate() {
             let base_offset = segment.identity.base_offset;
             if base_offset > walk.next_offset {
                 let what = format!("offsets {} to {base_offset} are missing", walk.next_offset);
-                let remedy = known.remedy(walk.next_offset, base_offset);
+                let remedy = known.remedy(base_offset, 0, walk.next_offset..base_offset);
                 self.note(&segment.path, None, remedy, what);
             }
             let limit = live.get(number + 1).map(|next| next.identity.base_offset);
@@ -224,7 +242,8 @@ impl CheckReport {
         }
         index.finish(self, position);
         let place = Some(position);
-        let remedy = known.remedy(next_offset, limit.unwrap_or(i64::MAX));
+        let remedy =
+            known.remedy(identity.base_offset, position, next_offset..limit.unwrap_or(i64::MAX));
         match seal {
             Some(seal) if position == seal.end_position => {
                 if headers_crc != seal.headers_crc {
@@ -281,10 +300,18 @@ fn known<F>(
     let durable_end = ends.chain(cuts).max().unwrap_or(i64::MIN);
     let journal = evidence.entries.iter().filter_map(|entry| {
         let first = BatchHeader::parse(&entry.payload).ok()?;
-        Some(first.base_offset.0..payload_end(&entry.payload))
+        let position = entry.target.position;
+        Some(WrittenAgain {
+            base_offset: entry.target.base_offset,
+            positions: position..position + entry.payload.len() as u64,
+            offsets: first.base_offset.0..payload_end(&entry.payload),
+        })
     });
-    let starts =
-        [state.map(|state| state.log_start), evidence.record.as_ref().map(|r| r.log_start)];
+    // What a reset made void says nothing of the log's start.
+    let counts = |generation| void(generation) != i64::MIN;
+    let of_state = state.filter(|state| counts(state.generation)).map(|state| state.log_start);
+    let of_record = evidence.record.as_ref().filter(|record| counts(record.generation));
+    let starts = [of_state, of_record.map(|record| record.log_start)];
     let log_start = starts.into_iter().flatten().max().unwrap_or(i64::MIN);
     Known { log_start, durable_end, journal: journal.collect() }
 }

@@ -91,11 +91,7 @@ pub(super) fn recover_log<D: Disk>(
     mut evidence: LogEvidence,
     now_ms: i64,
 ) -> Result<Option<RecoveredLog<D>>, RecoverError> {
-    if let Some(deleted) = evidence.deleted_generation {
-        evidence.record = evidence.record.filter(|record| record.generation > deleted);
-        evidence.entries.retain(|entry| entry.target.generation > deleted);
-        evidence.marks.retain(|mark| mark.generation > deleted);
-    }
+    evidence.drop_deleted();
     if !evidence.has_dir && evidence.entries.is_empty() {
         return Ok(None);
     }
