@@ -37,6 +37,7 @@ use crate::metadata::{
     MetadataHandle, MetadataOptions, OpenedMetadata, ReconcileError, StartedMetadata, reconcile,
 };
 use crate::metrics::{Exposition, Metrics};
+use crate::peers::forward::Forwarder;
 use crate::server::{self, ServerLimits, Tls, TlsFiles};
 use crate::shard::{Partitions, ShardError, ShardSettings, Shards};
 use crate::spawn::{self, Tasks};
@@ -61,6 +62,8 @@ pub struct Broker {
     pub metrics: Arc<Metrics>,
     pub(crate) fetch_sessions: SessionCache,
     pub(crate) producer_ids: ProducerIds,
+    /// The way to the controller; none in a cluster of one.
+    pub(crate) forwarder: Option<Arc<Forwarder>>,
 }
 
 /// Why a broker cannot start.
@@ -170,6 +173,7 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
         groups,
         metrics,
         producer_ids: ProducerIds::default(),
+        forwarder: None,
     });
     // It is set here and nowhere else.
     let _ = observer.broker.set(Arc::clone(&broker));

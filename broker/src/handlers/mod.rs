@@ -61,6 +61,7 @@ pub(crate) use init_producer_id::ProducerIds;
 use crate::broker::Broker;
 use crate::clock;
 use crate::metadata::KAFKA_LISTENER;
+use crate::peers::forward::{self, Forwarder};
 use crate::server::{Peer, Reply, Service};
 
 /// Answers the requests of one listener.
@@ -89,8 +90,20 @@ impl Service for Dispatcher {
     fn open(&self, _: &Peer) {}
 
     fn call(&self, peer: &Peer, (): &mut (), frame: Bytes) -> Reply {
+        self.dispatch(peer, frame, false)
+    }
+}
+
+impl Dispatcher {
+    /// Answers a request that another broker's client made and that was handed to this broker as the
+    /// controller.
+    pub(crate) fn call_forwarded(&self, client: &Peer, frame: Bytes) -> Reply {
+        self.dispatch(client, frame, true)
+    }
+
+    fn dispatch(&self, peer: &Peer, frame: Bytes, is_forwarded: bool) -> Reply {
         let size = frame.len();
-        let mut body = Reader::new(frame);
+        let mut body = Reader::new(frame.clone());
         let header = match RequestHeader::decode(&mut body) {
             Ok(header) => header,
             Err(error) => return Reply::Close(format!("a request's header: {error}")),
@@ -100,6 +113,10 @@ impl Service for Dispatcher {
             return Reply::Close(format!("API key {api_key} is not known"));
         };
         self.broker.metrics.requests.observe_size(api_key, size);
+        let forwarder = self.broker.forwarder.as_ref().filter(|_| !is_forwarded);
+        let forwarder = forwarder
+            .filter(|_| forward::is_forwarded(api) && !self.broker.metadata.is_controller());
+        let client = client_id.clone();
         let context = RequestContext::new(api_version, client_id, KAFKA_LISTENER, peer.remote);
         let began = clock::now();
         let incoming = Incoming { api, correlation_id, context, body, began };
@@ -111,7 +128,41 @@ impl Service for Dispatcher {
         if !is_announced || !api.codec_versions().contains(&api_version) {
             return Reply::Close(format!("{} has no version {api_version} here", api.name()));
         }
-        self.route(incoming)
+        match forwarder {
+            Some(forwarder) => self.forward(forwarder, (client, *peer, frame), incoming),
+            None => self.route(incoming),
+        }
+    }
+
+    /// Hands a request to the controller. If there is none, the handler says so in the words of its
+    /// API; if it is this broker by now, the handler decides.
+    fn forward(
+        &self,
+        forwarder: &Arc<Forwarder>,
+        (client_id, peer, frame): (Option<String>, Peer, Bytes),
+        incoming: Incoming,
+    ) -> Reply {
+        let forwarder = Arc::clone(forwarder);
+        let dispatcher = Dispatcher::new(Arc::clone(&self.broker));
+        Reply::Later(Box::pin(async move {
+            match forwarder.forward(client_id, &peer, frame).await {
+                Ok(answer) => {
+                    let Incoming { api, correlation_id, context, began, .. } = &incoming;
+                    let (api, correlation_id, began) = (*api, *correlation_id, *began);
+                    let request = Answered { api, correlation_id, context, began };
+                    request.observe(&dispatcher.broker);
+                    Some(answer)
+                }
+                Err(error) => {
+                    tracing::debug!(api = incoming.api.name(), %error, "answered here");
+                    match dispatcher.route(incoming) {
+                        Reply::Ready(answer) => Some(answer),
+                        Reply::Later(answer) => answer.await,
+                        Reply::Silent | Reply::Close(_) => None,
+                    }
+                }
+            }
+        }))
     }
 }
 

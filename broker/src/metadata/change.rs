@@ -85,6 +85,9 @@ pub enum ChangeError {
     /// The broker is shutting down.
     #[error("the broker is shutting down")]
     ShuttingDown,
+    /// Another broker decides, or nobody does at present.
+    #[error("this broker is not the controller")]
+    NotController,
     /// There are no producer ids left.
     #[error("all producer ids have been handed out")]
     ProducerIdsExhausted,
@@ -97,6 +100,7 @@ impl ChangeError {
         match self {
             Self::StoreFailed(_) | Self::DiskFull => ErrorCode::KafkaStorageError,
             Self::ShuttingDown => ErrorCode::CoordinatorNotAvailable,
+            Self::NotController => ErrorCode::NotController,
             Self::ProducerIdsExhausted => ErrorCode::UnknownServerError,
         }
     }

@@ -3,7 +3,7 @@
 //! Reading is a pointer load. Changing goes through one writer (see `writer`), and answers
 //! when the change is durable, published and its logs are ready.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -11,6 +11,7 @@ use varve_protocol::error_code::ErrorCode;
 use varve_protocol::vocabulary::{BrokerId, TopicId};
 
 use super::change::{Applied, ChangeError, CreatedTopic, MetadataChange};
+use super::controller::ControllerGateway;
 use super::delta::Delta;
 use super::image::MetadataImage;
 use super::plan::{
@@ -28,7 +29,7 @@ pub(super) const CHANGES_MAX: usize = 1_024;
 /// Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
 pub struct MetadataHandle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub(super) updates: broadcast::Sender<Arc<MetadataUpdate>>,
     pub(super) broker_id: BrokerId,
     pub(super) fixed: StaticConfig,
+    /// The way to a controller that is another broker.
+    pub(super) gateway: OnceLock<Arc<dyn ControllerGateway>>,
 }
 
 /// A new image and how it differs from the one before.
@@ -125,7 +128,8 @@ impl MetadataHandle {
         let (commands, receiver) = mpsc::channel(CHANGES_MAX);
         let (updates, _) = broadcast::channel(UPDATES_MAX);
         let image = ArcSwap::new(image);
-        let shared = Arc::new(Shared { image, updates, broker_id, fixed });
+        let gateway = OnceLock::new();
+        let shared = Arc::new(Shared { image, updates, broker_id, fixed, gateway });
         (Self { shared: shared.clone(), commands }, receiver, shared)
     }
 
@@ -199,6 +203,9 @@ impl MetadataHandle {
         topics: Vec<NewTopic>,
         validate_only: bool,
     ) -> Result<Vec<Result<CreatedTopic, TopicError>>, ChangeError> {
+        if let Some(gateway) = self.gateway().filter(|_| !validate_only) {
+            return gateway.create_topics(topics).await;
+        }
         match self.submit(MetadataChange::CreateTopics { topics, validate_only }).await? {
             Applied::CreateTopics(results) => Ok(results),
             other => unreachable!("creating topics was answered with {other:?}"),
@@ -254,6 +261,9 @@ impl MetadataHandle {
     /// # Errors
     /// As [`Self::submit`].
     pub async fn allocate_producer_ids(&self) -> Result<ProducerIdBlock, ChangeError> {
+        if let Some(gateway) = self.gateway() {
+            return gateway.allocate_producer_ids().await;
+        }
         match self.submit(MetadataChange::AllocateProducerIds).await? {
             Applied::ProducerIds(block) => Ok(block),
             other => unreachable!("allocating producer ids was answered with {other:?}"),

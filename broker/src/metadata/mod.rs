@@ -12,6 +12,7 @@
 mod broker_image;
 mod change;
 mod codec;
+mod controller;
 mod delta;
 mod finisher;
 pub mod handle;
@@ -33,6 +34,7 @@ pub(crate) mod tests;
 pub use broker_image::{BrokerImage, Endpoint};
 pub use change::{Applied, ChangeError, CreatedTopic, MetadataChange};
 pub use codec::{DecodeError, decode_batch, encode_batch};
+pub use controller::ControllerGateway;
 pub use delta::Delta;
 pub use finisher::MetadataFinisher;
 pub use handle::{EnsureTopicError, InternalTopic, MetadataHandle, MetadataUpdate, config_layers};

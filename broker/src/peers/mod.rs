@@ -16,6 +16,7 @@
 //! later may speak for another. A client's listener serves none of this.
 
 mod error;
+pub(crate) mod forward;
 mod hello;
 mod identity;
 mod link;

@@ -4,6 +4,8 @@
 //! it. Whatever comes later and speaks for another broker closes the connection. Requests that need
 //! logs and topics wait until the broker has them; the quorum's messages do not.
 
+use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,21 +13,24 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::messages::{
-    PeerHelloRequest, QuorumMessagesRequest, ReplicaFetchRequest, ReplicaFetchResponse,
-    ReplicaProgressRequest,
+    AllocateProducerIdsRequest, AllocateProducerIdsResponse, ForwardRequest, PeerHelloRequest,
+    QuorumMessagesRequest, ReplicaFetchRequest, ReplicaFetchResponse, ReplicaProgressRequest,
 };
 use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicIdPartition};
 use varve_protocol::wire::{
     ApiKey, DecodeError, EncodedFrame, Message, Reader, Request, RequestHeader, encode_response,
 };
 
+use super::forward;
 use super::hello::PeerIdentity;
 use super::identity::LocalIdentity;
 use super::pool::PeerHost;
 use crate::broker::Broker;
+use crate::handlers::Dispatcher;
 use crate::replica::LeaderSession;
 use crate::server::{Peer, Reply, Service};
 use crate::shard::FollowerProgress;
+use crate::spawn;
 
 /// How long a request waits for a broker that is still starting.
 const START_MAX: Duration = Duration::from_secs(5);
@@ -147,6 +152,70 @@ impl InternalService {
         Reply::Silent
     }
 
+    /// Begins at once, whatever else the connection waits for.
+    fn on_forward(&self, remote: &Peer, incoming: Incoming) -> Reply {
+        let correlation_id = incoming.correlation_id;
+        let request: ForwardRequest = match incoming.decode() {
+            Ok(request) => request,
+            Err(error) => return malformed(ApiKey::Forward, &error),
+        };
+        let broker = self.broker.clone();
+        // A label in the log; the connection is the other broker's.
+        let ip = request.peer_host.parse().unwrap_or(remote.remote.ip());
+        let client = Peer { remote: SocketAddr::new(ip, 0), ..*remote };
+        later(async move {
+            let broker = started(broker).await?;
+            let response = if broker.metadata.is_controller() {
+                let metadata = broker.metadata.clone();
+                let reply = Dispatcher::new(broker).call_forwarded(&client, request.frame);
+                let frame = match reply {
+                    Reply::Ready(frame) => Some(frame),
+                    Reply::Later(frame) => frame.await,
+                    Reply::Silent | Reply::Close(_) => None,
+                };
+                forward::answer(&metadata, frame.as_ref())
+            } else {
+                forward::not_controller()
+            };
+            answer::<ForwardRequest>(correlation_id, &response)
+        })
+    }
+
+    fn on_allocate(&self, peer: PeerIdentity, incoming: Incoming) -> Reply {
+        let correlation_id = incoming.correlation_id;
+        let request: AllocateProducerIdsRequest = match incoming.decode() {
+            Ok(request) => request,
+            Err(error) => return malformed(ApiKey::AllocateProducerIds, &error),
+        };
+        if request.broker_id != peer.broker.0 {
+            return spoke_for(peer, request.broker_id);
+        }
+        let code = self.check_epoch(peer.broker, request.broker_epoch);
+        let broker = self.broker.clone();
+        later(async move {
+            let broker = started(broker).await?;
+            let mut response = AllocateProducerIdsResponse::default();
+            let allocated = match code {
+                ErrorCode::None if !broker.metadata.is_controller() => {
+                    Err(ErrorCode::NotController)
+                }
+                ErrorCode::None => {
+                    broker.metadata.allocate_producer_ids().await.map_err(|error| error.code())
+                }
+                code => Err(code),
+            };
+            match allocated {
+                Ok(block) => {
+                    let count = block.end.0 - block.start.0;
+                    response.producer_id_start = block.start.0;
+                    response.producer_id_len = i32::try_from(count).unwrap_or(0);
+                }
+                Err(code) => response.error_code = code.code(),
+            }
+            answer::<AllocateProducerIdsRequest>(correlation_id, &response)
+        })
+    }
+
     /// Whether a broker is registered with the epoch that it says.
     fn check_epoch(&self, broker: BrokerId, epoch: i64) -> ErrorCode {
         match self.host.image().broker(broker) {
@@ -190,6 +259,8 @@ impl Service for InternalService {
             ApiKey::QuorumMessages => self.on_quorum(peer, incoming),
             ApiKey::ReplicaFetch => self.on_fetch(peer, session, incoming),
             ApiKey::ReplicaProgress => self.on_progress(peer, incoming),
+            ApiKey::Forward => self.on_forward(remote, incoming),
+            ApiKey::AllocateProducerIds => self.on_allocate(peer, incoming),
             other => Reply::Close(format!("{} is not served", other.name())),
         }
     }
@@ -199,6 +270,12 @@ impl Incoming {
     fn decode<M: Message>(mut self) -> Result<M, DecodeError> {
         Message::decode(&mut self.body, self.version)
     }
+}
+
+/// An answer that is worked on from now on, also while earlier ones are waited for.
+fn later(answer: impl Future<Output = Option<EncodedFrame>> + Send + 'static) -> Reply {
+    let started = spawn::started(answer);
+    Reply::Later(Box::pin(async move { started.await.flatten() }))
 }
 
 /// The broker, once it has started; none if that takes too long.

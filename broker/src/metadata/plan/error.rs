@@ -157,6 +157,14 @@ pub enum TopicError {
     /// The metadata log did not take the change.
     #[error("{0}")]
     Unavailable(String),
+    /// The controller, another broker, refused it.
+    #[error("{message}")]
+    ByController {
+        /// Its word for it.
+        code: ErrorCode,
+        /// Its words.
+        message: String,
+    },
     /// The client gave no time.
     #[error("The request's timeout had passed before it was served.")]
     TimedOut,
@@ -196,6 +204,7 @@ impl TopicError {
             Self::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
             Self::UnknownTopicId => ErrorCode::UnknownTopicId,
             Self::Storage(_) | Self::Unavailable(_) => ErrorCode::KafkaStorageError,
+            Self::ByController { code, .. } => *code,
             Self::TimedOut => ErrorCode::RequestTimedOut,
         }
     }
