@@ -17,6 +17,7 @@ mod isr;
 mod leader;
 mod positions;
 mod progress;
+pub mod quorum;
 mod replica;
 
 #[cfg(test)]

@@ -1,0 +1,529 @@
+//! The quorum as a value: raft over a log that the owner keeps on its disk.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use raft::eraftpb::{self, MessageType};
+use raft::{Config, INVALID_ID, RawNode, Ready, StateRole};
+use thiserror::Error;
+use varve_protocol::vocabulary::BrokerId;
+
+use super::convert::{conf_change, entry_of, membership_of, raft_entry};
+use super::entry::{
+    HardState, LogEntry, MalformedBytes, Membership, MembershipChange, Payload, QuorumSnapshot,
+};
+use super::message;
+use super::raft_ids::{broker_id, raft_id};
+use super::store::Store;
+
+/// Bytes of entries in one message, at most; a larger entry travels alone.
+const MESSAGE_BYTES_MAX: u64 = 1 << 20;
+/// Messages of entries that one follower has not answered.
+const MESSAGES_IN_FLIGHT_MAX: usize = 64;
+/// Bytes of proposals that are not committed.
+const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
+/// After its leader's process has died, a voter asks again in so many ticks whether it may lead, so
+/// often: the others may not have noticed yet.
+const CAMPAIGN_AGAIN_TICKS: usize = 2;
+const CAMPAIGNS_MAX: usize = 5;
+
+/// How a quorum is set up.
+#[derive(Clone, Debug)]
+pub struct QuorumOptions {
+    /// This broker.
+    pub id: BrokerId,
+    /// Those who vote as long as the log says nothing else; the same on every broker.
+    pub voters: Vec<BrokerId>,
+    /// A leader that is silent for so many ticks, to twice as many, is given up.
+    pub election_ticks: usize,
+    /// Between two heartbeats of a leader.
+    pub heartbeat_ticks: usize,
+    /// Decides the spread of elections; the same seed gives the same run.
+    pub seed: u64,
+}
+
+/// What lay on the disk.
+#[derive(Clone, Debug, Default)]
+pub struct RecoveredQuorum {
+    /// The hard state; none in a log of before there was a quorum.
+    pub hard_state: Option<HardState>,
+    /// The newest snapshot.
+    pub snapshot: Option<QuorumSnapshot>,
+    /// The entries after it.
+    pub entries: Vec<LogEntry>,
+}
+
+/// What a step begins with.
+#[derive(Debug, Default)]
+pub struct QuorumStep {
+    /// Messages that may leave before anything is durable.
+    pub messages: Vec<(BrokerId, Bytes)>,
+    /// What must be durable before [`Quorum::on_persisted`] is called.
+    pub persist: Option<Persist>,
+}
+
+/// What is to be written and synced, in this order: the snapshot, then the entries, then the hard
+/// state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Persist {
+    /// A leader's snapshot; it replaces all entries.
+    pub snapshot: Option<QuorumSnapshot>,
+    /// New entries. Entries at or behind the first of them are void before it is written.
+    pub entries: Vec<LogEntry>,
+    /// The hard state.
+    pub hard_state: Option<HardState>,
+}
+
+/// What a step ends with.
+#[derive(Debug, Default)]
+pub struct QuorumDone {
+    /// Messages that may leave now.
+    pub messages: Vec<(BrokerId, Bytes)>,
+    /// A state that replaces what was applied.
+    pub snapshot: Option<QuorumSnapshot>,
+    /// Entries to apply, in order.
+    pub committed: Vec<LogEntry>,
+}
+
+/// Who leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuorumRole {
+    /// The term.
+    pub term: u64,
+    /// Its leader, if it is known.
+    pub leader: Option<BrokerId>,
+    /// Whether that is this broker.
+    pub is_leader: bool,
+}
+
+/// How far the quorum is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuorumStatus {
+    /// Term and leader.
+    pub role: QuorumRole,
+    /// The last committed entry.
+    pub commit: u64,
+    /// The last entry that was handed out to be applied.
+    pub applied: u64,
+    /// The last entry.
+    pub last: u64,
+    /// Who takes part.
+    pub membership: Membership,
+    /// On the leader: the last entry that each member is known to have.
+    pub matched: Vec<(BrokerId, u64)>,
+}
+
+/// A proposal that was taken. It is decided when an entry of this index is committed: taken if its
+/// term is this one, void otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Proposed {
+    /// The term.
+    pub term: u64,
+    /// The place.
+    pub index: u64,
+}
+
+/// Why a proposal is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ProposeError {
+    /// This broker does not lead.
+    #[error("this broker does not lead the quorum")]
+    NotLeader,
+    /// Too much waits to be committed, or leadership is being handed over.
+    #[error("the quorum takes no proposals right now")]
+    Busy,
+    /// Another membership change is under way.
+    #[error("another change of the quorum's members is under way")]
+    MembershipPending,
+}
+
+/// Why a message is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum MessageError {
+    /// It does not decode.
+    #[error("a malformed message: {0}")]
+    Malformed(#[from] MalformedBytes),
+    /// It is for another broker.
+    #[error("a message for another broker")]
+    Misdirected,
+    /// Its sender is not who it says.
+    #[error("a message in another broker's name")]
+    Forged,
+    /// No broker sends such a message to another.
+    #[error("a message that brokers do not send to each other")]
+    Local,
+}
+
+/// The quorum. Steps with [`Self::poll`]; see the module.
+pub struct Quorum {
+    node: RawNode<Store>,
+    id: BrokerId,
+    seed: u64,
+    /// Taken by [`Self::poll`], given back by [`Self::on_persisted`].
+    ready: Option<Ready>,
+    applied: u64,
+    applied_term: u64,
+    /// Counts the drawn election timeouts.
+    draws: u64,
+    elapsed: usize,
+    /// Ticks until the next campaign, and how many are left.
+    campaigns: Option<(usize, usize)>,
+}
+
+impl std::fmt::Debug for Quorum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Quorum").field("id", &self.id).field("status", &self.status()).finish()
+    }
+}
+
+impl Quorum {
+    /// Takes up what lay on the disk. All committed entries after the snapshot are handed out again,
+    /// the snapshot is not. A broker that is the only voter leads after its first steps.
+    ///
+    /// # Panics
+    /// When the options make no sense (no voters, no ticks), or entries leave a gap.
+    #[must_use]
+    pub fn new(options: &QuorumOptions, recovered: RecoveredQuorum) -> Self {
+        assert!(!options.voters.is_empty(), "a quorum has voters");
+        let mut bootstrap = Membership { voters: options.voters.clone(), learners: Vec::new() };
+        bootstrap.voters.sort_unstable();
+        let RecoveredQuorum { hard_state, snapshot, entries } = recovered;
+        let applied = snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
+        let applied_term = snapshot.as_ref().map_or(0, |snapshot| snapshot.term);
+        let entries: VecDeque<_> = entries.iter().map(raft_entry).collect();
+        let last_term = entries.back().map_or(applied_term, |entry| entry.term);
+        let known = hard_state.unwrap_or_default();
+        let hard_state = eraftpb::HardState {
+            // A log of before there was a quorum has entries and no state.
+            term: known.term.max(last_term),
+            vote: known.vote.map_or(INVALID_ID, raft_id),
+            commit: known.commit.max(applied),
+            ..eraftpb::HardState::default()
+        };
+        let store = Store::new(hard_state, &bootstrap, snapshot.as_ref(), entries);
+        let config = Config {
+            id: raft_id(options.id),
+            election_tick: options.election_ticks,
+            heartbeat_tick: options.heartbeat_ticks,
+            min_election_tick: options.election_ticks,
+            max_election_tick: 2 * options.election_ticks,
+            applied,
+            max_size_per_msg: MESSAGE_BYTES_MAX,
+            max_inflight_msgs: MESSAGES_IN_FLIGHT_MAX,
+            max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+            check_quorum: true,
+            pre_vote: true,
+            ..Config::default()
+        };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let node = RawNode::new(&config, store, &logger);
+        let mut quorum = Self {
+            node: node.expect("the options were checked, and the log is without gaps"),
+            id: options.id,
+            seed: options.seed,
+            ready: None,
+            applied,
+            applied_term,
+            draws: 0,
+            elapsed: 0,
+            campaigns: None,
+        };
+        if quorum.membership().voters == [options.id] {
+            quorum.campaign();
+        }
+        quorum.draw_timeout();
+        quorum
+    }
+
+    /// One tick of the clock has passed.
+    pub fn on_tick(&mut self) {
+        self.node.tick();
+        self.draw_timeout();
+        if let Some((ticks, left)) = self.campaigns.take() {
+            if self.node.raft.leader_id != INVALID_ID || left == 0 {
+                return;
+            }
+            if ticks > 0 {
+                self.campaigns = Some((ticks - 1, left));
+                return;
+            }
+            self.campaign();
+            self.campaigns = Some((CAMPAIGN_AGAIN_TICKS, left - 1));
+        }
+    }
+
+    /// A message of broker `from`, which the connection vouches for.
+    ///
+    /// # Errors
+    /// [`MessageError`]; then nothing has changed.
+    pub fn on_message(&mut self, from: BrokerId, bytes: Bytes) -> Result<(), MessageError> {
+        let message = message::decode(bytes)?;
+        if message.to != raft_id(self.id) {
+            return Err(MessageError::Misdirected);
+        }
+        if message.from != raft_id(from) {
+            return Err(MessageError::Forged);
+        }
+        if !is_between_brokers(message.msg_type) {
+            return Err(MessageError::Local);
+        }
+        // What is left is a message of somebody who takes no part any more, or about nothing.
+        let _ = self.node.step(message);
+        self.draw_timeout();
+        Ok(())
+    }
+
+    /// The process of a broker is known to be dead. If it led, this broker asks soon to be elected,
+    /// without waiting for the silence to be long enough.
+    pub fn on_peer_lost(&mut self, broker: BrokerId) {
+        let raft_id = raft_id(broker);
+        if self.node.raft.state == StateRole::Leader {
+            self.node.report_unreachable(raft_id);
+            return;
+        }
+        if self.node.raft.leader_id != raft_id {
+            return;
+        }
+        // Forgetting the leader also lifts the lease that would make this voter deaf to others.
+        let term = self.node.raft.term;
+        self.node.raft.become_follower(term, INVALID_ID);
+        self.draw_timeout();
+        let voters = self.membership().voters;
+        let heirs: Vec<BrokerId> = voters.into_iter().filter(|voter| *voter != broker).collect();
+        let Some(place) = heirs.iter().position(|heir| *heir == self.id) else { return };
+        // They ask one after the other, so that votes are not split; who is first turns with the
+        // term.
+        let turn = usize::try_from(term % heirs.len() as u64).expect("it is below a length");
+        let rank = (place + heirs.len() - turn) % heirs.len();
+        if rank == 0 {
+            self.campaign();
+        }
+        self.campaigns = Some((CAMPAIGN_AGAIN_TICKS * (rank + 1), CAMPAIGNS_MAX));
+    }
+
+    /// Proposes a command.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub fn propose(&mut self, data: &[u8]) -> Result<Proposed, ProposeError> {
+        if self.node.raft.state != StateRole::Leader {
+            return Err(ProposeError::NotLeader);
+        }
+        self.node.propose(Vec::new(), data.to_vec()).map_err(|_| ProposeError::Busy)?;
+        Ok(self.last_proposed())
+    }
+
+    /// Proposes a change of the members.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub fn propose_membership(
+        &mut self,
+        change: MembershipChange,
+    ) -> Result<Proposed, ProposeError> {
+        if self.node.raft.state != StateRole::Leader {
+            return Err(ProposeError::NotLeader);
+        }
+        if self.node.raft.has_pending_conf() {
+            return Err(ProposeError::MembershipPending);
+        }
+        let change = conf_change(change);
+        self.node.propose_conf_change(Vec::new(), change).map_err(|_| ProposeError::Busy)?;
+        Ok(self.last_proposed())
+    }
+
+    /// Hands leadership to another voter, if this broker leads.
+    pub fn transfer_leadership(&mut self, to: BrokerId) {
+        if self.node.raft.state == StateRole::Leader && to != self.id {
+            self.node.transfer_leader(raft_id(to));
+        }
+    }
+
+    /// What is to be done next; none when nothing is. Each step must be ended by
+    /// [`Self::on_persisted`] before the next.
+    ///
+    /// # Panics
+    /// When the last step was not ended.
+    pub fn poll(&mut self) -> Option<QuorumStep> {
+        assert!(self.ready.is_none(), "a step ends with on_persisted");
+        if !self.node.has_ready() {
+            return None;
+        }
+        let mut ready = self.node.ready();
+        let messages = outgoing(ready.take_messages());
+        let snapshot = (!ready.snapshot().is_empty()).then(|| snapshot_of(ready.snapshot()));
+        let entries: Vec<LogEntry> = ready.entries().iter().map(entry_of).collect();
+        let hard_state = ready.hs().map(|state| HardState {
+            term: state.term,
+            vote: broker_id(state.vote),
+            commit: state.commit,
+        });
+        let has_work = snapshot.is_some() || !entries.is_empty() || hard_state.is_some();
+        let persist = has_work.then_some(Persist { snapshot, entries, hard_state });
+        self.ready = Some(ready);
+        Some(QuorumStep { messages, persist })
+    }
+
+    /// What the last step wanted durable is durable.
+    ///
+    /// # Panics
+    /// When no step was begun.
+    pub fn on_persisted(&mut self) -> QuorumDone {
+        let mut ready = self.ready.take().expect("a step was begun");
+        let mut done = QuorumDone::default();
+        if !ready.snapshot().is_empty() {
+            self.node.mut_store().install(ready.snapshot());
+            let snapshot = snapshot_of(ready.snapshot());
+            (self.applied, self.applied_term) = (snapshot.index, snapshot.term);
+            done.snapshot = Some(snapshot);
+        }
+        self.node.mut_store().append(ready.entries());
+        if let Some(state) = ready.hs() {
+            let state = state.clone();
+            self.node.mut_store().set_hard_state(state);
+        }
+        done.messages = outgoing(ready.take_persisted_messages());
+        let mut committed = ready.take_committed_entries();
+        let mut light = self.node.advance_append(ready);
+        if let Some(commit) = light.commit_index() {
+            self.node.mut_store().set_commit(commit);
+        }
+        done.messages.extend(outgoing(light.take_messages()));
+        committed.extend(light.take_committed_entries());
+        for entry in &committed {
+            assert_eq!(entry.index, self.applied + 1, "entries are applied in order");
+            (self.applied, self.applied_term) = (entry.index, entry.term);
+            let entry = entry_of(entry);
+            if let Payload::Membership(change) = entry.payload {
+                let applied = self.node.apply_conf_change(&conf_change(change));
+                let state = applied.expect("a change of one member is never refused");
+                self.node.mut_store().set_conf_state(state);
+            }
+            done.committed.push(entry);
+        }
+        self.node.advance_apply_to(self.applied);
+        self.draw_timeout();
+        done
+    }
+
+    /// The state machine as of the last applied entry, to be kept in place of all entries up to it.
+    /// The caller makes it durable.
+    pub fn snapshot(&mut self, data: Bytes) -> QuorumSnapshot {
+        let membership = self.membership();
+        let (index, term) = (self.applied, self.applied_term);
+        self.node.mut_store().compact(index, term, &membership, data.clone());
+        QuorumSnapshot { index, term, membership, data }
+    }
+
+    /// Term and leader.
+    #[must_use]
+    pub fn role(&self) -> QuorumRole {
+        let raft = &self.node.raft;
+        QuorumRole {
+            term: raft.term,
+            leader: broker_id(raft.leader_id),
+            is_leader: raft.state == StateRole::Leader,
+        }
+    }
+
+    /// Whether this broker leads and has applied all that was committed before it did: only then is
+    /// what it knows what the quorum knows.
+    #[must_use]
+    pub fn is_ready_to_lead(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
+            && self.node.raft.commit_to_current_term()
+            && self.applied == self.node.raft.raft_log.committed
+    }
+
+    /// Who takes part, as of the last applied entry.
+    #[must_use]
+    pub fn membership(&self) -> Membership {
+        membership_of(self.node.store().conf_state())
+    }
+
+    /// How far the quorum is.
+    #[must_use]
+    pub fn status(&self) -> QuorumStatus {
+        let raft = &self.node.raft;
+        let mut matched = Vec::new();
+        if raft.state == StateRole::Leader {
+            for (id, progress) in raft.prs().iter() {
+                matched.extend(broker_id(*id).map(|broker| (broker, progress.matched)));
+            }
+            matched.sort_unstable();
+        }
+        QuorumStatus {
+            role: self.role(),
+            commit: raft.raft_log.committed,
+            applied: self.applied,
+            last: raft.raft_log.last_index(),
+            membership: self.membership(),
+            matched,
+        }
+    }
+
+    fn last_proposed(&self) -> Proposed {
+        Proposed { term: self.node.raft.term, index: self.node.raft.raft_log.last_index() }
+    }
+
+    fn campaign(&mut self) {
+        // A learner, or a leader, does not ask.
+        let _ = self.node.campaign();
+        self.draw_timeout();
+    }
+
+    /// The raft crate draws election timeouts from a source of its own whenever its clock starts
+    /// anew; they are replaced by such as follow from the seed alone.
+    fn draw_timeout(&mut self) {
+        let elapsed = self.node.raft.election_elapsed;
+        if elapsed < self.elapsed || elapsed == 0 {
+            self.draws = self.draws.wrapping_add(1);
+        }
+        self.elapsed = elapsed;
+        let ticks = self.node.raft.election_timeout() as u64;
+        let mixed = mix(self.seed ^ raft_id(self.id).rotate_left(32) ^ self.draws.rotate_left(16));
+        let timeout = usize::try_from(ticks + mixed % ticks).expect("ticks are few");
+        self.node.raft.set_randomized_election_timeout(timeout);
+    }
+}
+
+/// Steele and others' SplitMix64.
+fn mix(seed: u64) -> u64 {
+    let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn is_between_brokers(kind: MessageType) -> bool {
+    matches!(
+        kind,
+        MessageType::MsgAppend
+            | MessageType::MsgAppendResponse
+            | MessageType::MsgRequestVote
+            | MessageType::MsgRequestVoteResponse
+            | MessageType::MsgRequestPreVote
+            | MessageType::MsgRequestPreVoteResponse
+            | MessageType::MsgSnapshot
+            | MessageType::MsgHeartbeat
+            | MessageType::MsgHeartbeatResponse
+            | MessageType::MsgTimeoutNow
+    )
+}
+
+fn outgoing(messages: Vec<eraftpb::Message>) -> Vec<(BrokerId, Bytes)> {
+    let encode = |message: &eraftpb::Message| {
+        broker_id(message.to).map(|broker| (broker, message::encode(message)))
+    };
+    messages.iter().filter_map(encode).collect()
+}
+
+fn snapshot_of(snapshot: &eraftpb::Snapshot) -> QuorumSnapshot {
+    let metadata = snapshot.get_metadata();
+    QuorumSnapshot {
+        index: metadata.index,
+        term: metadata.term,
+        membership: membership_of(metadata.get_conf_state()),
+        data: snapshot.data.clone(),
+    }
+}
