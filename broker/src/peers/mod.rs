@@ -34,7 +34,7 @@ pub(crate) use link::{Dialed, decode, dial, encode};
 pub(crate) use pool::Shared;
 pub use pool::{PeerHost, Peers, PeersOptions};
 pub(crate) use reconnect::Reconnect;
-pub(crate) use service::InternalService;
+pub(crate) use service::{InternalService, StartedParts};
 
 /// The name of the listener for other brokers.
 pub const INTERNAL_LISTENER: &str = "internal";

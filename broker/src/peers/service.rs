@@ -29,7 +29,7 @@ use crate::broker::Broker;
 use crate::handlers::Dispatcher;
 use crate::replica::LeaderSession;
 use crate::server::{Peer, Reply, Service};
-use crate::shard::FollowerProgress;
+use crate::shard::{FollowerProgress, Partitions};
 use crate::spawn;
 
 /// How long a request waits for a broker that is still starting.
@@ -40,8 +40,16 @@ const START_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct InternalService {
     identity: LocalIdentity,
     host: Arc<dyn PeerHost>,
-    /// The broker, once it has started.
-    broker: watch::Receiver<Option<Arc<Broker>>>,
+    parts: StartedParts,
+}
+
+/// What a broker has once it has started.
+#[derive(Clone, Debug)]
+pub(crate) struct StartedParts {
+    /// Its logs.
+    pub(crate) partitions: watch::Receiver<Option<Partitions>>,
+    /// All of it.
+    pub(crate) broker: watch::Receiver<Option<Arc<Broker>>>,
 }
 
 /// What is remembered of a connection.
@@ -63,9 +71,9 @@ impl InternalService {
     pub(crate) fn new(
         identity: LocalIdentity,
         host: Arc<dyn PeerHost>,
-        broker: watch::Receiver<Option<Arc<Broker>>>,
+        parts: StartedParts,
     ) -> InternalService {
-        InternalService { identity, host, broker }
+        InternalService { identity, host, parts }
     }
 
     fn on_hello(&self, remote: &Peer, session: &mut PeerSession, incoming: Incoming) -> Reply {
@@ -110,13 +118,10 @@ impl InternalService {
         let fetches = Arc::clone(&session.fetches);
         fetches.on_next_request();
         let code = self.check_epoch(peer.broker, request.broker_epoch);
-        let broker = self.broker.clone();
+        let partitions = self.parts.partitions.clone();
         Reply::Later(Box::pin(async move {
             let response = match code {
-                ErrorCode::None => {
-                    let broker = started(broker).await?;
-                    fetches.fetch(&broker.partitions, request).await
-                }
+                ErrorCode::None => fetches.fetch(&started(partitions).await?, request).await,
                 code => ReplicaFetchResponse { error_code: code.code(), partitions: Vec::new() },
             };
             answer::<ReplicaFetchRequest>(correlation_id, &response)
@@ -128,10 +133,10 @@ impl InternalService {
             Ok(request) => request,
             Err(error) => return malformed(ApiKey::ReplicaProgress, &error),
         };
-        let broker = self.broker.borrow().clone();
+        let partitions = self.parts.partitions.borrow().clone();
         // Who is not registered, or registered anew, is not counted; neither is anybody before this
         // broker leads anything.
-        if let Some(broker) = broker
+        if let Some(partitions) = partitions
             && self.check_epoch(peer.broker, request.broker_epoch) == ErrorCode::None
         {
             let progress = request.partitions.into_iter().map(|told| {
@@ -143,11 +148,7 @@ impl InternalService {
                     durable_end: Offset(told.durable_end),
                 }
             });
-            broker.partitions.follower_progress(
-                peer.broker,
-                request.broker_epoch,
-                progress.collect(),
-            );
+            partitions.follower_progress(peer.broker, request.broker_epoch, progress.collect());
         }
         Reply::Silent
     }
@@ -159,7 +160,7 @@ impl InternalService {
             Ok(request) => request,
             Err(error) => return malformed(ApiKey::Forward, &error),
         };
-        let broker = self.broker.clone();
+        let broker = self.parts.broker.clone();
         // A label in the log; the connection is the other broker's.
         let ip = request.peer_host.parse().unwrap_or(remote.remote.ip());
         let client = Peer { remote: SocketAddr::new(ip, 0), ..*remote };
@@ -191,7 +192,7 @@ impl InternalService {
             return spoke_for(peer, request.broker_id);
         }
         let code = self.check_epoch(peer.broker, request.broker_epoch);
-        let broker = self.broker.clone();
+        let broker = self.parts.broker.clone();
         later(async move {
             let broker = started(broker).await?;
             let mut response = AllocateProducerIdsResponse::default();
@@ -278,9 +279,9 @@ fn later(answer: impl Future<Output = Option<EncodedFrame>> + Send + 'static) ->
     Reply::Later(Box::pin(async move { started.await.flatten() }))
 }
 
-/// The broker, once it has started; none if that takes too long.
-async fn started(mut broker: watch::Receiver<Option<Arc<Broker>>>) -> Option<Arc<Broker>> {
-    let started = tokio::time::timeout(START_MAX, broker.wait_for(Option::is_some)).await;
+/// A part of the broker, once it has started; none if that takes too long.
+async fn started<T: Clone>(mut part: watch::Receiver<Option<T>>) -> Option<T> {
+    let started = tokio::time::timeout(START_MAX, part.wait_for(Option::is_some)).await;
     started.ok()?.ok()?.clone()
 }
 

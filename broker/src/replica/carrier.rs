@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use varve_protocol::vocabulary::{BrokerId, TopicIdPartition};
 
 use super::fetcher::Fetcher;
+use super::isr_proposer::IsrWishes;
 use crate::peers::Peers;
 use crate::shard::{
     DurableProgress, FetchPosition, FollowerProgress, Partitions, ProposedIsr, ReplicaEvents,
@@ -58,7 +59,7 @@ pub(crate) struct ReplicaCarrier {
     peers: Peers,
     partitions: Partitions,
     runtime: tokio::runtime::Handle,
-    isr_proposals: tokio::sync::mpsc::UnboundedSender<Vec<ProposedIsr>>,
+    isr_wishes: Arc<IsrWishes>,
     /// Guards fetchers and leaders; held for lookups.
     state: Mutex<State>,
 }
@@ -72,14 +73,14 @@ struct State {
 }
 
 impl ReplicaCarrier {
-    /// A carrier whose fetchers run on `runtime`; in-sync sets go to `isr_proposals`.
+    /// A carrier whose fetchers run on `runtime`; in-sync sets go to `isr_wishes`.
     pub(crate) fn new(
         peers: Peers,
         partitions: Partitions,
         runtime: tokio::runtime::Handle,
-        isr_proposals: tokio::sync::mpsc::UnboundedSender<Vec<ProposedIsr>>,
+        isr_wishes: Arc<IsrWishes>,
     ) -> ReplicaCarrier {
-        ReplicaCarrier { peers, partitions, runtime, isr_proposals, state: Mutex::default() }
+        ReplicaCarrier { peers, partitions, runtime, isr_wishes, state: Mutex::default() }
     }
 
     fn inbox(&self, state: &mut State, leader: BrokerId, shard: usize) -> Arc<Inbox> {
@@ -136,8 +137,6 @@ impl ReplicaEvents for ReplicaCarrier {
     }
 
     fn on_isr_proposals(&self, proposals: Vec<ProposedIsr>) {
-        // Bounded by the partitions that are led here, each with one proposal at a time. An error
-        // means that the broker ends.
-        let _ = self.isr_proposals.send(proposals);
+        self.isr_wishes.add(proposals);
     }
 }

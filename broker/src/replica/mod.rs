@@ -20,10 +20,12 @@
 
 mod carrier;
 mod fetcher;
+mod isr_proposer;
 mod outbox;
 mod plan;
 mod serve;
 mod session;
 
 pub(crate) use carrier::ReplicaCarrier;
+pub(crate) use isr_proposer::{IsrController, IsrWishes, propose};
 pub(crate) use serve::LeaderSession;

@@ -55,6 +55,7 @@ struct Target {
     slot: u32,
     handle: PartitionHandle,
     wanted: Wanted,
+    is_told: bool,
 }
 
 /// What a look at one partition gave.
@@ -63,6 +64,8 @@ enum Look {
     Nothing,
     /// It would not fit.
     NoRoom,
+    /// It waits on, and hears where the leader stands.
+    News(ReplicaFetchedPartition, Told),
     /// The answer.
     Answer(ReplicaFetchedPartition),
 }
@@ -126,6 +129,10 @@ impl LeaderSession {
             match look {
                 Look::Nothing => {}
                 Look::NoRoom => state.session.put_back(target.slot),
+                Look::News(answer, told) => {
+                    state.session.on_told(target.slot, told);
+                    answers.push(answer);
+                }
                 Look::Answer(answer) => {
                     let told = (answer.high_watermark >= 0).then_some(Told {
                         high_watermark: Offset(answer.high_watermark),
@@ -195,9 +202,9 @@ impl State {
             self.session.on_marked(slot);
         }
         let mut targets = Vec::with_capacity(self.session.ready_count());
-        while let Some((slot, wanted)) = self.session.take_ready() {
+        while let Some((slot, wanted, is_told)) = self.session.take_ready() {
             let place = self.places[slot as usize].as_ref().expect("what is followed has a place");
-            targets.push(Target { slot, handle: place.handle.clone(), wanted });
+            targets.push(Target { slot, handle: place.handle.clone(), wanted, is_told });
         }
         targets
     }
@@ -276,7 +283,8 @@ fn look_at(target: &Target, bytes_max: usize, is_first: bool) -> Look {
             log_start: told.log_start.0,
             ..refusal(tip, ErrorCode::OffsetOutOfRange, role.leader_epoch.0)
         }),
-        Verdict::Nothing => Look::Nothing,
+        Verdict::Nothing if target.is_told => Look::Nothing,
+        Verdict::Nothing => Look::News(accepted(tip, role.leader_epoch, told), told),
         Verdict::Records => match read(handle, *wanted, view.log_end, bytes_max, is_first) {
             Ok(records) if records.is_empty() => Look::NoRoom,
             Ok(records) => Look::Answer(ReplicaFetchedPartition {

@@ -7,7 +7,8 @@
 //!                            └────── on_marked ─────┘   └────── on_wanted ──────┘ (as ready)
 //! ```
 //!
-//! A partition is answered once for each position that the follower tells. Only partitions that may
+//! A partition is answered once for each position that the follower tells; a follower whose epoch is
+//! new is told at once that its log agrees, records or not, since it counts for nothing before. Only partitions that may
 //! have something to read are looked at: those whose position is new, and those that were marked.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -61,6 +62,9 @@ impl FetchSession {
     pub(crate) fn on_wanted(&mut self, partition: TopicIdPartition, wanted: Wanted) -> (u32, bool) {
         if let Some(&slot) = self.slots.get(&partition) {
             let followed = self.at(slot).expect("a slot with a name is taken");
+            if followed.wanted.leader_epoch != wanted.leader_epoch {
+                followed.told = None;
+            }
             followed.wanted = wanted;
             followed.is_armed = true;
             self.make_ready(slot);
@@ -93,12 +97,12 @@ impl FetchSession {
         }
     }
 
-    /// The next partition to look at.
-    pub(crate) fn take_ready(&mut self) -> Option<(u32, Wanted)> {
+    /// The next partition to look at, and whether the follower has been told anything in its epoch.
+    pub(crate) fn take_ready(&mut self) -> Option<(u32, Wanted, bool)> {
         let slot = self.ready.pop_front()?;
         let followed = self.at(slot).expect("what is ready is followed");
         followed.is_ready = false;
-        Some((slot, followed.wanted))
+        Some((slot, followed.wanted, followed.told.is_some()))
     }
 
     /// How many partitions are to be looked at.
@@ -205,8 +209,13 @@ pub(crate) fn judge(
                 return Verdict::Diverging { epoch, end_offset };
             }
             Some(_) => {}
-            // A log that knows no epoch up to that one shares nothing with the follower's.
-            None => return Verdict::OutOfRange,
+            // A log that knows no epoch up to that one shares nothing with the follower's from its
+            // start on.
+            None if wanted.fetch_offset > view.log_start => {
+                let (epoch, end_offset) = (wanted.last_fetched_epoch, view.log_start);
+                return Verdict::Diverging { epoch, end_offset };
+            }
+            None => {}
         }
     }
     if is_below || wanted.fetch_offset > view.log_end {
@@ -231,7 +240,7 @@ mod tests {
     }
 
     fn ready(session: &mut FetchSession) -> Vec<u32> {
-        std::iter::from_fn(|| session.take_ready().map(|(slot, _)| slot)).collect()
+        std::iter::from_fn(|| session.take_ready().map(|(slot, ..)| slot)).collect()
     }
 
     #[test]
@@ -264,6 +273,19 @@ mod tests {
         }
         session.on_wanted(tip(0), wanted(1));
         assert_eq!(ready(&mut session), [1, 2, 3, 0]);
+    }
+
+    #[test]
+    fn a_new_epoch_has_been_told_nothing() {
+        let mut session = FetchSession::default();
+        session.on_wanted(tip(0), wanted(5));
+        assert_eq!(session.take_ready(), Some((0, wanted(5), false)));
+        session.on_told(0, Told { high_watermark: Offset(4), log_start: Offset(0) });
+        session.on_wanted(tip(0), wanted(5));
+        assert_eq!(session.take_ready(), Some((0, wanted(5), true)));
+        let newer = Wanted { leader_epoch: LeaderEpoch(4), ..wanted(5) };
+        session.on_wanted(tip(0), newer);
+        assert_eq!(session.take_ready(), Some((0, newer, false)));
     }
 
     #[test]
@@ -327,7 +349,9 @@ mod tests {
         check(at(3, 30, 3), Verdict::Nothing);
         check(at(3, 31, 3), Verdict::Diverging { epoch: LeaderEpoch(3), end_offset: Offset(30) });
         check(at(3, 9, 1), Verdict::OutOfRange);
-        check(at(3, 15, 0), Verdict::OutOfRange);
+        let nothing_shared = Verdict::Diverging { epoch: LeaderEpoch(0), end_offset: Offset(10) };
+        check(at(3, 15, 0), nothing_shared);
+        check(at(3, 10, 0), Verdict::Records);
         // An empty follower begins wherever it is told to.
         check(at(3, 0, -1), Verdict::OutOfRange);
         check(at(3, 10, -1), Verdict::Records);
