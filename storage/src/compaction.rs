@@ -42,14 +42,25 @@ pub(crate) const RETRY_MS: i64 = 60_000;
 /// One log's round of compaction, for another thread.
 #[derive(Debug)]
 pub(crate) struct CompactionJob<D: Disk> {
-    tip: TopicIdPartition,
-    generation: u32,
+    pub(crate) tip: TopicIdPartition,
+    pub(crate) generation: u32,
     context: Arc<ShardContext<D>>,
     /// Segments that may be rewritten, by base offset.
     segments: Vec<Arc<Segment<D>>>,
     /// The first of them that no round has rewritten.
     first_dirty: usize,
     rules: Rules,
+    keys: KeyMap,
+    stage: Stage,
+}
+
+/// How far a round is.
+#[derive(Debug)]
+enum Stage {
+    /// The keys of segments from the first dirty one up to this one are known.
+    Mapping { next: usize },
+    /// Groups of neighbours that wait to be rewritten, last first.
+    Rewriting { groups: Vec<std::ops::Range<usize>> },
 }
 
 /// What decides over a record, besides the newer ones of its key.
@@ -70,6 +81,8 @@ pub(crate) struct CompactedLog<D: Disk> {
     /// The log's when the round began: after a truncation the round is void.
     pub(crate) generation: u32,
     pub(crate) rewritten: Vec<Rewritten<D>>,
+    /// What is left of the round.
+    pub(crate) rest: Option<Box<CompactionJob<D>>>,
     /// The round stopped early; the log is left alone for a while.
     pub(crate) failure: Option<String>,
 }
@@ -130,6 +143,8 @@ impl<D: Disk> CompactionJob<D> {
             context: Arc::clone(context),
             first_dirty,
             segments,
+            keys: KeyMap::default(),
+            stage: Stage::Mapping { next: first_dirty },
             rules: Rules {
                 now_ms,
                 delete_retention_ms: log.config().delete_retention_ms,
@@ -140,50 +155,71 @@ impl<D: Disk> CompactionJob<D> {
         })
     }
 
-    pub(crate) fn run(self) -> CompactedLog<D> {
+    /// Does a slice of the round.
+    pub(crate) fn run(mut self) -> CompactedLog<D> {
         let mut rewritten = Vec::new();
-        let failure = self.rewrite_all(&mut rewritten).err().map(|error| error.to_string());
-        CompactedLog { tip: self.tip, generation: self.generation, rewritten, failure }
+        let (tip, generation) = (self.tip, self.generation);
+        let (rest, failure) = match self.work(&mut rewritten) {
+            Ok(true) => (None, None),
+            Ok(false) => (Some(Box::new(self)), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        CompactedLog { tip, generation, rewritten, rest, failure }
     }
 
-    fn rewrite_all(&self, rewritten: &mut Vec<Rewritten<D>>) -> Result<(), CompactionError> {
-        let (keys, mapped) = self.map_keys()?;
-        for group in self.groups(mapped) {
-            let sources = &self.segments[group];
-            let rewriter = Rewriter::begin(&self.context, sources, &keys, &self.rules)?;
-            if let Some(done) = rewriter.run(sources)? {
-                rewritten.push(done);
-            }
-        }
-        Ok(())
-    }
-
-    /// The newest offset of each key in segments that were never compacted, and how many segments
-    /// are thereby covered.
-    fn map_keys(&self) -> Result<(KeyMap, usize), CompactionError> {
-        let mut keys = KeyMap::default();
-        for (number, segment) in self.segments.iter().enumerate().skip(self.first_dirty) {
-            let mut added = Vec::new();
-            each_batch(segment, |batch| {
-                let attributes = batch.header().attributes;
-                if attributes.is_control() || attributes.is_transactional() {
-                    return Ok(());
-                }
-                for record in batch.records(&DecompressLimits::default())? {
-                    let record = record?;
-                    if let Some(key) = &record.key {
-                        added.push((keys.hash(key), batch.offset_of(&record).0));
+    /// Returns whether the round is done.
+    fn work(&mut self, rewritten: &mut Vec<Rewritten<D>>) -> Result<bool, CompactionError> {
+        let mut done_bytes = 0;
+        while done_bytes < self.context.compaction_slice_bytes_max {
+            match &mut self.stage {
+                Stage::Mapping { next } => {
+                    let number = *next;
+                    *next += 1;
+                    let is_mapped = number < self.segments.len() && self.map_keys(number)?;
+                    if is_mapped {
+                        done_bytes += self.segments[number].size_bytes();
+                    } else {
+                        let mut groups = self.groups(number);
+                        groups.reverse();
+                        self.stage = Stage::Rewriting { groups };
                     }
                 }
-                Ok(())
-            })?;
-            let is_first = number == self.first_dirty;
-            if !is_first && keys.len() + added.len() > KEYS_MAX {
-                return Ok((keys, number));
+                Stage::Rewriting { groups } => {
+                    let Some(group) = groups.pop() else { return Ok(true) };
+                    let sources = &self.segments[group];
+                    let rewriter =
+                        Rewriter::begin(&self.context, sources, &self.keys, &self.rules)?;
+                    rewritten.extend(rewriter.run(sources)?);
+                    done_bytes += sources.iter().map(|source| source.size_bytes()).sum::<u64>();
+                }
             }
-            keys.extend(added);
         }
-        Ok((keys, self.segments.len()))
+        Ok(false)
+    }
+
+    /// Adds the newest offset of each key of a segment that was never compacted; false if there
+    /// are too many.
+    fn map_keys(&mut self, number: usize) -> Result<bool, CompactionError> {
+        let keys = &mut self.keys;
+        let mut added = Vec::new();
+        each_batch(&self.segments[number], |batch| {
+            let attributes = batch.header().attributes;
+            if attributes.is_control() || attributes.is_transactional() {
+                return Ok(());
+            }
+            for record in batch.records(&DecompressLimits::default())? {
+                let record = record?;
+                if let Some(key) = &record.key {
+                    added.push((keys.hash(key), batch.offset_of(&record).0));
+                }
+            }
+            Ok(())
+        })?;
+        if number != self.first_dirty && keys.len() + added.len() > KEYS_MAX {
+            return Ok(false);
+        }
+        keys.extend(added);
+        Ok(true)
     }
 
     /// Neighbours that fit into one segment together.

@@ -51,6 +51,7 @@ pub(crate) struct ShardContext<D: Disk> {
     pub(crate) journal_append_bytes_max: usize,
     pub(crate) allocation_step_bytes_max: u32,
     pub(crate) hot_bytes: u32,
+    pub(crate) compaction_slice_bytes_max: u64,
     /// The generation that the next new log or truncation gets.
     pub(crate) next_generation: AtomicU32,
 }
@@ -64,6 +65,7 @@ impl<D: Disk> ShardContext<D> {
             journal_append_bytes_max: options.journal_append_bytes_max,
             allocation_step_bytes_max: options.allocation_step_bytes_max,
             hot_bytes: options.hot_bytes,
+            compaction_slice_bytes_max: options.compaction_slice_bytes_max,
             next_generation: AtomicU32::new(next_generation),
         })
     }

@@ -296,9 +296,14 @@ impl DiskFile for RealFile {
         if head.iter().any(|byte| *byte != 0) {
             return Ok(true);
         }
+        if aligned >= len
+            || matches!(rustix::fs::seek(&self.file, SeekFrom::Data(aligned)), Err(Errno::NXIO))
+        {
+            return Ok(false);
+        }
         // Allocated but never written extents count as a hole, unless zeros of them were read into
         // the page cache. Those are clean and can be dropped; what still counts as data is read.
-        if let Some(count) = NonZeroU64::new(len.saturating_sub(aligned)) {
+        if let Some(count) = NonZeroU64::new(len - aligned) {
             let _ = rustix::fs::fadvise(&self.file, aligned, Some(count), Advice::DontNeed);
         }
         let mut position = aligned;

@@ -91,14 +91,23 @@ pub(crate) struct CheckedScan<'a, F: DiskFile> {
     buffer: Vec<u8>,
     /// The part of `buffer` that is not consumed, as positions in the file.
     buffered: std::ops::Range<u64>,
+    /// Bytes that the next read takes.
+    chunk: u64,
 }
 
 const CHUNK: u64 = 256 << 10;
+/// Reads end at a multiple of this while nothing was found: behind the end of a log there are only
+/// zeros, and a read of them costs as much as one of batches and leaves them in the page cache.
+const PAGE: u64 = 4 << 10;
 
 impl<'a, F: DiskFile> CheckedScan<'a, F> {
     /// From `position` to at most `end`, which lies within the file.
     pub(crate) fn new(file: &'a F, position: u64, end: u64) -> Self {
-        Self { file, position, end, buffer: Vec::new(), buffered: position..position }
+        let mut chunk = PAGE - position % PAGE;
+        if chunk < HEADER_BYTES as u64 {
+            chunk += PAGE;
+        }
+        Self { file, position, end, buffer: Vec::new(), buffered: position..position, chunk }
     }
 
     /// The next batch whose CRC fits; `None` where there is none. The position stays before
@@ -132,7 +141,8 @@ impl<'a, F: DiskFile> CheckedScan<'a, F> {
     fn bytes_at(&mut self, at: u64, count: usize) -> io::Result<&[u8]> {
         let is_buffered = at >= self.buffered.start && at + count as u64 <= self.buffered.end;
         if !is_buffered {
-            let len = (self.end - at).min(CHUNK.max(count as u64));
+            let len = (self.end - at).min(self.chunk.max(count as u64));
+            self.chunk = CHUNK;
             self.buffer.resize(usize::try_from(len).expect("at most a chunk"), 0);
             self.file.read_at(at, &mut self.buffer)?;
             self.buffered = at..at + len;

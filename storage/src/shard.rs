@@ -19,6 +19,7 @@ use varve_protocol::vocabulary::{LeaderEpoch, Offset, TimestampMs, TopicIdPartit
 pub use maintain::{MaintenanceDone, MaintenanceJob};
 
 use crate::commit::{CommitDone, CommitJob, CommittedLog};
+use crate::compaction::CompactionJob;
 use crate::config::{LogConfig, ShardId, ShardOptions};
 use crate::epochs::EpochCache;
 use crate::fields::{FieldReader, FieldWriter};
@@ -103,6 +104,9 @@ pub struct LogShard<D: Disk> {
     dead_logs: Vec<DeadLog<D>>,
     graveyard: Vec<Discarded<D>>,
     is_compaction_in_flight: bool,
+    /// A round that goes on with the next turn.
+    paused_compaction: Option<Box<CompactionJob<D>>>,
+    is_sync_in_flight: bool,
     settling: Vec<maintain::SettleJob<D>>,
     now: TimestampMs,
 }
@@ -135,6 +139,8 @@ impl<D: Disk> LogShard<D> {
             dead_logs: Vec::new(),
             graveyard: Vec::new(),
             is_compaction_in_flight: false,
+            paused_compaction: None,
+            is_sync_in_flight: false,
             settling: Vec::new(),
             now,
         }

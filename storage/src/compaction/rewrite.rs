@@ -18,6 +18,9 @@ use crate::segment_header::{HEADER_PAGE_BYTES, SEAL_POSITION, Seal, SegmentHeade
 
 /// Bytes that are gathered before they are written.
 const WRITE_BYTES: usize = 256 << 10;
+/// Bytes that are written before they are synced: a commit that comes meanwhile waits for so much
+/// and not for the whole file.
+const SYNC_BYTES: u64 = 8 << 20;
 
 /// A new file, durable under a scratch name.
 #[derive(Debug)]
@@ -45,6 +48,7 @@ pub(super) struct Rewriter<'a, D: Disk> {
     buffer: Vec<u8>,
     /// Where the buffer goes.
     position: u64,
+    synced_position: u64,
     seal: Seal,
     has_changed: bool,
 }
@@ -81,6 +85,7 @@ impl<'a, D: Disk> Rewriter<'a, D> {
             rewrite,
             buffer: Vec::with_capacity(WRITE_BYTES),
             position: seal.end_position,
+            synced_position: 0,
             seal,
             has_changed: sources.len() > 1,
         })
@@ -237,6 +242,10 @@ impl<'a, D: Disk> Rewriter<'a, D> {
         self.file.write_at(self.position, &[&self.buffer])?;
         self.position = end;
         self.buffer.clear();
+        if self.position - self.synced_position >= SYNC_BYTES {
+            self.file.sync()?;
+            self.synced_position = self.position;
+        }
         Ok(())
     }
 }

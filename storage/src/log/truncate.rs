@@ -193,7 +193,7 @@ impl<D: Disk> Log<D> {
                 if batch.header.next_offset().0 > end_offset {
                     break;
                 }
-                if batch.header.base_offset.0 >= from {
+                if batch.header.next_offset().0 > from {
                     producers.apply(&batch.header, now_ms);
                 }
             }

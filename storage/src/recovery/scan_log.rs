@@ -539,7 +539,7 @@ impl<D: Disk> Recovery<'_, D> {
             let mut scan = HeaderScan::new(&*live.file, FIRST, end);
             loop {
                 match scan.next_batch() {
-                    Ok(Some(batch)) if batch.header.base_offset.0 >= from => {
+                    Ok(Some(batch)) if batch.header.next_offset().0 > from => {
                         producers.apply(&batch.header, self.now_ms);
                     }
                     Ok(Some(_)) => {}

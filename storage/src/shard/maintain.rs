@@ -50,6 +50,7 @@ pub struct MaintenanceDone<D: Disk> {
     result: Result<Outcome<D>, DirectoryFailed>,
     is_checkpoint: bool,
     is_compaction: bool,
+    is_sync: bool,
 }
 
 #[derive(Debug)]
@@ -72,6 +73,11 @@ enum Work<D: Disk> {
     },
     Settle(SettleJob<D>),
     Compact(CompactionJob<D>),
+    /// What logs acknowledged from the page cache.
+    Sync {
+        segments: WrittenSegments<D>,
+        logs: Vec<TopicIdPartition>,
+    },
 }
 
 /// Makes compacted segments' names durable, and takes away the files that they cover.
@@ -97,6 +103,7 @@ enum Outcome<D: Disk> {
         len: u64,
     },
     Discarded(Vec<Discarded<D>>),
+    Synced(Vec<TopicIdPartition>),
     /// The disk was full; the seals wait for the next checkpoint.
     Postponed(Vec<SealWork<D>>),
     Compacted(Box<CompactedLog<D>>),
@@ -163,8 +170,9 @@ impl<D: Disk> LogShard<D> {
             work.push(Work::Compact(job));
         }
         work.extend(std::mem::take(&mut self.settling).into_iter().map(Work::Settle));
-        if let Some(job) = self.take_checkpoint(now.0) {
-            work.push(Work::Checkpoint(job));
+        match self.take_checkpoint(now.0) {
+            Some(job) => work.push(Work::Checkpoint(job)),
+            None => work.extend(self.sync_cached()),
         }
         let paths = self.removable();
         if !paths.is_empty() {
@@ -172,6 +180,25 @@ impl<D: Disk> LogShard<D> {
         }
         let disk = &self.context.disk;
         work.into_iter().map(|work| MaintenanceJob { disk: disk.clone(), work }).collect()
+    }
+
+    /// `write.caching` acknowledges before anything is synced; what it leaves behind is synced with
+    /// every turn, so that a power cut takes about a second of it and not a checkpoint's interval.
+    fn sync_cached(&mut self) -> Option<Work<D>> {
+        if self.is_sync_in_flight {
+            return None;
+        }
+        let (mut segments, mut logs) = (Vec::new(), Vec::new());
+        for (tip, log) in &self.logs {
+            let unsynced =
+                if log.config().write_caching { log.unsynced_segments() } else { continue };
+            if !unsynced.is_empty() {
+                segments.extend(unsynced);
+                logs.push(*tip);
+            }
+        }
+        self.is_sync_in_flight = !logs.is_empty();
+        self.is_sync_in_flight.then_some(Work::Sync { segments, logs })
     }
 
     fn take_checkpoint(&mut self, now_ms: i64) -> Option<CheckpointJob<D>> {
@@ -244,8 +271,18 @@ impl<D: Disk> LogShard<D> {
         if done.is_compaction {
             self.is_compaction_in_flight = false;
         }
+        if done.is_sync {
+            self.is_sync_in_flight = false;
+        }
         match done.result? {
             Outcome::Nothing => {}
+            Outcome::Synced(logs) => {
+                for tip in logs {
+                    if let Some(log) = self.logs.get_mut(&tip) {
+                        log.drop_synced();
+                    }
+                }
+            }
             Outcome::Checkpoint { sequence, number, logs } => {
                 self.journal.on_checkpoint(sequence);
                 self.checkpoints_done = number;
@@ -276,7 +313,8 @@ impl<D: Disk> LogShard<D> {
         Ok(())
     }
 
-    fn finish_compaction(&mut self, compacted: CompactedLog<D>) -> Result<(), DirectoryFailed> {
+    fn finish_compaction(&mut self, mut compacted: CompactedLog<D>) -> Result<(), DirectoryFailed> {
+        self.paused_compaction = compacted.rest.take();
         let Some(log) = self.logs.get_mut(&compacted.tip) else { return Ok(()) };
         let installed = compacted.install(log, self.now.0).map_err(|error| {
             fail(self.context.disk.latch(), "installing a compacted segment", &error)
@@ -291,6 +329,11 @@ impl<D: Disk> LogShard<D> {
     fn choose_compaction(&mut self, now_ms: i64) -> Option<CompactionJob<D>> {
         if self.is_compaction_in_flight {
             return None;
+        }
+        if let Some(paused) = self.paused_compaction.take()
+            && self.logs.get(&paused.tip).is_some_and(|log| log.generation() == paused.generation)
+        {
+            return Some(*paused);
         }
         let candidates = self.logs.values_mut().filter(|log| log.config().cleanup.compact);
         let mut best: Option<(f64, TopicIdPartition)> = None;
@@ -416,6 +459,7 @@ impl<D: Disk> MaintenanceJob<D> {
     pub fn run(self) -> MaintenanceDone<D> {
         let is_checkpoint = matches!(self.work, Work::Checkpoint(_));
         let is_compaction = matches!(self.work, Work::Compact(_));
+        let is_sync = matches!(self.work, Work::Sync { .. });
         let disk = self.disk;
         let ran = match self.work {
             Work::Checkpoint(job) => match job.run(&disk) {
@@ -453,9 +497,12 @@ impl<D: Disk> MaintenanceJob<D> {
             }
             Work::Settle(job) => job.run(&disk),
             Work::Compact(job) => Ok(Outcome::Compacted(Box::new(job.run()))),
+            Work::Sync { segments, logs } => {
+                sync_segments(&disk, &segments, 1).map(|()| Outcome::Synced(logs))
+            }
         };
         let result = ran.map_err(|error| fail(disk.latch(), "maintenance", &error));
-        MaintenanceDone { result, is_checkpoint, is_compaction }
+        MaintenanceDone { result, is_checkpoint, is_compaction, is_sync }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Storage as its users see it: one suite for both disks, a model of the log, and power cuts.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod caching;
 mod check;
 mod compaction;
 mod damage;

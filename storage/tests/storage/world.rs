@@ -157,6 +157,7 @@ pub(crate) fn tiny_options() -> ShardOptions {
         checkpoint_interval_ms: 4_000,
         open_files_max: 8,
         allocation_step_bytes_max: 16 << 10,
+        compaction_slice_bytes_max: 20 << 10,
         ..ShardOptions::default()
     }
 }
