@@ -17,6 +17,10 @@ use tokio::task::JoinHandle;
 /// How long the last commit of a dropped consumer may take.
 const FAREWELL_MAX: Duration = Duration::from_secs(30);
 
+/// Between two questions who leads, while somebody has to be found.
+const REFRESH_BACKOFF: Duration = Duration::from_millis(10);
+const REFRESH_BACKOFF_MAX: Duration = Duration::from_millis(200);
+
 /// Runs until the consumer is closed or dropped.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut fetchers: BTreeMap<i32, JoinHandle<()>> = BTreeMap::new();
@@ -48,8 +52,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
         None => commit_at_last(&shared).await,
     }
-    shared.cluster.close_lane(Lane::Fetch(shared.lane));
-    shared.cluster.close_lane(Lane::Group(shared.lane));
+    let unused = [Lane::Fetch(shared.lane), Lane::Group(shared.lane)];
+    shared.cluster.close_lanes(|lane| unused.contains(&lane));
 }
 
 /// Commits what the policy allows, once, and keeps the outcome for `close`.
@@ -85,7 +89,7 @@ pub(super) async fn commit_at_last(shared: &Shared) {
 async fn keep_metadata(shared: Arc<Shared>) {
     let config = shared.cluster.config();
     let mut changes = shared.changes.subscribe();
-    let mut backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
+    let mut backoff = Backoff::new(REFRESH_BACKOFF, REFRESH_BACKOFF_MAX);
     let mut refreshed_at: Option<Instant> = None;
     loop {
         changes.borrow_and_update();

@@ -20,6 +20,13 @@ use varve_protocol::vocabulary::TopicId;
 
 /// How long the broker waits for more while something is held back here.
 const HELD_BACK_WAIT: Duration = Duration::from_millis(10);
+/// Before a partition is asked for again whose leader may be elsewhere; once it is known where, at once.
+const LEADER_BACKOFF: Duration = Duration::from_millis(20);
+/// A broker that has not answered for so long, beyond what it was allowed to wait, is suspected to be gone without a
+/// word.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+/// How often others are asked who leads meanwhile.
+const SILENCE_LOOK: Duration = Duration::from_millis(200);
 /// The version of Fetch from which topics go by id.
 const TOPIC_IDS_VERSION: i16 = 13;
 /// The highest version whose fields a consumer needs.
@@ -140,7 +147,22 @@ async fn fetch(
         ..Default::default()
     };
     session.request(&plan.wanted).fill(&mut request);
-    connection.request(version, &request, connection.request_timeout() + wait).await
+    let answered = connection.request(version, &request, connection.request_timeout() + wait);
+    let suspecting = async {
+        tokio::time::sleep(wait + SILENCE_MAX).await;
+        loop {
+            // Once another one leads, this fetcher is ended.
+            connection.broker().into_iter().for_each(|broker| shared.cluster.suspect(broker));
+            shared.state.lock().must_refresh = true;
+            shared.bump();
+            tokio::time::sleep(SILENCE_LOOK).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = answered => answer,
+        never = suspecting => never,
+    }
 }
 
 /// Takes an answer in, partition by partition.
@@ -275,7 +297,7 @@ fn take_in_partition(
         }
         code if code.is_retriable() => {
             partition.preferred_replica = None;
-            partition.retry_at = Some(now + config.retry_backoff);
+            partition.retry_at = Some(now + LEADER_BACKOFF.min(config.retry_backoff));
             state.must_refresh = true;
         }
         code => {

@@ -503,6 +503,8 @@ impl State {
             let Some(known) = topic.partition(at.partition) else { continue };
             let Some(leader) = known.leader else { continue };
             if known.leader_epoch != partition.validated_under {
+                // What failed at the old leader need not wait before it is asked of the new one.
+                partition.retry_at = None;
                 if partition.fetch_epoch >= 0 && known.leader_epoch > partition.validated_under {
                     if leader == broker {
                         partition.phase = Phase::Validating;

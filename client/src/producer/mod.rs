@@ -4,10 +4,12 @@ mod accumulator;
 mod batch;
 mod builder;
 mod delivery;
+mod identity;
 mod memory;
 mod murmur2;
 mod partitioner;
 mod queue;
+mod request;
 mod sender;
 mod stats;
 
@@ -19,7 +21,7 @@ pub use stats::ProducerStats;
 
 use crate::client::Client;
 use crate::clock::{self, Instant};
-use crate::config::ProducerConfig;
+use crate::config::{ProducerConfig, Transport};
 use crate::error::{ConnectError, ErrorContext, ProduceError, TryEnqueueError};
 use crate::net::Backoff;
 use crate::record::{ProducerRecord, RecordMetadata};
@@ -35,6 +37,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::records::{HEADER_BYTES, record_size_max};
+
+/// Streams to one broker over QUIC: a lost packet holds up the partitions of one of them.
+const LANES: u32 = 4;
 
 /// Sends records. Cheap to clone; clones share batches and connections. Made by
 /// [`Client::producer`](crate::Client::producer).
@@ -67,11 +72,13 @@ impl Producer {
         let cluster = Arc::clone(client.cluster());
         let signal = Arc::new(Signal::default());
         let backoff = (cluster.config().retry_backoff, cluster.config().retry_backoff_max);
+        // Only over QUIC do several lanes to one broker cost next to nothing.
+        let lanes = if cluster.transport() == Transport::Quic { LANES } else { 1 };
         let mut accumulator =
-            Accumulator::new(&config, backoff, Arc::clone(&signal), rand::random());
+            Accumulator::new(&config, backoff, lanes, Arc::clone(&signal), rand::random());
         if config.idempotence {
             let deadline = clock::now() + config.max_block;
-            accumulator.set_identity(sender::new_identity(&cluster, deadline).await?);
+            accumulator.set_identity(identity::new_identity(&cluster, deadline).await?);
         }
         let shared = Arc::new(Shared {
             lane: cluster.new_lane(),

@@ -3,33 +3,37 @@
 //! Requests to one broker go out in order over one connection, several at a time; each answer is awaited by a small
 //! task of its own, which reports here.
 
-use super::accumulator::{Accumulator, Answer, BatchReference, Consequence, Drained, Due};
+use super::accumulator::{
+    Accumulator, Answer, BatchReference, Consequence, Drained, Due, QueueKey, Way,
+};
 use super::batch::Identity;
 use super::delivery::Signal;
+use super::identity::new_identity;
 use super::memory::BufferMemory;
+use super::request::{Sent, Submitted};
 use crate::clock::{self, Instant};
 use crate::config::ProducerConfig;
 use crate::error::{ConnectError, ProduceError, RequestError};
-use crate::net::{Backoff, Cluster, Connection, Lane, LeaderHint, PendingResponse};
+use crate::net::{Backoff, Cluster, Connection, Lane};
 use crate::spawn::spawn;
-use bytes::Bytes;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use varve_protocol::error_code::ErrorCode;
-use varve_protocol::messages::{
-    InitProducerIdRequest, ProduceRequest, ProduceResponse,
-    produce::{PartitionProduceData, TopicProduceData},
-};
-use varve_protocol::records::Compression;
-use varve_protocol::vocabulary::{Acks, TopicId};
+use varve_protocol::messages::{ProduceRequest, ProduceResponse};
 
 /// Reports under way from the small tasks: each has at most one.
 const EVENTS_MAX: usize = 256;
-/// The version of Produce from which topics go by id.
-const TOPIC_IDS_VERSION: i16 = 13;
+/// Between two questions who leads, while somebody has to be found.
+const REFRESH_BACKOFF: Duration = Duration::from_millis(10);
+const REFRESH_BACKOFF_MAX: Duration = Duration::from_millis(200);
+/// A broker that has not answered for so long is suspected to be gone without a word.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+/// How often others are asked meanwhile.
+const SILENCE_LOOK: Duration = Duration::from_millis(200);
 
 /// What the handle and the sender share.
 #[derive(Debug)]
@@ -47,31 +51,33 @@ pub(super) struct Shared {
     pub(super) lane: u32,
 }
 
-/// What is known of the way to a broker.
+/// What is known of a way to a broker.
 #[derive(Debug, Default)]
 struct Link {
     connection: Option<Arc<Connection>>,
     is_connecting: bool,
-    in_flight: usize,
+    /// Requests under way, oldest first; answers come in their order.
+    in_flight: VecDeque<InFlight>,
+}
+
+/// A request under way.
+#[derive(Debug)]
+struct InFlight {
+    since: Instant,
+    keys: Vec<QueueKey>,
 }
 
 enum Event {
-    Connected { broker: i32, result: Result<Arc<Connection>, ConnectError> },
-    Answered { broker: i32, sent: Sent, result: Result<ProduceResponse, RequestError> },
+    Connected { way: Way, result: Result<Arc<Connection>, ConnectError> },
+    Answered { way: Way, sent: Sent, result: Result<ProduceResponse, RequestError> },
     Refreshed,
     Identified(Result<Identity, ConnectError>),
-}
-
-/// A request's batches, until its answer.
-struct Sent {
-    topic_names: HashMap<TopicId, Arc<str>>,
-    batches: Vec<(BatchReference, Bytes)>,
 }
 
 /// The sender's own state.
 struct Sender {
     shared: Arc<Shared>,
-    links: BTreeMap<i32, Link>,
+    links: BTreeMap<Way, Link>,
     events: mpsc::Sender<Event>,
     is_refreshing: bool,
     refresh_backoff: Backoff,
@@ -85,7 +91,7 @@ struct Sender {
 pub(super) async fn run(shared: Arc<Shared>) {
     let (events, mut inbox) = mpsc::channel(EVENTS_MAX);
     let config = shared.cluster.config();
-    let refresh_backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
+    let refresh_backoff = Backoff::new(REFRESH_BACKOFF, REFRESH_BACKOFF_MAX);
     let max_age = config.metadata_max_age;
     let mut metadata = shared.cluster.watch();
     let mut aging = tokio::time::interval(max_age);
@@ -136,7 +142,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
             sender.on_event(event);
         }
     }
-    sender.shared.cluster.close_lane(Lane::Produce(sender.shared.lane));
+    let number = sender.shared.lane;
+    sender.shared.cluster.close_lanes(|lane| matches!(lane, Lane::Produce(of, _) if of == number));
 }
 
 impl Sender {
@@ -148,9 +155,9 @@ impl Sender {
                 self.shared.memory.is_exhausted() || self.shared.is_closing.load(Ordering::Acquire);
             let in_flight_max = self.shared.config.max_in_flight;
             let links = &self.links;
-            let can_take = |broker: i32| {
-                links.get(&broker).is_some_and(|link| {
-                    link.in_flight < in_flight_max
+            let can_take = |way: Way| {
+                links.get(&way).is_some_and(|link| {
+                    link.in_flight.len() < in_flight_max
                         && link.connection.as_ref().is_some_and(|c| !c.is_closed())
                 })
             };
@@ -159,19 +166,20 @@ impl Sender {
                 drained;
             self.shared.memory.give_back(released_bytes);
             let has_sent = !requests.is_empty();
-            for (broker, due) in requests {
-                self.send(broker, due);
+            for (way, due) in requests {
+                self.send(way, due);
             }
-            for broker in wanted {
-                self.connect(broker);
+            for way in wanted {
+                self.connect(way);
             }
             if needs_identity {
                 self.identify();
             }
             self.must_refresh |= !leaderless.is_empty();
+            let silence_at = self.watch_silence(now);
             let refresh_at = self.refresh(leaderless, now);
             if !has_sent {
-                return [next_at, refresh_at].into_iter().flatten().min();
+                return [next_at, refresh_at, silence_at].into_iter().flatten().min();
             }
         }
     }
@@ -182,8 +190,9 @@ impl Sender {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Connected { broker, result } => {
-                let link = self.links.entry(broker).or_default();
+            Event::Connected { way, result } => {
+                let broker = way.broker;
+                let link = self.links.entry(way).or_default();
                 link.is_connecting = false;
                 let mut accumulator = self.shared.accumulator.lock();
                 match result {
@@ -199,12 +208,12 @@ impl Sender {
                     }
                 }
             }
-            Event::Answered { broker, sent, result } => {
-                if let Some(link) = self.links.get_mut(&broker) {
-                    link.in_flight = link.in_flight.saturating_sub(1);
+            Event::Answered { way, sent, result } => {
+                if let Some(link) = self.links.get_mut(&way) {
+                    link.in_flight.pop_front();
                 }
                 let answers = match result {
-                    Ok(response) => self.read(sent, response),
+                    Ok(response) => sent.read(&self.shared.cluster, response),
                     Err(error) => {
                         let error = Arc::new(error);
                         let failed = |(reference, bytes)| {
@@ -244,9 +253,9 @@ impl Sender {
     fn settle(&mut self, answers: Vec<(BatchReference, Answer)>) {
         let now = clock::now();
         let mut released = 0;
+        let requests_in_flight = self.requests_in_flight();
         let mut accumulator = self.shared.accumulator.lock();
-        accumulator.stats.requests_in_flight =
-            self.links.values().map(|link| link.in_flight as u64).sum();
+        accumulator.stats.requests_in_flight = requests_in_flight;
         for (reference, answer) in answers {
             let jitter = self.shared.cluster.jitter();
             let Consequence { released_bytes, must_refresh } =
@@ -258,34 +267,36 @@ impl Sender {
         self.shared.memory.give_back(released);
     }
 
-    fn send(&mut self, broker: i32, due: Vec<Due>) {
+    fn send(&mut self, way: Way, due: Vec<Due>) {
+        let now = clock::now();
         let mut failed = Vec::new();
-        let mut sent = Sent { topic_names: HashMap::new(), batches: Vec::with_capacity(due.len()) };
+        let mut batches = Vec::with_capacity(due.len());
         for Due { reference, cargo } in due {
             match cargo.build() {
-                Ok(bytes) => sent.batches.push((reference, bytes)),
+                Ok(bytes) => batches.push((reference, bytes)),
                 Err(error) => {
                     failed.push((reference, Answer::Unbuildable { reason: error.to_string() }))
                 }
             }
         }
-        let connection = self.links.get(&broker).and_then(|link| link.connection.clone());
-        if !sent.batches.is_empty()
-            && let Some(connection) = connection
+        let link = self.links.entry(way).or_default();
+        if !batches.is_empty()
+            && let Some(connection) = link.connection.clone()
         {
-            match self.submit(&connection, &mut sent) {
-                Ok(Submitted { version, pending: Some(pending) }) => {
-                    self.links.entry(broker).or_default().in_flight += 1;
+            match Sent::submit(&self.shared, &connection, batches) {
+                Ok(Submitted { sent, version, pending: Some(pending) }) => {
+                    let keys = sent.batches.iter().map(|(reference, _)| reference.key).collect();
+                    link.in_flight.push_back(InFlight { since: now, keys });
                     let timeout = self.shared.config.request_timeout;
                     let events = self.events.clone();
                     spawn(async move {
                         let result =
                             connection.answer::<ProduceRequest>(version, pending, timeout).await;
                         // The sender is gone only when nothing is in flight, or the runtime ends.
-                        let _ = events.send(Event::Answered { broker, sent, result }).await;
+                        let _ = events.send(Event::Answered { way, sent, result }).await;
                     });
                 }
-                Ok(Submitted { pending: None, .. }) => {
+                Ok(Submitted { sent, pending: None, .. }) => {
                     // Without acks a record counts as written once it is handed over.
                     failed.extend(sent.batches.into_iter().map(|(reference, bytes)| {
                         let size = bytes.len();
@@ -294,10 +305,10 @@ impl Sender {
                         (reference, answer)
                     }));
                 }
-                Err(error) => {
-                    self.links.entry(broker).or_default().connection = None;
+                Err((batches, error)) => {
+                    link.connection = None;
                     let error = Arc::new(error);
-                    failed.extend(sent.batches.into_iter().map(|(reference, bytes)| {
+                    failed.extend(batches.into_iter().map(|(reference, bytes)| {
                         let answer =
                             Answer::Failed { error: Arc::clone(&error), bytes: Some(bytes) };
                         (reference, answer)
@@ -305,139 +316,64 @@ impl Sender {
                 }
             }
         }
+        let requests_in_flight = self.requests_in_flight();
         let mut accumulator = self.shared.accumulator.lock();
         accumulator.stats.requests_sent += 1;
-        accumulator.stats.requests_in_flight =
-            self.links.values().map(|link| link.in_flight as u64).sum();
+        accumulator.stats.requests_in_flight = requests_in_flight;
         drop(accumulator);
         if !failed.is_empty() {
             self.settle(failed);
         }
     }
 
-    fn submit(&self, connection: &Connection, sent: &mut Sent) -> Result<Submitted, RequestError> {
-        let config = &self.shared.config;
-        let metadata = self.shared.cluster.metadata();
-        let mut topics: BTreeMap<&Arc<str>, Vec<PartitionProduceData>> = BTreeMap::new();
-        for (reference, bytes) in &sent.batches {
-            topics.entry(&reference.topic).or_default().push(PartitionProduceData {
-                index: reference.key.1,
-                records: Some(bytes.clone()),
-                ..Default::default()
-            });
-        }
-        let id = |name: &str| metadata.topic(name).map_or(TopicId::ZERO, |topic| topic.id);
-        let has_ids = topics.keys().all(|name| id(name) != TopicId::ZERO);
-        let highest = if has_ids { TOPIC_IDS_VERSION } else { TOPIC_IDS_VERSION - 1 };
-        let version = connection.version_up_to::<ProduceRequest>(highest)?;
-        if version < 7 && config.compression == Compression::Zstd {
-            return Err(RequestError::Unwritable {
-                api: "Produce".to_owned(),
-                version,
-                reason: "the broker is too old for zstd; choose another compression".to_owned(),
-            });
-        }
-        let mut topic_names = HashMap::new();
-        let topic_data = topics
-            .into_iter()
-            .map(|(name, partition_data)| {
-                let mut data = TopicProduceData { partition_data, ..Default::default() };
-                if version >= TOPIC_IDS_VERSION {
-                    data.topic_id = id(name);
-                    topic_names.insert(data.topic_id, Arc::clone(name));
-                } else {
-                    data.name = name.to_string();
-                }
-                data
-            })
-            .collect();
-        let request = ProduceRequest {
-            transactional_id: None,
-            acks: config.acks.to_wire(),
-            timeout_ms: i32::try_from(config.request_timeout.as_millis()).unwrap_or(i32::MAX),
-            topic_data,
-            ..Default::default()
-        };
-        sent.topic_names = topic_names;
-        if config.acks == Acks::None {
-            connection.submit_unanswered(version, &request)?;
-            return Ok(Submitted { version, pending: None });
-        }
-        let pending = connection.submit(version, &request)?;
-        Ok(Submitted { version, pending: Some(pending) })
+    fn requests_in_flight(&self) -> u64 {
+        self.links.values().map(|link| link.in_flight.len() as u64).sum()
     }
 
-    /// One answer for each batch of a request.
-    fn read(&self, sent: Sent, response: ProduceResponse) -> Vec<(BatchReference, Answer)> {
-        let mut hints = Vec::new();
-        let mut results = HashMap::new();
-        for topic in response.responses {
-            let name = match sent.topic_names.get(&topic.topic_id) {
-                Some(name) => Arc::clone(name),
-                None => Arc::from(topic.name.as_str()),
-            };
-            for partition in topic.partition_responses {
-                let leader = &partition.current_leader;
-                if leader.leader_id >= 0 {
-                    let endpoint =
-                        response.node_endpoints.iter().find(|n| n.node_id == leader.leader_id);
-                    hints.push(LeaderHint {
-                        topic: Arc::clone(&name),
-                        partition: partition.index,
-                        leader: leader.leader_id,
-                        leader_epoch: leader.leader_epoch,
-                        endpoint: endpoint.map(|n| (n.host.clone(), n.port, n.rack.clone())),
-                    });
-                }
-                results.insert((Arc::clone(&name), partition.index), partition);
+    /// Looks after brokers that do not answer: asks others who leads, and once it is somebody else, gives up what is
+    /// under way. Answers when to look again.
+    fn watch_silence(&mut self, now: Instant) -> Option<Instant> {
+        let mut next_at: Option<Instant> = None;
+        for (way, link) in &mut self.links {
+            let Some(oldest) = link.in_flight.front() else { continue };
+            let suspicious_at = oldest.since + SILENCE_MAX;
+            if now < suspicious_at {
+                next_at = Some(next_at.map_or(suspicious_at, |other| other.min(suspicious_at)));
+                continue;
             }
+            let accumulator = self.shared.accumulator.lock();
+            let has_moved = oldest
+                .keys
+                .iter()
+                .any(|key| accumulator.leader(*key).is_some_and(|leader| leader != way.broker));
+            drop(accumulator);
+            if has_moved {
+                if let Some(connection) = link.connection.take() {
+                    connection.close("the broker is silent and another one leads by now");
+                }
+                continue;
+            }
+            self.shared.cluster.suspect(way.broker);
+            self.must_refresh = true;
+            let again_at = now + SILENCE_LOOK;
+            next_at = Some(next_at.map_or(again_at, |other| other.min(again_at)));
         }
-        self.shared.cluster.apply_hints(&hints);
-        sent.batches
-            .into_iter()
-            .map(|(reference, bytes)| {
-                let answer = match results.remove(&(Arc::clone(&reference.topic), reference.key.1))
-                {
-                    None => Answer::Refused {
-                        code: ErrorCode::UnknownServerError,
-                        message: Some("the answer leaves the partition out".to_owned()),
-                        bytes,
-                    },
-                    Some(result) => match ErrorCode::from_code(result.error_code) {
-                        ErrorCode::None => Answer::Acknowledged {
-                            base_offset: result.base_offset,
-                            append_time_ms: Some(result.log_append_time_ms).filter(|ms| *ms >= 0),
-                            size: bytes.len(),
-                        },
-                        code => {
-                            let first = result.record_errors.into_iter().next();
-                            let of_record = first.and_then(|first| first.batch_index_error_message);
-                            Answer::Refused {
-                                code,
-                                message: of_record.or(result.error_message),
-                                bytes,
-                            }
-                        }
-                    },
-                };
-                (reference, answer)
-            })
-            .collect()
+        next_at
     }
 
-    fn connect(&mut self, broker: i32) {
-        let link = self.links.entry(broker).or_default();
+    fn connect(&mut self, way: Way) {
+        let link = self.links.entry(way).or_default();
         let is_open = link.connection.as_ref().is_some_and(|connection| !connection.is_closed());
         if is_open || link.is_connecting {
             return;
         }
         link.is_connecting = true;
         let cluster = Arc::clone(&self.shared.cluster);
-        let lane = Lane::Produce(self.shared.lane);
+        let lane = Lane::Produce(self.shared.lane, way.lane);
         let events = self.events.clone();
         spawn(async move {
-            let result = cluster.connection(broker, lane).await;
-            let _ = events.send(Event::Connected { broker, result }).await;
+            let result = cluster.connection(way.broker, lane).await;
+            let _ = events.send(Event::Connected { way, result }).await;
         });
     }
 
@@ -480,44 +416,5 @@ impl Sender {
             let result = new_identity(&cluster, deadline).await;
             let _ = events.send(Event::Identified(result)).await;
         });
-    }
-}
-
-struct Submitted {
-    version: i16,
-    pending: Option<PendingResponse>,
-}
-
-/// A new producer id, from whichever broker answers.
-pub(super) async fn new_identity(
-    cluster: &Cluster,
-    deadline: Instant,
-) -> Result<Identity, ConnectError> {
-    const WHAT: &str = "asking for a producer id";
-    let config = cluster.config();
-    let mut backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
-    loop {
-        let build = |_version| InitProducerIdRequest {
-            transactional_id: None,
-            transaction_timeout_ms: i32::MAX,
-            ..Default::default()
-        };
-        let error = match cluster.ask(crate::net::Target::Any, build, deadline).await {
-            Ok((response, _, _)) => match ErrorCode::from_code(response.error_code) {
-                ErrorCode::None => {
-                    return Ok(Identity {
-                        id: response.producer_id,
-                        epoch: response.producer_epoch,
-                    });
-                }
-                code => ConnectError::Refused { what: WHAT, code, message: None },
-            },
-            Err(error) => ConnectError::Setup { what: WHAT, source: Arc::new(error) },
-        };
-        let wait = backoff.next(cluster.jitter());
-        if !error.is_retriable() || clock::now() + wait >= deadline {
-            return Err(error);
-        }
-        tokio::time::sleep(wait).await;
     }
 }

@@ -2,15 +2,17 @@
 
 use super::*;
 use crate::clock;
-use crate::error::ConnectError;
-use crate::net::test_topic;
+use crate::error::{ConnectError, RequestError};
+use crate::net::{Jitter, test_topic};
+use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::VecDeque;
+use varve_protocol::error_code::ErrorCode;
 use varve_protocol::records::{DecompressLimits, RecordBatch};
 
 fn accumulator(config: &ProducerConfig) -> Accumulator {
     let backoff = (Duration::from_millis(100), Duration::from_secs(1));
-    let mut accumulator = Accumulator::new(config, backoff, Arc::default(), 7);
+    let mut accumulator = Accumulator::new(config, backoff, 1, Arc::default(), 7);
     accumulator.set_identity(Identity { id: 1, epoch: 0 });
     accumulator.set_topic(&Arc::new(test_topic("t", &[Some(1), Some(2)])));
     accumulator
@@ -32,7 +34,7 @@ fn check_drain(
     let drained = accumulator.drain(is_pressed, |_| true, now);
     let mut lines = Vec::new();
     let mut all = Vec::new();
-    for (broker, due) in drained.requests {
+    for (Way { broker, .. }, due) in drained.requests {
         let batches: Vec<String> = due
             .iter()
             .map(|due| {
@@ -73,7 +75,7 @@ fn a_broker_that_cannot_be_taken_is_wanted_and_a_missing_leader_is_told() {
     let now = clock::now();
     append(&mut accumulator, 0, "a", now);
     let drained = accumulator.drain(true, |_| false, now);
-    assert_eq!((drained.wanted, drained.requests.len()), (BTreeSet::from([1]), 0));
+    assert_eq!((drained.wanted, drained.requests.len()), (BTreeSet::from([Way { broker: 1, lane: 0 }]), 0));
     accumulator.set_topic(&Arc::new(test_topic("t", &[None, Some(2)])));
     let drained = accumulator.drain(true, |_| true, now);
     assert_eq!(drained.leaderless.len(), 1);
