@@ -72,9 +72,7 @@ impl Cluster {
                 metadata.brokers.get(&node).is_some_and(|known| known.address == address);
             if !is_known {
                 let rack = None;
-                Arc::make_mut(metadata)
-                    .brokers
-                    .insert(node, Broker { address, rack });
+                Arc::make_mut(metadata).brokers.insert(node, Broker { address, rack });
             }
             false
         });

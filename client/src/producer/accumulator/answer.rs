@@ -323,4 +323,3 @@ fn is_about_leaders(code: ErrorCode) -> bool {
             | ErrorCode::ReplicaNotAvailable
     )
 }
-

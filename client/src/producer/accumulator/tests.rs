@@ -75,7 +75,10 @@ fn a_broker_that_cannot_be_taken_is_wanted_and_a_missing_leader_is_told() {
     let now = clock::now();
     append(&mut accumulator, 0, "a", now);
     let drained = accumulator.drain(true, |_| false, now);
-    assert_eq!((drained.wanted, drained.requests.len()), (BTreeSet::from([Way { broker: 1, lane: 0 }]), 0));
+    assert_eq!(
+        (drained.wanted, drained.requests.len()),
+        (BTreeSet::from([Way { broker: 1, lane: 0 }]), 0)
+    );
     accumulator.set_topic(&Arc::new(test_topic("t", &[None, Some(2)])));
     let drained = accumulator.drain(true, |_| true, now);
     assert_eq!(drained.leaderless.len(), 1);
