@@ -20,6 +20,7 @@ mod host;
 pub mod image;
 mod placement;
 pub mod plan;
+mod planning;
 pub mod record;
 mod roles;
 pub mod start;

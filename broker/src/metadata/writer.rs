@@ -5,22 +5,17 @@
 //! new image to the finisher (see [`super::finisher`]). A log that failed once is never written
 //! again: whether its last bytes are on the disk, nobody can know before a restart.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
-use varve_protocol::vocabulary::{BrokerId, TopicId};
+use varve_protocol::vocabulary::BrokerId;
 
-use super::change::{Applied, ChangeError, CreatedTopic, MetadataChange};
+use super::change::{Applied, ChangeError, MetadataChange};
 use super::delta::Delta;
 use super::handle::Command;
 use super::image::MetadataImage;
-use super::plan::{
-    ConfigChange, NewPartitions, NewTopic, PlanSettings, TopicError, TopicSelector,
-    plan_config_change, plan_create_partitions, plan_create_topic, plan_delete_topic,
-    plan_producer_ids,
-};
-use super::record::MetadataRecord;
+use super::plan::PlanSettings;
+use super::planning::Planning;
 use super::store::{AppendError, RecordLog};
 
 /// Changes that are made durable together.
@@ -147,159 +142,5 @@ fn answer_all(answers: impl Iterator<Item = Answer>, failure: &ChangeError) {
     for answer in answers {
         // Whoever asked may be gone.
         let _ = answer.send(Err(failure.clone()));
-    }
-}
-
-/// One batch in the making: `image` holds what was planned so far, `entries` what has to be
-/// appended for it, an entry a change.
-struct Planning<'a> {
-    image: MetadataImage,
-    delta: Delta,
-    entries: Vec<Vec<MetadataRecord>>,
-    settings: &'a PlanSettings,
-    broker_id: BrokerId,
-    ids: &'a mut IdSource,
-}
-
-impl Planning<'_> {
-    fn plan(&mut self, change: MetadataChange) -> Result<Applied, ChangeError> {
-        let mut records = Vec::new();
-        let applied = match change {
-            MetadataChange::CreateTopics { topics, validate_only } => {
-                Applied::CreateTopics(self.create_topics(&topics, validate_only, &mut records))
-            }
-            MetadataChange::DeleteTopics(selectors) => {
-                Applied::DeleteTopics(self.delete_topics(&selectors, &mut records))
-            }
-            MetadataChange::CreatePartitions { topics, validate_only } => {
-                let results = self.create_partitions(&topics, validate_only, &mut records);
-                Applied::CreatePartitions(results)
-            }
-            MetadataChange::AlterConfigs { changes, validate_only } => {
-                Applied::AlterConfigs(self.alter_configs(&changes, validate_only, &mut records))
-            }
-            MetadataChange::AllocateProducerIds => {
-                let (record, block) = plan_producer_ids(&self.image, self.broker_id)
-                    .ok_or(ChangeError::ProducerIdsExhausted)?;
-                self.apply(vec![record], &mut records);
-                Applied::ProducerIds(block)
-            }
-        };
-        if !records.is_empty() {
-            self.entries.push(records);
-        }
-        Ok(applied)
-    }
-
-    fn create_topics(
-        &mut self,
-        topics: &[NewTopic],
-        validate_only: bool,
-        records: &mut Vec<MetadataRecord>,
-    ) -> Vec<Result<super::CreatedTopic, TopicError>> {
-        let mut new_partitions = NewPartitionCount::new(self.settings);
-        let mut create = |wish: &NewTopic| {
-            let id = self.fresh_id();
-            let planned = plan_create_topic(&self.image, self.settings, wish, id)?;
-            new_partitions.add(usize::try_from(planned.partition_count).unwrap_or(0))?;
-            if !validate_only {
-                self.apply(planned.records, records);
-            }
-            Ok(CreatedTopic {
-                id,
-                partition_count: planned.partition_count,
-                replication_factor: planned.replication_factor,
-                configs: planned.configs,
-            })
-        };
-        topics.iter().map(&mut create).collect()
-    }
-
-    fn delete_topics(
-        &mut self,
-        selectors: &[TopicSelector],
-        records: &mut Vec<MetadataRecord>,
-    ) -> Vec<Result<Arc<super::TopicImage>, TopicError>> {
-        let mut delete = |selector: &TopicSelector| {
-            let (removal, topic) = plan_delete_topic(&self.image, selector)?;
-            self.apply(removal, records);
-            Ok(topic)
-        };
-        selectors.iter().map(&mut delete).collect()
-    }
-
-    fn create_partitions(
-        &mut self,
-        topics: &[NewPartitions],
-        validate_only: bool,
-        records: &mut Vec<MetadataRecord>,
-    ) -> Vec<Result<TopicId, TopicError>> {
-        let mut new_partitions = NewPartitionCount::new(self.settings);
-        let mut create = |wish: &NewPartitions| {
-            let planned = plan_create_partitions(&self.image, self.settings, wish)?;
-            new_partitions.add(planned.len())?;
-            if !validate_only {
-                self.apply(planned, records);
-            }
-            self.image.topic_id(&wish.name).ok_or(TopicError::UnknownTopic)
-        };
-        topics.iter().map(&mut create).collect()
-    }
-
-    fn alter_configs(
-        &mut self,
-        changes: &[ConfigChange],
-        validate_only: bool,
-        records: &mut Vec<MetadataRecord>,
-    ) -> Vec<Result<(), super::ConfigError>> {
-        let mut alter = |change: &ConfigChange| {
-            let planned = plan_config_change(&self.image, &self.settings.fixed, change)?;
-            if !validate_only {
-                self.apply(planned, records);
-            }
-            Ok(())
-        };
-        changes.iter().map(&mut alter).collect()
-    }
-
-    fn apply(&mut self, planned: Vec<MetadataRecord>, records: &mut Vec<MetadataRecord>) {
-        for record in &planned {
-            let applied = self.image.apply(record, &mut self.delta);
-            applied.expect("records planned on an image fit that image");
-        }
-        records.extend(planned);
-    }
-
-    /// An id that is not zero and that no topic has; among 2^128 a second try is never needed.
-    fn fresh_id(&mut self) -> TopicId {
-        let mut tried = HashSet::new();
-        loop {
-            let id = TopicId((self.ids)());
-            if id != TopicId::ZERO && self.image.topic_by_id(id).is_none() {
-                return id;
-            }
-            assert!(tried.insert(id), "the source of ids repeats itself");
-        }
-    }
-}
-
-/// Bounds the partitions that one change makes, as Kafka bounds those of one request; also of one that
-/// is only validated, since it is answered at length.
-struct NewPartitionCount {
-    count: usize,
-    count_max: usize,
-}
-
-impl NewPartitionCount {
-    fn new(settings: &PlanSettings) -> Self {
-        Self { count: 0, count_max: settings.limits.new_partitions_max }
-    }
-
-    fn add(&mut self, count: usize) -> Result<(), TopicError> {
-        if self.count + count > self.count_max {
-            return Err(TopicError::TooManyNewPartitions);
-        }
-        self.count += count;
-        Ok(())
     }
 }
