@@ -26,6 +26,9 @@ mod plan;
 mod serve;
 mod session;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use carrier::ReplicaCarrier;
 pub(crate) use isr_proposer::{IsrController, IsrWishes, propose};
 pub(crate) use serve::LeaderSession;
