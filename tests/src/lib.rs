@@ -5,12 +5,14 @@
 //! broker's last words, since no caller could do anything else.
 #![forbid(unsafe_code)]
 
+pub mod certificates;
 pub mod client_workload;
 pub mod clock;
 pub mod cluster;
 pub mod connection;
 pub mod failover;
 pub mod history;
+pub mod lossy;
 pub mod peers;
 pub mod process;
 pub mod rounds;

@@ -7,3 +7,4 @@ mod kcat;
 mod load;
 mod odd;
 mod tools;
+mod transports;
