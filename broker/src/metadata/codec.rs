@@ -6,21 +6,28 @@
 //! string := length:u32 | utf8          list x := count:u32 | x*
 //! optional string := 0:u8 | 1:u8 string    flag := 0:u8 | 1:u8     uuid := 16 bytes
 //!
-//! kind  record              body of version 0
+//! kind  record              body of version 0, then what version 1 adds
 //!    1  cluster id          id:string
 //!    2  register broker     broker:i32 incarnation:uuid epoch:i64 rack:optional string
 //!                           endpoints:list (listener:string host:string port:u16)
+//!                        1  directory:uuid state:u8 (1 fenced | 2 in controlled shutdown | 4 draining)
 //!    3  topic               id:uuid name:string internal:flag
 //!    4  partition           topic:uuid partition:i32 replicas:list i32 directories:list uuid
 //!                           isr:list i32 leader:i32 (-1 none) leader_epoch:i32 partition_epoch:i32
+//!                        1  elr:list i32 adding:list i32 removing:list i32
 //!    5  partition change    topic:uuid partition:i32 present:u8, then as its bits say:
 //!                           1 leader:i32 | 2 isr:list i32 | 4 replicas:list (broker:i32 directory:uuid)
+//!                        1  8 elr:list i32 | 16 adding:list i32 | 32 removing:list i32
 //!    6  remove topic        topic:uuid
 //!    7  config              target:u8 (0 topic:uuid, 1 broker:i32, 2 cluster) name:string
 //!                           value:optional string (none removes)
 //!    8  producer id block   broker:i32 broker_epoch:i64 next:i64
 //!    9  topics created      count:u64; only in snapshots
+//!   10  broker change       broker:i32 epoch:i64 present:u8 state:u8 (bits of each as in kind 2)
+//!   11  remove broker       broker:i32
 //! ```
+//! Kinds 2, 4 and 5 are written in version 1 and read in both; what version 0 lacks is 0 or empty.
+//!
 //! A batch is one entry of the metadata log (which checks its CRC-32C) or a whole snapshot, and is
 //! applied whole or not at all. It carries the version of varve that wrote it, so that a broker which
 //! does not know a kind of record can say who does. A newer version of a known kind is refused for the
@@ -30,12 +37,11 @@ use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, PartitionIndex, TopicId}
 
 use super::broker_image::Endpoint;
 use super::record::{
-    ConfigRecord, ConfigTarget, MetadataRecord, PartitionChangeRecord, PartitionRecord,
-    ProducerIdBlockRecord, RegisterBrokerRecord, TopicRecord,
+    BrokerChangeRecord, ConfigRecord, ConfigTarget, MetadataRecord, PartitionChangeRecord,
+    PartitionRecord, ProducerIdBlockRecord, RegisterBrokerRecord, TopicRecord,
 };
 
 const BATCH_FORMAT: u8 = 1;
-const RECORD_VERSION: u8 = 0;
 /// What this broker writes into its batches.
 const WRITER: &str = env!("CARGO_PKG_VERSION");
 
@@ -48,6 +54,13 @@ const REMOVE_TOPIC: u16 = 6;
 const CONFIG: u16 = 7;
 const PRODUCER_ID_BLOCK: u16 = 8;
 const TOPICS_CREATED: u16 = 9;
+const BROKER_CHANGE: u16 = 10;
+const REMOVE_BROKER: u16 = 11;
+
+/// The newest version of a kind of record, in which it is written; older ones are read too.
+fn version_of(kind: u16) -> u8 {
+    u8::from(matches!(kind, REGISTER_BROKER | PARTITION | PARTITION_CHANGE))
+}
 
 /// Bytes that are not a batch of records, or not one that this version can read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -137,9 +150,11 @@ pub(super) fn encode_record(record: &MetadataRecord, into: &mut Vec<u8>) {
         MetadataRecord::Config(_) => CONFIG,
         MetadataRecord::ProducerIdBlock(_) => PRODUCER_ID_BLOCK,
         MetadataRecord::TopicsCreated(_) => TOPICS_CREATED,
+        MetadataRecord::BrokerChange(_) => BROKER_CHANGE,
+        MetadataRecord::RemoveBroker(_) => REMOVE_BROKER,
     };
     into.extend_from_slice(&kind.to_be_bytes());
-    into.push(RECORD_VERSION);
+    into.push(version_of(kind));
     match record {
         MetadataRecord::ClusterId(id) => put_text(into, id),
         MetadataRecord::RegisterBroker(broker) => encode_broker(broker, into),
@@ -158,28 +173,36 @@ pub(super) fn encode_record(record: &MetadataRecord, into: &mut Vec<u8>) {
             put_i64(into, block.next);
         }
         MetadataRecord::TopicsCreated(count) => into.extend_from_slice(&count.to_be_bytes()),
+        MetadataRecord::BrokerChange(change) => encode_broker_change(change, into),
+        MetadataRecord::RemoveBroker(id) => put_i32(into, id.0),
     }
 }
 
 fn decode_record(reader: &mut Reader<'_>, writer: &str) -> Result<MetadataRecord, DecodeError> {
     let kind = reader.u16("record kind")?;
     let version = reader.u8("record version")?;
-    if version != RECORD_VERSION || !(CLUSTER_ID..=TOPICS_CREATED).contains(&kind) {
+    if version > version_of(kind) || !(CLUSTER_ID..=REMOVE_BROKER).contains(&kind) {
         return Err(DecodeError::UnknownRecord { kind, version, writer: writer.to_owned() });
     }
     match kind {
         CLUSTER_ID => reader.string("cluster id").map(MetadataRecord::ClusterId),
-        REGISTER_BROKER => decode_broker(reader).map(MetadataRecord::RegisterBroker),
+        REGISTER_BROKER => decode_broker(reader, version).map(MetadataRecord::RegisterBroker),
         TOPIC => Ok(MetadataRecord::Topic(TopicRecord {
             id: reader.id("topic id")?,
             name: reader.string("topic name")?,
             is_internal: reader.flag("internal flag")?,
         })),
-        PARTITION => decode_partition(reader).map(MetadataRecord::Partition),
-        PARTITION_CHANGE => decode_partition_change(reader).map(MetadataRecord::PartitionChange),
+        PARTITION => decode_partition(reader, version).map(MetadataRecord::Partition),
+        PARTITION_CHANGE => {
+            decode_partition_change(reader, version).map(MetadataRecord::PartitionChange)
+        }
         REMOVE_TOPIC => reader.id("topic id").map(MetadataRecord::RemoveTopic),
         CONFIG => decode_config(reader).map(MetadataRecord::Config),
         TOPICS_CREATED => reader.u64("count of topics").map(MetadataRecord::TopicsCreated),
+        BROKER_CHANGE => decode_broker_change(reader).map(MetadataRecord::BrokerChange),
+        REMOVE_BROKER => {
+            reader.i32("broker id").map(|id| MetadataRecord::RemoveBroker(BrokerId(id)))
+        }
         _ => Ok(MetadataRecord::ProducerIdBlock(ProducerIdBlockRecord {
             broker: BrokerId(reader.i32("broker")?),
             broker_epoch: reader.i64("broker epoch")?,
@@ -199,10 +222,16 @@ fn encode_broker(broker: &RegisterBrokerRecord, into: &mut Vec<u8>) {
         put_text(into, &endpoint.host);
         into.extend_from_slice(&endpoint.port.to_be_bytes());
     }
+    into.extend_from_slice(&broker.directory.to_be_bytes());
+    let state = [broker.is_fenced, broker.in_controlled_shutdown, broker.is_draining];
+    into.push(state_bits(state));
 }
 
-fn decode_broker(reader: &mut Reader<'_>) -> Result<RegisterBrokerRecord, DecodeError> {
-    Ok(RegisterBrokerRecord {
+fn decode_broker(
+    reader: &mut Reader<'_>,
+    version: u8,
+) -> Result<RegisterBrokerRecord, DecodeError> {
+    let mut broker = RegisterBrokerRecord {
         id: BrokerId(reader.i32("broker id")?),
         incarnation: reader.u128("incarnation")?,
         epoch: reader.i64("broker epoch")?,
@@ -214,7 +243,49 @@ fn decode_broker(reader: &mut Reader<'_>) -> Result<RegisterBrokerRecord, Decode
                 port: reader.u16("port")?,
             })
         })?,
+        directory: 0,
+        is_fenced: false,
+        in_controlled_shutdown: false,
+        is_draining: false,
+    };
+    if version >= 1 {
+        broker.directory = reader.u128("directory")?;
+        let state = reader.state_bits("broker state")?;
+        [broker.is_fenced, broker.in_controlled_shutdown, broker.is_draining] = state;
+    }
+    Ok(broker)
+}
+
+fn encode_broker_change(change: &BrokerChangeRecord, into: &mut Vec<u8>) {
+    let BrokerChangeRecord { id, epoch, is_fenced, in_controlled_shutdown, is_draining } = *change;
+    put_i32(into, id.0);
+    put_i64(into, epoch);
+    let states = [is_fenced, in_controlled_shutdown, is_draining];
+    into.push(state_bits(states.map(|state| state.is_some())));
+    into.push(state_bits(states.map(|state| state == Some(true))));
+}
+
+fn decode_broker_change(reader: &mut Reader<'_>) -> Result<BrokerChangeRecord, DecodeError> {
+    let id = BrokerId(reader.i32("broker id")?);
+    let epoch = reader.i64("broker epoch")?;
+    let present = reader.state_bits("presence bits")?;
+    let values = reader.state_bits("broker state")?;
+    if present.iter().zip(values).any(|(is_present, value)| value && !is_present) {
+        return Err(reader.malformed("broker state"));
+    }
+    let state = |index: usize| present[index].then_some(values[index]);
+    Ok(BrokerChangeRecord {
+        id,
+        epoch,
+        is_fenced: state(0),
+        in_controlled_shutdown: state(1),
+        is_draining: state(2),
     })
+}
+
+/// Fenced, in controlled shutdown, draining.
+fn state_bits(states: [bool; 3]) -> u8 {
+    (0..).zip(states).fold(0, |bits, (place, is_set)| bits | (u8::from(is_set) << place))
 }
 
 fn encode_partition(partition: &PartitionRecord, into: &mut Vec<u8>) {
@@ -229,10 +300,13 @@ fn encode_partition(partition: &PartitionRecord, into: &mut Vec<u8>) {
     put_i32(into, partition.leader.map_or(-1, |leader| leader.0));
     put_i32(into, partition.leader_epoch.0);
     put_i32(into, partition.partition_epoch);
+    put_brokers(into, &partition.elr);
+    put_brokers(into, &partition.adding);
+    put_brokers(into, &partition.removing);
 }
 
-fn decode_partition(reader: &mut Reader<'_>) -> Result<PartitionRecord, DecodeError> {
-    Ok(PartitionRecord {
+fn decode_partition(reader: &mut Reader<'_>, version: u8) -> Result<PartitionRecord, DecodeError> {
+    let mut partition = PartitionRecord {
         topic_id: reader.id("topic id")?,
         partition: PartitionIndex(reader.i32("partition")?),
         replicas: reader.brokers("replicas")?,
@@ -241,12 +315,24 @@ fn decode_partition(reader: &mut Reader<'_>) -> Result<PartitionRecord, DecodeEr
         leader: reader.leader()?,
         leader_epoch: LeaderEpoch(reader.i32("leader epoch")?),
         partition_epoch: reader.i32("partition epoch")?,
-    })
+        elr: Vec::new(),
+        adding: Vec::new(),
+        removing: Vec::new(),
+    };
+    if version >= 1 {
+        partition.elr = reader.brokers("eligible leader replicas")?;
+        partition.adding = reader.brokers("adding replicas")?;
+        partition.removing = reader.brokers("removing replicas")?;
+    }
+    Ok(partition)
 }
 
 const HAS_LEADER: u8 = 1;
 const HAS_ISR: u8 = 2;
 const HAS_REPLICAS: u8 = 4;
+const HAS_ELR: u8 = 8;
+const HAS_ADDING: u8 = 16;
+const HAS_REMOVING: u8 = 32;
 
 fn encode_partition_change(change: &PartitionChangeRecord, into: &mut Vec<u8>) {
     put_id(into, change.topic_id);
@@ -255,6 +341,9 @@ fn encode_partition_change(change: &PartitionChangeRecord, into: &mut Vec<u8>) {
         (change.leader.is_some(), HAS_LEADER),
         (change.isr.is_some(), HAS_ISR),
         (change.replicas.is_some(), HAS_REPLICAS),
+        (change.elr.is_some(), HAS_ELR),
+        (change.adding.is_some(), HAS_ADDING),
+        (change.removing.is_some(), HAS_REMOVING),
     ];
     into.push(present.iter().filter(|(is, _)| *is).fold(0, |bits, (_, bit)| bits | bit));
     if let Some(leader) = change.leader {
@@ -270,13 +359,23 @@ fn encode_partition_change(change: &PartitionChangeRecord, into: &mut Vec<u8>) {
             into.extend_from_slice(&directory.to_be_bytes());
         }
     }
+    for brokers in [&change.elr, &change.adding, &change.removing].into_iter().flatten() {
+        put_brokers(into, brokers);
+    }
 }
 
-fn decode_partition_change(reader: &mut Reader<'_>) -> Result<PartitionChangeRecord, DecodeError> {
+fn decode_partition_change(
+    reader: &mut Reader<'_>,
+    version: u8,
+) -> Result<PartitionChangeRecord, DecodeError> {
     let topic_id = reader.id("topic id")?;
     let partition = PartitionIndex(reader.i32("partition")?);
     let present = reader.u8("presence bits")?;
-    if present & !(HAS_LEADER | HAS_ISR | HAS_REPLICAS) != 0 {
+    let known = match version {
+        0 => HAS_LEADER | HAS_ISR | HAS_REPLICAS,
+        _ => HAS_LEADER | HAS_ISR | HAS_REPLICAS | HAS_ELR | HAS_ADDING | HAS_REMOVING,
+    };
+    if present & !known != 0 {
         return Err(reader.malformed("presence bits"));
     }
     let leader = if present & HAS_LEADER == 0 { None } else { Some(reader.leader()?) };
@@ -288,7 +387,14 @@ fn decode_partition_change(reader: &mut Reader<'_>) -> Result<PartitionChangeRec
             Ok((BrokerId(reader.i32("replica")?), reader.u128("directory")?))
         })?)
     };
-    Ok(PartitionChangeRecord { topic_id, partition, leader, isr, replicas })
+    let mut brokers = |bit, field| match present & bit {
+        0 => Ok(None),
+        _ => reader.brokers(field).map(Some),
+    };
+    let elr = brokers(HAS_ELR, "eligible leader replicas")?;
+    let adding = brokers(HAS_ADDING, "adding replicas")?;
+    let removing = brokers(HAS_REMOVING, "removing replicas")?;
+    Ok(PartitionChangeRecord { topic_id, partition, leader, isr, replicas, elr, adding, removing })
 }
 
 fn encode_config(config: &ConfigRecord, into: &mut Vec<u8>) {
@@ -451,6 +557,13 @@ impl<'a> Reader<'a> {
 
     fn brokers(&mut self, field: &'static str) -> Result<Vec<BrokerId>, DecodeError> {
         self.list(field, |reader| reader.i32(field).map(BrokerId))
+    }
+
+    fn state_bits(&mut self, field: &'static str) -> Result<[bool; 3], DecodeError> {
+        match self.u8(field)? {
+            bits @ 0..8 => Ok([bits & 1 != 0, bits & 2 != 0, bits & 4 != 0]),
+            _ => Err(self.malformed(field)),
+        }
     }
 
     fn leader(&mut self) -> Result<Option<BrokerId>, DecodeError> {

@@ -11,7 +11,7 @@ use super::topic_image::TopicImage;
 /// neither list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Delta {
-    /// Brokers that registered, for the first time or again.
+    /// Brokers that registered, for the first time or again, whose state changed, or that are gone.
     pub brokers: BTreeSet<BrokerId>,
     /// Topics that exist now and did not before.
     pub topics_created: BTreeSet<TopicId>,

@@ -16,8 +16,8 @@ use super::broker_image::BrokerImage;
 use super::codec;
 use super::delta::Delta;
 use super::record::{
-    ConfigRecord, ConfigTarget, MetadataRecord, PartitionChangeRecord, PartitionRecord,
-    ProducerIdBlockRecord, RegisterBrokerRecord, TopicRecord,
+    BrokerChangeRecord, ConfigRecord, ConfigTarget, MetadataRecord, PartitionChangeRecord,
+    PartitionRecord, ProducerIdBlockRecord, RegisterBrokerRecord, TopicRecord,
 };
 use super::topic_image::{PartitionImage, TopicImage};
 use crate::topic_config::ConfigMap;
@@ -56,6 +56,9 @@ pub enum ApplyError {
     /// The record names a partition that the image does not have.
     #[error("a record changes partition {0}, which does not exist")]
     UnknownPartition(TopicIdPartition),
+    /// The record names a broker, or a registration of one, that the image does not have.
+    #[error("a record changes broker {0}, which is not registered with that epoch")]
+    UnknownBroker(BrokerId),
     /// A new partition is not the topic's next.
     #[error("a record adds partition {found}, but the topic has {partition_count} partitions")]
     PartitionOutOfOrder {
@@ -211,6 +214,12 @@ impl MetadataImage {
                 self.apply_broker(broker, delta);
                 Ok(())
             }
+            MetadataRecord::BrokerChange(change) => self.apply_broker_change(change, delta),
+            MetadataRecord::RemoveBroker(id) => {
+                self.brokers.remove(id).ok_or(ApplyError::UnknownBroker(*id))?;
+                delta.brokers.insert(*id);
+                Ok(())
+            }
             MetadataRecord::Topic(topic) => self.apply_topic(topic, delta),
             MetadataRecord::Partition(partition) => self.apply_partition(partition, delta),
             MetadataRecord::PartitionChange(change) => self.apply_partition_change(change, delta),
@@ -294,10 +303,30 @@ impl MetadataImage {
             epoch: record.epoch,
             rack: record.rack.clone(),
             endpoints: record.endpoints.clone(),
+            directory: record.directory,
+            is_fenced: record.is_fenced,
+            in_controlled_shutdown: record.in_controlled_shutdown,
+            is_draining: record.is_draining,
         };
         self.broker_epoch_last = self.broker_epoch_last.max(record.epoch);
         self.brokers.insert(record.id, Arc::new(image));
         delta.brokers.insert(record.id);
+    }
+
+    fn apply_broker_change(
+        &mut self,
+        record: &BrokerChangeRecord,
+        delta: &mut Delta,
+    ) -> Result<(), ApplyError> {
+        let broker = self.brokers.get_mut(&record.id);
+        let broker = broker.filter(|broker| broker.epoch == record.epoch);
+        let broker = Arc::make_mut(broker.ok_or(ApplyError::UnknownBroker(record.id))?);
+        broker.is_fenced = record.is_fenced.unwrap_or(broker.is_fenced);
+        broker.is_draining = record.is_draining.unwrap_or(broker.is_draining);
+        broker.in_controlled_shutdown =
+            record.in_controlled_shutdown.unwrap_or(broker.in_controlled_shutdown);
+        delta.brokers.insert(record.id);
+        Ok(())
     }
 
     fn apply_topic(&mut self, record: &TopicRecord, delta: &mut Delta) -> Result<(), ApplyError> {
@@ -340,6 +369,9 @@ impl MetadataImage {
             leader: record.leader,
             leader_epoch: record.leader_epoch,
             partition_epoch: record.partition_epoch,
+            elr: record.elr.clone(),
+            adding: record.adding.clone(),
+            removing: record.removing.clone(),
         });
         self.partition_count += 1;
         delta.partitions_created.insert(name);
@@ -367,6 +399,15 @@ impl MetadataImage {
         }
         if let Some(replicas) = &record.replicas {
             (image.replicas, image.directories) = replicas.iter().copied().unzip();
+        }
+        for (known, new) in [
+            (&mut image.elr, &record.elr),
+            (&mut image.adding, &record.adding),
+            (&mut image.removing, &record.removing),
+        ] {
+            if let Some(new) = new {
+                known.clone_from(new);
+            }
         }
         image.partition_epoch += 1;
         if !delta.partitions_created.contains(&name) {
@@ -460,6 +501,10 @@ fn broker_record(broker: &BrokerImage) -> MetadataRecord {
         epoch: broker.epoch,
         rack: broker.rack.clone(),
         endpoints: broker.endpoints.clone(),
+        directory: broker.directory,
+        is_fenced: broker.is_fenced,
+        in_controlled_shutdown: broker.in_controlled_shutdown,
+        is_draining: broker.is_draining,
     })
 }
 
@@ -492,6 +537,9 @@ fn push_topic_records(topic: &TopicImage, records: &mut Vec<MetadataRecord>) {
             leader: partition.leader,
             leader_epoch: partition.leader_epoch,
             partition_epoch: partition.partition_epoch,
+            elr: partition.elr.clone(),
+            adding: partition.adding.clone(),
+            removing: partition.removing.clone(),
         }));
     }
     records.extend(config_records(ConfigTarget::Topic(topic.id), &topic.configs));

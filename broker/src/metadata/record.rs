@@ -14,6 +14,10 @@ pub enum MetadataRecord {
     ClusterId(String),
     /// A broker has started: its identity and where it listens.
     RegisterBroker(RegisterBrokerRecord),
+    /// A registered broker is alive, dead, ending or in maintenance.
+    BrokerChange(BrokerChangeRecord),
+    /// A broker is gone for good.
+    RemoveBroker(BrokerId),
     /// A topic without partitions; its partitions follow in the same batch.
     Topic(TopicRecord),
     /// A new partition of a topic.
@@ -43,6 +47,29 @@ pub struct RegisterBrokerRecord {
     pub rack: Option<String>,
     /// Where it listens, by listener name.
     pub endpoints: Vec<Endpoint>,
+    /// The id of its data directory; 0 in records of before directories had ids.
+    pub directory: u128,
+    /// Whether it counts as dead until its heartbeats say otherwise.
+    pub is_fenced: bool,
+    /// Whether it is about to end in order; only in snapshots.
+    pub in_controlled_shutdown: bool,
+    /// Whether it is in maintenance.
+    pub is_draining: bool,
+}
+
+/// New facts of a registered broker; what is none stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BrokerChangeRecord {
+    /// Which broker.
+    pub id: BrokerId,
+    /// Of its registration; at any other the record does not fit.
+    pub epoch: i64,
+    /// Whether it counts as dead.
+    pub is_fenced: Option<bool>,
+    /// Whether it is about to end in order.
+    pub in_controlled_shutdown: Option<bool>,
+    /// Whether it is in maintenance.
+    pub is_draining: Option<bool>,
 }
 
 /// A topic.
@@ -75,6 +102,12 @@ pub struct PartitionRecord {
     pub leader_epoch: LeaderEpoch,
     /// Grows with every change of this partition.
     pub partition_epoch: i32,
+    /// Replicas that are out of sync and still hold all that is committed (KIP-966).
+    pub elr: Vec<BrokerId>,
+    /// Those of `replicas` that a reassignment is adding.
+    pub adding: Vec<BrokerId>,
+    /// Those of `replicas` that a reassignment will remove.
+    pub removing: Vec<BrokerId>,
 }
 
 /// New facts of a partition; what is none stays as it is.
@@ -90,6 +123,35 @@ pub struct PartitionChangeRecord {
     pub isr: Option<Vec<BrokerId>>,
     /// The new replicas with the directory of each.
     pub replicas: Option<Vec<(BrokerId, u128)>>,
+    /// The new eligible leader replicas.
+    pub elr: Option<Vec<BrokerId>>,
+    /// The replicas that a reassignment is adding.
+    pub adding: Option<Vec<BrokerId>>,
+    /// The replicas that a reassignment will remove.
+    pub removing: Option<Vec<BrokerId>>,
+}
+
+impl PartitionChangeRecord {
+    /// Nothing new, yet.
+    #[must_use]
+    pub fn new(topic_id: TopicId, partition: PartitionIndex) -> Self {
+        Self {
+            topic_id,
+            partition,
+            leader: None,
+            isr: None,
+            replicas: None,
+            elr: None,
+            adding: None,
+            removing: None,
+        }
+    }
+
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::new(self.topic_id, self.partition)
+    }
 }
 
 /// What a configuration value belongs to.

@@ -78,6 +78,7 @@ impl MetadataOptions {
                 incarnation,
                 rack: config.rack.clone(),
                 endpoints: vec![Endpoint { listener: KAFKA_LISTENER.to_owned(), host, port }],
+                directory: 0,
             },
             settings: PlanSettings {
                 fixed: StaticConfig::of_broker(config, bound, &shown),

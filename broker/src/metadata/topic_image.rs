@@ -70,4 +70,22 @@ pub struct PartitionImage {
     pub leader_epoch: LeaderEpoch,
     /// Grows with every change of this partition.
     pub partition_epoch: i32,
+    /// Replicas that are out of sync and still hold all that is committed, since nothing was
+    /// committed without them (KIP-966).
+    ///
+    /// Invariant: a subset of `replicas` without `isr`; empty unless `isr` is smaller than
+    /// `min.insync.replicas`.
+    pub elr: Vec<BrokerId>,
+    /// Those of `replicas` that a reassignment is adding.
+    pub adding: Vec<BrokerId>,
+    /// Those of `replicas` that a reassignment will remove.
+    pub removing: Vec<BrokerId>,
+}
+
+impl PartitionImage {
+    /// Whether a reassignment is under way.
+    #[must_use]
+    pub fn is_reassigning(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty()
+    }
 }

@@ -117,6 +117,10 @@ impl Truth {
             epoch,
             rack: None,
             endpoints: vec![endpoint],
+            directory: 0,
+            is_fenced: false,
+            in_controlled_shutdown: false,
+            is_draining: false,
         };
         let mut image = self.image.lock();
         let mut next = MetadataImage::clone(&image);

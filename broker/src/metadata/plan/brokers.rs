@@ -17,6 +17,8 @@ pub struct BrokerRegistration {
     pub rack: Option<String>,
     /// Where it listens.
     pub endpoints: Vec<Endpoint>,
+    /// The id of its data directory.
+    pub directory: u128,
 }
 
 /// Plans a registration. A broker that was away gets a new leader epoch for all that it leads: what it
@@ -34,16 +36,17 @@ pub fn plan_register_broker(
         epoch: image.broker_epoch_last() + 1,
         rack: registration.rack.clone(),
         endpoints: registration.endpoints.clone(),
+        directory: registration.directory,
+        is_fenced: false,
+        in_controlled_shutdown: false,
+        is_draining: false,
     })];
     for topic in image.topics() {
         for (index, partition) in (0..).zip(&topic.partitions) {
             if partition.leader == Some(id) {
                 records.push(MetadataRecord::PartitionChange(PartitionChangeRecord {
-                    topic_id: topic.id,
-                    partition: PartitionIndex(index),
                     leader: Some(Some(id)),
-                    isr: None,
-                    replicas: None,
+                    ..PartitionChangeRecord::new(topic.id, PartitionIndex(index))
                 }));
             }
         }

@@ -66,6 +66,9 @@ fn partition_record(topic_id: TopicId, index: usize, replicas: Vec<BrokerId>) ->
         leader: replicas.first().copied(),
         leader_epoch: LeaderEpoch(0),
         partition_epoch: 0,
+        elr: Vec::new(),
+        adding: Vec::new(),
+        removing: Vec::new(),
         replicas,
     }
 }

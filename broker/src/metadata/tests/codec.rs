@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, PartitionIndex, TopicId};
 
 use crate::metadata::record::{
-    ConfigRecord, ConfigTarget, MetadataRecord, PartitionChangeRecord, PartitionRecord,
-    ProducerIdBlockRecord, RegisterBrokerRecord, TopicRecord,
+    BrokerChangeRecord, ConfigRecord, ConfigTarget, MetadataRecord, PartitionChangeRecord,
+    PartitionRecord, ProducerIdBlockRecord, RegisterBrokerRecord, TopicRecord,
 };
 use crate::metadata::{DecodeError, Endpoint, decode_batch, encode_batch};
 
@@ -58,9 +58,11 @@ pub(super) fn records() -> impl Strategy<Value = MetadataRecord> {
             any::<u128>(),
             any::<i64>(),
             prop::option::of(text()),
-            prop::collection::vec((text(), text(), any::<u16>()), 0..3)
+            prop::collection::vec((text(), text(), any::<u16>()), 0..3),
+            any::<u128>(),
+            any::<[bool; 3]>(),
         )
-            .prop_map(|(id, incarnation, epoch, rack, endpoints)| {
+            .prop_map(|(id, incarnation, epoch, rack, endpoints, directory, state)| {
                 let endpoint = |(listener, host, port)| Endpoint { listener, host, port };
                 MetadataRecord::RegisterBroker(RegisterBrokerRecord {
                     id: BrokerId(id),
@@ -68,8 +70,22 @@ pub(super) fn records() -> impl Strategy<Value = MetadataRecord> {
                     epoch,
                     rack,
                     endpoints: endpoints.into_iter().map(endpoint).collect(),
+                    directory,
+                    is_fenced: state[0],
+                    in_controlled_shutdown: state[1],
+                    is_draining: state[2],
                 })
             }),
+        any::<i32>().prop_map(|id| MetadataRecord::RemoveBroker(BrokerId(id))),
+        (any::<i32>(), any::<i64>(), any::<[Option<bool>; 3]>()).prop_map(|(id, epoch, state)| {
+            MetadataRecord::BrokerChange(BrokerChangeRecord {
+                id: BrokerId(id),
+                epoch,
+                is_fenced: state[0],
+                in_controlled_shutdown: state[1],
+                is_draining: state[2],
+            })
+        }),
         (
             any::<u128>(),
             any::<i32>(),
@@ -78,10 +94,12 @@ pub(super) fn records() -> impl Strategy<Value = MetadataRecord> {
             broker_ids(),
             leader(),
             any::<i32>(),
-            any::<i32>()
+            any::<i32>(),
+            [broker_ids(), broker_ids(), broker_ids()]
         )
             .prop_map(
-                |(topic, partition, replicas, directories, isr, leader, epoch, change)| {
+                |(topic, partition, replicas, directories, isr, leader, epoch, change, more)| {
+                    let [elr, adding, removing] = more;
                     MetadataRecord::Partition(PartitionRecord {
                         topic_id: TopicId(topic),
                         partition: PartitionIndex(partition),
@@ -91,6 +109,9 @@ pub(super) fn records() -> impl Strategy<Value = MetadataRecord> {
                         leader,
                         leader_epoch: LeaderEpoch(epoch),
                         partition_epoch: change,
+                        elr,
+                        adding,
+                        removing,
                     })
                 }
             ),
@@ -102,17 +123,27 @@ pub(super) fn records() -> impl Strategy<Value = MetadataRecord> {
             prop::option::of(prop::collection::vec(
                 (any::<i32>().prop_map(BrokerId), any::<u128>()),
                 0..3
-            ))
+            )),
+            [
+                prop::option::of(broker_ids()),
+                prop::option::of(broker_ids()),
+                prop::option::of(broker_ids())
+            ]
         )
-            .prop_map(|(topic, partition, leader, isr, replicas)| {
-                MetadataRecord::PartitionChange(PartitionChangeRecord {
-                    topic_id: TopicId(topic),
-                    partition: PartitionIndex(partition),
-                    leader,
-                    isr,
-                    replicas,
-                })
-            }),
+            .prop_map(
+                |(topic, partition, leader, isr, replicas, [elr, adding, removing])| {
+                    MetadataRecord::PartitionChange(PartitionChangeRecord {
+                        topic_id: TopicId(topic),
+                        partition: PartitionIndex(partition),
+                        leader,
+                        isr,
+                        replicas,
+                        elr,
+                        adding,
+                        removing,
+                    })
+                }
+            ),
         (
             prop_oneof![
                 any::<u128>().prop_map(|id| ConfigTarget::Topic(TopicId(id))),

@@ -25,6 +25,7 @@ pub(super) fn registration(id: i32, rack: Option<&str>) -> BrokerRegistration {
             host: "127.0.0.1".to_owned(),
             port: 9092,
         }],
+        directory: u128::try_from(id).unwrap() + 70,
     }
 }
 
