@@ -32,9 +32,10 @@ use crate::handlers::{Dispatcher, ProducerIds};
 use crate::http::{
     self, CommittedGauge, Detail, Gauges, GroupGauges, Health, Observed, PartitionGauges,
 };
-use crate::metadata::store::{AppendError, OpenError};
+use crate::metadata::store::OpenError;
 use crate::metadata::{
-    MetadataHandle, MetadataOptions, OpenedMetadata, ReconcileError, StartedMetadata, reconcile,
+    ChangeError, HostReady, MetadataHandle, MetadataOptions, NoTransport, OpenedMetadata,
+    ReconcileError, StartedMetadata,
 };
 use crate::metrics::{Exposition, Metrics};
 use crate::peers::forward::Forwarder;
@@ -93,7 +94,7 @@ pub enum StartError {
     Metadata(#[from] OpenError),
     /// The metadata cannot be written.
     #[error(transparent)]
-    Register(#[from] AppendError),
+    Register(#[from] ChangeError),
     /// The logs cannot be opened.
     #[error(transparent)]
     Shards(#[from] ShardError),
@@ -152,10 +153,14 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
     let settings = shard_settings(&config, &data_dir, &metadata, &metrics, runtime.handle());
     let (shards, partitions) = Shards::start(settings)?;
     let mut tasks = Tasks::new();
+    let (host_ready, told_ready) = oneshot::channel();
     let entered = runtime.enter();
-    tasks.spawn(finisher.run(Arc::new(partitions.clone())));
+    tasks.spawn(finisher.run_from_start(metadata.clone(), told_ready));
     drop(entered);
-    let reconciled = runtime.block_on(reconcile(&metadata, &partitions))?;
+    let (reconciled, outcome) = oneshot::channel();
+    // The finisher lives until the metadata's thread ends.
+    let _ = host_ready.send(HostReady { host: Arc::new(partitions.clone()), reconciled });
+    let reconciled = runtime.block_on(outcome).expect("the finisher runs")?;
     let groups = {
         let _entered = runtime.enter();
         let metrics = Arc::clone(&metrics);
@@ -417,12 +422,12 @@ fn start_metadata(
     data_dir: &DataDir,
     kafka_addr: SocketAddr,
 ) -> Result<StartedMetadata, StartError> {
-    let mut opened = OpenedMetadata::open(data_dir.disk())?;
-    let fresh = TopicId(rand::random()).to_string();
-    let cluster_id = opened.ensure_cluster_id(&fresh)?;
-    tracing::info!(cluster_id, broker = config.node.id, "metadata opened");
     let options = MetadataOptions::of_broker(config, kafka_addr, rand::random());
-    Ok(opened.start(options, Box::new(rand::random))?)
+    let opened = OpenedMetadata::open(data_dir.disk(), options)?;
+    let started = opened.start(Arc::new(NoTransport), Box::new(rand::random))?;
+    let cluster_id = started.handle.image().cluster_id().to_owned();
+    tracing::info!(cluster_id, broker = config.node.id, "metadata opened");
+    Ok(started)
 }
 
 fn shard_settings(

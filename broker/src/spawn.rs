@@ -51,6 +51,18 @@ pub(crate) fn started<T: Send + 'static>(
     async move { task.await.ok() }
 }
 
+/// Ends the process if its thread panics: for threads whose state must not be guessed at.
+pub(crate) struct AbortOnPanic(pub(crate) &'static str);
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(thread = self.0, "a thread that owns logs panicked: the process ends");
+            std::process::abort();
+        }
+    }
+}
+
 /// Tasks that end with their owner. A panic in one ends that one, and is logged.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {

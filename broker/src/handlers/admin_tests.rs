@@ -233,7 +233,7 @@ async fn metadata(
 fn metadata_tells_topics_and_brokers() {
     with_topic(async |handle| {
         let response = metadata(&handle, 12, &["odd-a", "odd-a", "nosuch"], false).await;
-        assert_eq!(response.cluster_id.as_deref(), Some("MkU3OEVBNTcwNTJENDM2Qg"));
+        assert_eq!(response.cluster_id.as_deref(), Some("AAAAAAAAAAAAAAAAAAAAAQ"));
         assert_eq!(response.controller_id, 1);
         assert_eq!(response.brokers.len(), 1);
         assert_eq!(

@@ -9,7 +9,7 @@ use varve_protocol::error_code::ErrorCode;
 use varve_protocol::vocabulary::TopicId;
 
 use super::plan::{
-    ConfigChange, ConfigError, NewPartitions, NewTopic, ProducerIdBlock, TopicError, TopicSelector,
+    BrokerRegistration, ConfigChange, ConfigError, NewPartitions, NewTopic, ProducerIdBlock, TopicError, TopicSelector,
 };
 use super::topic_image::TopicImage;
 use crate::topic_config::ConfigMap;
@@ -17,6 +17,10 @@ use crate::topic_config::ConfigMap;
 /// A wish to the controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MetadataChange {
+    /// Give the cluster its id, if it has none yet.
+    EnsureClusterId,
+    /// A broker has started.
+    RegisterBroker(BrokerRegistration),
     /// Create topics, each under a fresh id.
     CreateTopics {
         /// Which.
@@ -48,6 +52,8 @@ pub enum MetadataChange {
 /// durable, published in the image, and its logs are ready.
 #[derive(Debug, Clone)]
 pub enum Applied {
+    /// Of changes that are told by the image alone.
+    Done,
     /// Of [`MetadataChange::CreateTopics`].
     CreateTopics(Vec<Result<CreatedTopic, TopicError>>),
     /// Of [`MetadataChange::DeleteTopics`]: the topics as they were.

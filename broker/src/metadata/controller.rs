@@ -3,11 +3,13 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use varve_protocol::vocabulary::BrokerId;
+use varve_replication::quorum::QuorumStatus;
 
 use super::change::{ChangeError, CreatedTopic};
-use super::handle::MetadataHandle;
+use super::handle::{Command, MetadataHandle};
 use super::host::HostFuture;
 use super::plan::{NewTopic, ProducerIdBlock, TopicError};
 
@@ -37,10 +39,10 @@ impl MetadataHandle {
         self.shared.gateway.get().filter(|_| !self.is_controller())
     }
 
-    /// The broker that decides changes now, as far as is known here. A cluster of one decides itself.
+    /// The broker that decides changes now, as far as is known here.
     #[must_use]
     pub fn controller(&self) -> Option<BrokerId> {
-        Some(self.broker_id())
+        *self.shared.controller.borrow()
     }
 
     /// Whether this broker decides changes.
@@ -52,17 +54,57 @@ impl MetadataHandle {
     /// Tells when another broker decides.
     #[must_use]
     pub fn watch_controller(&self) -> watch::Receiver<Option<BrokerId>> {
-        watch::channel(self.controller()).1
+        self.shared.controller.clone()
+    }
+
+    /// How far the quorum is, as of the last step of this broker's member.
+    #[must_use]
+    pub fn quorum_status(&self) -> QuorumStatus {
+        self.shared.status.borrow().clone()
     }
 
     /// How much of the metadata log the image shows.
     #[must_use]
     pub fn applied_index(&self) -> u64 {
-        0
+        *self.shared.applied.borrow()
     }
 
     /// Returns when the image shows the log up to `index`.
     pub async fn wait_applied(&self, index: u64) {
-        let _ = index;
+        // An error means that the broker ends.
+        let _ = self.shared.applied.subscribe().wait_for(|applied| *applied >= index).await;
+    }
+
+    /// Returns when the cluster has an id, and gives it.
+    pub async fn wait_cluster_id(&self) -> String {
+        let mut applied = self.shared.applied.subscribe();
+        loop {
+            let id = self.load().cluster_id().to_owned();
+            if !id.is_empty() || applied.changed().await.is_err() {
+                return id;
+            }
+        }
+    }
+
+    /// Messages of another broker's member of the quorum. They are dropped when the thread has too
+    /// much to do: the quorum sends again what matters.
+    pub fn on_quorum_messages(&self, from: BrokerId, messages: Vec<Bytes>) {
+        // Dropped, or the broker ends.
+        let _ = self.commands.try_send(Command::Messages(from, messages));
+    }
+
+    /// The process of another broker is known to be dead.
+    pub fn on_peer_lost(&self, broker: BrokerId) {
+        let _ = self.commands.try_send(Command::PeerLost(broker));
+    }
+
+    /// A tick of the quorum's clock.
+    pub fn tick(&self) {
+        let _ = self.commands.try_send(Command::Tick);
+    }
+
+    /// Hands the quorum's leadership to another voter, if this broker has it.
+    pub fn transfer_leadership(&self, to: BrokerId) {
+        let _ = self.commands.try_send(Command::TransferLeadership(to));
     }
 }

@@ -7,19 +7,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use varve_protocol::vocabulary::{BrokerId, TopicId, TopicIdPartition};
 use varve_storage::LogConfig;
 
 use super::change::{Applied, CreatedTopic};
 use super::delta::Delta;
-use super::handle::{MetadataUpdate, Shared, config_layers};
+use super::handle::{MetadataHandle, MetadataUpdate, Shared, config_layers};
 use super::host::{HostedLog, PartitionHost};
 use super::image::MetadataImage;
 use super::plan::TopicError;
 use super::roles::changed_roles;
+use super::start::{ReconcileError, Reconciled, reconcile};
 use super::topic_image::TopicImage;
-use super::writer::Batch;
+use super::node::Batch;
 use crate::topic_config::StaticConfig;
 
 /// The finisher; its owner calls [`Self::run`] on a task of its own.
@@ -28,7 +29,42 @@ pub struct MetadataFinisher {
     pub(super) shared: Arc<Shared>,
 }
 
+/// The logs can be made from now on.
+pub struct HostReady {
+    /// Who makes them.
+    pub host: Arc<dyn PartitionHost>,
+    /// Takes what became of making logs and image agree.
+    pub reconciled: oneshot::Sender<Result<Reconciled, ReconcileError>>,
+}
+
 impl MetadataFinisher {
+    /// Publishes images until there is somebody to make logs, makes logs and image agree, and
+    /// finishes batches from then on, until the writer has ended.
+    pub async fn run_from_start(
+        mut self,
+        handle: MetadataHandle,
+        mut ready: oneshot::Receiver<HostReady>,
+    ) {
+        loop {
+            tokio::select! {
+                biased;
+                ready = &mut ready => {
+                    // An error means that the broker does not come up.
+                    let Ok(HostReady { host, reconciled }) = ready else { return };
+                    let outcome = reconcile(&handle, &*host).await;
+                    drop(handle);
+                    // As above.
+                    let _ = reconciled.send(outcome);
+                    return self.run(host).await;
+                }
+                batch = self.batches.recv() => {
+                    let Some(batch) = batch else { return };
+                    publish(batch, &self.shared, &BTreeMap::new());
+                }
+            }
+        }
+    }
+
     /// Finishes batches until the writer has ended.
     pub async fn run(mut self, host: Arc<dyn PartitionHost>) {
         while let Some(batch) = self.batches.recv().await {
@@ -38,20 +74,28 @@ impl MetadataFinisher {
 }
 
 async fn finish(batch: Batch, shared: &Shared, host: &dyn PartitionHost) {
-    let Batch { image, delta, answers } = batch;
     let previous = shared.image.load_full();
+    let (image, delta) = (Arc::clone(&batch.image), batch.delta.clone());
     let failed = create_logs(&previous, &image, &delta, shared, host).await;
     set_roles(&image, &delta, shared, host).await;
     shared.image.store(image.clone());
     delete_logs(&previous, &image, &delta, shared.broker_id, host).await;
     change_configs(&previous, &image, &delta, shared, host).await;
+    publish(batch, shared, &failed);
+}
+
+/// Tells everybody.
+fn publish(batch: Batch, shared: &Shared, failed: &BTreeMap<TopicId, String>) {
+    let Batch { image, delta, index, answers } = batch;
+    shared.image.store(Arc::clone(&image));
     if !delta.is_empty() {
         // An error means that nobody listens.
-        let _ = shared.updates.send(Arc::new(MetadataUpdate { image: image.clone(), delta }));
+        let _ = shared.updates.send(Arc::new(MetadataUpdate { image, delta }));
     }
+    shared.applied.send_replace(index);
     for (answer, applied) in answers {
         // Whoever asked may be gone.
-        let _ = answer.send(Ok(with_failures(applied, &failed)));
+        let _ = answer.send(Ok(with_failures(applied, failed)));
     }
 }
 

@@ -6,9 +6,11 @@
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use bytes::Bytes;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::vocabulary::{BrokerId, TopicId};
+use varve_replication::quorum::QuorumStatus;
 
 use super::change::{Applied, ChangeError, CreatedTopic, MetadataChange};
 use super::controller::ControllerGateway;
@@ -30,7 +32,7 @@ pub(super) const CHANGES_MAX: usize = 1_024;
 #[derive(Debug, Clone)]
 pub struct MetadataHandle {
     pub(super) shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
+    pub(super) commands: mpsc::Sender<Command>,
 }
 
 /// What the handle, the writer and the finisher share.
@@ -42,6 +44,11 @@ pub(super) struct Shared {
     pub(super) fixed: StaticConfig,
     /// The way to a controller that is another broker.
     pub(super) gateway: OnceLock<Arc<dyn ControllerGateway>>,
+    /// The broker that decides changes, as far as is known.
+    pub(super) controller: watch::Receiver<Option<BrokerId>>,
+    pub(super) status: watch::Receiver<QuorumStatus>,
+    /// The last entry of the log that the image shows.
+    pub(super) applied: watch::Sender<u64>,
 }
 
 /// A new image and how it differs from the one before.
@@ -53,10 +60,14 @@ pub struct MetadataUpdate {
     pub delta: Delta,
 }
 
-/// What the writer is told.
+/// What the metadata's thread is told.
 #[derive(Debug)]
 pub(super) enum Command {
     Change(MetadataChange, oneshot::Sender<Result<Applied, ChangeError>>),
+    Tick,
+    Messages(BrokerId, Vec<Bytes>),
+    PeerLost(BrokerId),
+    TransferLeadership(BrokerId),
     Stop,
 }
 
@@ -124,12 +135,17 @@ impl MetadataHandle {
         image: Arc<MetadataImage>,
         broker_id: BrokerId,
         fixed: StaticConfig,
+        controller: watch::Receiver<Option<BrokerId>>,
+        status: watch::Receiver<QuorumStatus>,
     ) -> (Self, mpsc::Receiver<Command>, Arc<Shared>) {
         let (commands, receiver) = mpsc::channel(CHANGES_MAX);
         let (updates, _) = broadcast::channel(UPDATES_MAX);
         let image = ArcSwap::new(image);
         let gateway = OnceLock::new();
-        let shared = Arc::new(Shared { image, updates, broker_id, fixed, gateway });
+        let applied = watch::Sender::new(0);
+        let shared =
+            Shared { image, updates, broker_id, fixed, gateway, controller, status, applied };
+        let shared = Arc::new(shared);
         (Self { shared: shared.clone(), commands }, receiver, shared)
     }
 

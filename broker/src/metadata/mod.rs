@@ -2,11 +2,11 @@
 //!
 //! - [`record`], `codec`: facts and their bytes. [`image`]: the value that they add up to.
 //! - [`plan`]: the controller's decisions, pure. `placement`: who gets replicas.
-//! - [`store`]: the log on the disk. `writer`, `finisher`: the two steps of a change.
+//! - [`store`]: the log on the disk. `node`: this broker's member of the quorum, stepped by `writer`'s
+//!   thread. `finisher`: what follows once a change is committed.
 //! - [`handle`]: the door for everybody else. [`start`]: from files to a running broker's metadata.
 //!
-//! There is one broker today, which is the controller; its log has the shape of one that a quorum
-//! replicates: entries with a term and an index, snapshots, the same image at the same index.
+//! Every broker has the log and applies it; the quorum's leader is the controller and decides changes.
 //! The source of the shape is Kafka's KRaft (KIP-500, KIP-631).
 
 mod broker_image;
@@ -14,11 +14,13 @@ mod change;
 mod codec;
 mod controller;
 mod delta;
+mod diff;
 mod finisher;
 pub mod handle;
 mod host;
 pub mod image;
 mod placement;
+mod node;
 pub mod plan;
 mod planning;
 pub mod record;
@@ -37,18 +39,19 @@ pub use change::{Applied, ChangeError, CreatedTopic, MetadataChange};
 pub use codec::{DecodeError, decode_batch, encode_batch};
 pub use controller::ControllerGateway;
 pub use delta::Delta;
-pub use finisher::MetadataFinisher;
+pub use finisher::{HostReady, MetadataFinisher};
 pub use handle::{EnsureTopicError, InternalTopic, MetadataHandle, MetadataUpdate, config_layers};
 pub use host::{HostError, HostFuture, HostedLog, PartitionHost};
 pub use image::{ApplyError, MetadataImage};
 pub use placement::{Candidate, choose_replicas};
+pub use node::{IdSource, QuorumTransport};
 pub use plan::{
     BrokerRegistration, ConfigChange, ConfigEdits, ConfigError, ConfigResource, MetadataLimits,
     NewPartitions, NewTopic, PlanSettings, ProducerIdBlock, ReplicaAssignment, TopicError,
     TopicSelector,
 };
 pub use start::{
-    KAFKA_LISTENER, MetadataOptions, OpenedMetadata, ReconcileError, Reconciled, StartedMetadata,
+    KAFKA_LISTENER, MetadataOptions, NoTransport, QUORUM_TICK, OpenedMetadata, ReconcileError, Reconciled, StartedMetadata,
     reconcile,
 };
 pub use store::{AppendError, METADATA_DIRECTORY, MetadataStore, OpenError};
@@ -56,4 +59,4 @@ pub use topic_image::{PartitionImage, TopicImage};
 pub use topic_name::{
     CONSUMER_OFFSETS, InvalidTopicName, TRANSACTION_STATE, check_topic_name, is_internal_topic,
 };
-pub use writer::{IdSource, MetadataWriter};
+pub use writer::MetadataWriter;

@@ -12,10 +12,10 @@ use super::image::MetadataImage;
 use super::plan::{
     ConfigChange, NewPartitions, NewTopic, PlanSettings, TopicError, TopicSelector,
     plan_config_change, plan_create_partitions, plan_create_topic, plan_delete_topic,
-    plan_producer_ids,
+    plan_producer_ids, plan_register_broker,
 };
 use super::record::MetadataRecord;
-use super::writer::IdSource;
+use super::node::IdSource;
 
 /// One batch in the making: `image` holds what was planned so far, `entries` what has to be
 /// appended for it, an entry a change.
@@ -32,6 +32,18 @@ impl Planning<'_> {
     pub(super) fn plan(&mut self, change: MetadataChange) -> Result<Applied, ChangeError> {
         let mut records = Vec::new();
         let applied = match change {
+            MetadataChange::EnsureClusterId => {
+                if self.image.cluster_id().is_empty() {
+                    let id = self.fresh_id().to_string();
+                    self.apply(vec![MetadataRecord::ClusterId(id)], &mut records);
+                }
+                Applied::Done
+            }
+            MetadataChange::RegisterBroker(registration) => {
+                let planned = plan_register_broker(&self.image, &registration);
+                self.apply(planned, &mut records);
+                Applied::Done
+            }
             MetadataChange::CreateTopics { topics, validate_only } => {
                 Applied::CreateTopics(self.create_topics(&topics, validate_only, &mut records))
             }

@@ -7,33 +7,45 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
 use varve_protocol::vocabulary::{BrokerId, TopicIdPartition};
+use varve_replication::quorum::{Membership, Quorum, QuorumOptions};
 use varve_storage::Disk;
 
 use super::broker_image::Endpoint;
+use super::change::{ChangeError, MetadataChange};
 use super::finisher::{MetadataFinisher, hosted_logs, hosted_partitions};
 use super::handle::{MetadataHandle, config_layers};
 use super::host::{HostError, PartitionHost};
 use super::image::MetadataImage;
-use super::plan::{BrokerRegistration, MetadataLimits, PlanSettings, plan_register_broker};
-use super::record::MetadataRecord;
+use super::node::{IdSource, Node, QuorumTransport};
+use super::plan::{BrokerRegistration, MetadataLimits, PlanSettings};
 use super::roles::all_roles;
-use super::store::{AppendError, MetadataStore, OpenError, RecordLog};
-use super::writer::{IdSource, MetadataWriter, WriterCore};
+use super::store::{MetadataStore, OpenError, QuorumLog, RecoveredMetadata};
+use super::writer::MetadataWriter;
 use crate::config::BrokerConfig;
 use crate::topic_config::StaticConfig;
 
 /// The name of the listener for clients; metadata answers the address of the listener that was asked.
 pub const KAFKA_LISTENER: &str = "kafka";
+/// Between two ticks of the quorum's clock.
+pub const QUORUM_TICK: Duration = Duration::from_millis(50);
+/// A leader that is silent for half a second to a whole one is given up.
+const ELECTION_TICKS: usize = 10;
+const HEARTBEAT_TICKS: usize = 2;
 /// Batches that are durable and wait to be finished.
 const BATCHES_MAX: usize = 8;
 
 /// The metadata as the disk has it.
 pub struct OpenedMetadata {
+    /// As of the snapshot.
     image: MetadataImage,
-    log: Box<dyn RecordLog>,
+    log: Box<dyn QuorumLog>,
+    quorum: Quorum,
+    options: MetadataOptions,
 }
 
 /// The metadata of a running broker: the parts that its owner has to start.
@@ -53,6 +65,8 @@ pub struct MetadataOptions {
     pub registration: BrokerRegistration,
     /// How it plans.
     pub settings: PlanSettings,
+    /// How its quorum is set up.
+    pub quorum: QuorumOptions,
 }
 
 impl MetadataOptions {
@@ -84,7 +98,26 @@ impl MetadataOptions {
                 fixed: StaticConfig::of_broker(config, bound, &shown),
                 limits: MetadataLimits { partitions_max, ..defaults },
             },
+            quorum: quorum_options(config, incarnation),
         }
+    }
+}
+
+/// Every broker that its file names votes; a file that names none is that of a cluster of one.
+fn quorum_options(config: &BrokerConfig, incarnation: u128) -> QuorumOptions {
+    let id = BrokerId(config.node.id);
+    let mut voters: Vec<BrokerId> =
+        config.cluster.voters.iter().map(|voter| BrokerId(voter.id)).collect();
+    if voters.is_empty() {
+        voters.push(id);
+    }
+    voters.sort_unstable();
+    QuorumOptions {
+        id,
+        voters,
+        election_ticks: ELECTION_TICKS,
+        heartbeat_ticks: HEARTBEAT_TICKS,
+        seed: incarnation as u64,
     }
 }
 
@@ -93,61 +126,94 @@ impl OpenedMetadata {
     ///
     /// # Errors
     /// [`OpenError`] when the log is damaged, or was written by a version that knows more.
-    pub fn open<D: Disk>(disk: D) -> Result<Self, OpenError> {
-        let (log, image) = MetadataStore::open(disk)?;
-        Ok(Self::new(Box::new(log), image))
+    pub fn open<D: Disk>(disk: D, options: MetadataOptions) -> Result<Self, OpenError> {
+        let voters = options.quorum.voters.clone();
+        let bootstrap = Membership { voters, learners: Vec::new() };
+        let (log, recovered) = MetadataStore::open(disk, &bootstrap)?;
+        Ok(Self::new(Box::new(log), recovered, options))
     }
 
     /// Takes a log and what it held.
     #[must_use]
-    pub fn new(log: Box<dyn RecordLog>, image: MetadataImage) -> Self {
-        Self { image, log }
-    }
-
-    /// What the log held.
-    #[must_use]
-    pub fn image(&self) -> &MetadataImage {
-        &self.image
-    }
-
-    /// Gives the cluster its id, if it has none yet, and makes that durable. Answers the id.
-    ///
-    /// # Errors
-    /// [`AppendError`] when the log cannot be written.
-    pub fn ensure_cluster_id(&mut self, fresh: &str) -> Result<String, AppendError> {
-        if self.image.cluster_id().is_empty() {
-            self.append(vec![MetadataRecord::ClusterId(fresh.to_owned())])?;
-        }
-        Ok(self.image.cluster_id().to_owned())
-    }
-
-    /// Registers the broker and gives out the parts. Blocks for the disk.
-    ///
-    /// # Errors
-    /// [`AppendError`] when the log cannot be written.
-    pub fn start(
-        mut self,
+    pub fn new(
+        log: Box<dyn QuorumLog>,
+        recovered: RecoveredMetadata,
         options: MetadataOptions,
+    ) -> Self {
+        let RecoveredMetadata { quorum, image } = recovered;
+        let quorum = Quorum::new(&options.quorum, quorum);
+        Self { image, log, quorum, options }
+    }
+
+    /// Gives out the parts. A broker that is a cluster by itself has applied its whole log before that,
+    /// given the cluster its id and registered; one of several does so once it is connected. Blocks for
+    /// the disk.
+    ///
+    /// # Errors
+    /// [`ChangeError`] when the log cannot be written.
+    pub fn start(
+        self,
+        transport: Arc<dyn QuorumTransport>,
         ids: IdSource,
-    ) -> Result<StartedMetadata, AppendError> {
-        self.append(plan_register_broker(&self.image, &options.registration))?;
-        let broker_id = options.registration.id;
-        let image = Arc::new(self.image);
-        self.log.snapshot_if_due(&image)?;
-        let fixed = options.settings.fixed.clone();
-        let (handle, commands, shared) = MetadataHandle::new(image.clone(), broker_id, fixed);
+    ) -> Result<StartedMetadata, ChangeError> {
+        let Self { image, log, quorum, options } = self;
+        let MetadataOptions { registration, settings, quorum: QuorumOptions { voters, .. } } =
+            options;
+        let broker_id = registration.id;
+        let fixed = settings.fixed.clone();
+        let mut node = Node::new(quorum, log, image, settings, broker_id, ids);
+        if voters == [broker_id] && node.status().membership.voters == [broker_id] {
+            decide_at_start(&mut node, MetadataChange::EnsureClusterId)?;
+            decide_at_start(&mut node, MetadataChange::RegisterBroker(registration))?;
+        }
+        let controller = watch::Sender::new(node.controller());
+        let status = watch::Sender::new(node.status());
+        let (handle, commands, shared) = MetadataHandle::new(
+            Arc::clone(node.image()),
+            broker_id,
+            fixed,
+            controller.subscribe(),
+            status.subscribe(),
+        );
+        shared.applied.send_replace(node.status().applied);
         let (batches_in, batches) = mpsc::channel(BATCHES_MAX);
-        let settings = options.settings;
-        let core = WriterCore { image, log: self.log, settings, broker_id, ids, failure: None };
-        let writer = MetadataWriter { commands, batches: batches_in, core };
+        let writer = MetadataWriter {
+            commands,
+            batches: batches_in,
+            node,
+            transport,
+            controller,
+            status,
+        };
         Ok(StartedMetadata { handle, writer, finisher: MetadataFinisher { batches, shared } })
     }
+}
 
-    fn append(&mut self, records: Vec<MetadataRecord>) -> Result<(), AppendError> {
-        let applied = self.image.apply_all(&records);
-        applied.expect("records planned on an image fit that image");
-        self.log.append(&[records])
+/// Decides a change before anybody looks at the image.
+fn decide_at_start(node: &mut Node, change: MetadataChange) -> Result<(), ChangeError> {
+    // The log's own entries come first.
+    node.step(&NoTransport);
+    let (answer, mut answered) = oneshot::channel();
+    node.on_changes(vec![(change, answer)]);
+    if let Some(batch) = node.step(&NoTransport) {
+        for (answer, applied) in batch.answers {
+            // It is read below.
+            let _ = answer.send(Ok(applied));
+        }
     }
+    match answered.try_recv() {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(ChangeError::NotController),
+    }
+}
+
+/// A cluster of one has nobody to send to.
+#[derive(Debug)]
+pub struct NoTransport;
+
+impl QuorumTransport for NoTransport {
+    fn send(&self, _: BrokerId, _: Vec<Bytes>) {}
 }
 
 /// What [`reconcile`] did.

@@ -1,40 +1,42 @@
 //! The metadata log on the disk.
 //!
-//! An entry of storage's [`EntryLog`] is one batch of records (see `codec`), durable once
-//! [`RecordLog::append`] has returned. A snapshot is the image as one batch; it replaces the
+//! An entry of storage's [`EntryLog`] is an entry of the quorum, mostly one batch of records (see
+//! `codec`), durable once [`QuorumLog::persist`] has returned. A snapshot is the image as one batch; it replaces the
 //! entries before it, so that replay stays short.
 
-use bytes::Bytes;
+use varve_replication::quorum::{
+    HardState, LogEntry, MalformedBytes, Membership, Payload, Persist, QuorumSnapshot,
+    RecoveredQuorum,
+};
 use varve_storage::{Disk, Entry, EntryLog, EntryLogError};
 
 use super::codec::{self, DecodeError};
 use super::image::{ApplyError, MetadataImage};
-use super::record::MetadataRecord;
 
 /// Where the metadata log lies in the data directory.
 pub const METADATA_DIRECTORY: &str = "metadata";
 /// A snapshot is due after so many bytes of entries, or as many as the last snapshot had, if more:
 /// so that all snapshots together cost no more than the entries.
 const SNAPSHOT_ENTRY_BYTES_MIN: u64 = 1 << 20;
-/// There is one voter, and it never changes its mind: the quorum's log will have real terms.
-const TERM: u64 = 1;
-
-/// A durable log of batches of records.
-pub trait RecordLog: Send {
-    /// Appends batches, each applied whole or not at all, and makes them durable with one sync.
+/// A durable log of the quorum's entries, its vote and a snapshot.
+pub trait QuorumLog: Send {
+    /// Writes what a step of the quorum wants durable, with one sync. Can be repeated after
+    /// [`AppendError::Full`].
     ///
     /// # Errors
-    /// [`AppendError::Full`]: nothing was appended. [`AppendError::Failed`]: whether something was
-    /// appended is not known, and nothing may be appended any more.
-    fn append(&mut self, batches: &[Vec<MetadataRecord>]) -> Result<(), AppendError>;
+    /// [`AppendError::Full`]: there is no room. [`AppendError::Failed`]: what was written is not
+    /// known, and nothing may be written any more.
+    fn persist(&mut self, persist: &Persist) -> Result<(), AppendError>;
 
-    /// Replaces the entries by a snapshot of `image`, which must be what they add up to, if that is
-    /// worth its cost by now.
+    /// Whether a snapshot is worth its cost by now.
+    fn is_snapshot_due(&self) -> bool;
+
+    /// Replaces the entries up to a snapshot by it.
     ///
     /// # Errors
-    /// [`AppendError::Failed`]: nothing may be appended any more. A full disk is no error: the
-    /// entries stay, and the snapshot is tried again later.
-    fn snapshot_if_due(&mut self, image: &MetadataImage) -> Result<(), AppendError>;
+    /// [`AppendError::Failed`]: nothing may be written any more. A full disk is no error: the
+    /// entries stay, and a snapshot is due later.
+    fn compact(&mut self, snapshot: &QuorumSnapshot) -> Result<(), AppendError>;
 }
 
 /// Why the metadata log did not take a change.
@@ -62,6 +64,14 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: DecodeError,
     },
+    /// A snapshot, an entry or the vote is not one that this version wrote.
+    #[error("the metadata log, {place}: {reason}")]
+    Entry {
+        /// Which.
+        place: Place,
+        /// What is wrong with it.
+        reason: MalformedBytes,
+    },
     /// A snapshot or an entry contradicts what comes before it.
     #[error(
         "the metadata log, {place}: {reason}. The log is damaged in a way that its checksums do not \
@@ -82,6 +92,8 @@ pub enum Place {
     Snapshot(u64),
     /// The entry of this index.
     Entry(u64),
+    /// Term and vote.
+    HardState,
 }
 
 impl std::fmt::Display for Place {
@@ -89,6 +101,7 @@ impl std::fmt::Display for Place {
         match self {
             Self::Snapshot(index) => write!(f, "snapshot at index {index}"),
             Self::Entry(index) => write!(f, "entry {index}"),
+            Self::HardState => f.write_str("term and vote"),
         }
     }
 }
@@ -102,72 +115,121 @@ pub struct MetadataStore<D: Disk> {
     snapshot_bytes_min: u64,
 }
 
+/// What a metadata log held.
+#[derive(Debug)]
+pub struct RecoveredMetadata {
+    /// What the quorum takes up.
+    pub quorum: RecoveredQuorum,
+    /// The image of the snapshot; the entries after it are not applied.
+    pub image: MetadataImage,
+}
+
 impl<D: Disk> MetadataStore<D> {
-    /// Opens the log and replays it.
+    /// Opens the log and reads it. `bootstrap` took part in the quorum as long as nothing says
+    /// otherwise.
     ///
     /// # Errors
     /// [`OpenError`] when it is damaged, or was written by a version that knows more.
-    pub fn open(disk: D) -> Result<(Self, MetadataImage), OpenError> {
-        Self::open_with(disk, SNAPSHOT_ENTRY_BYTES_MIN)
+    pub fn open(
+        disk: D,
+        bootstrap: &Membership,
+    ) -> Result<(Self, RecoveredMetadata), OpenError> {
+        Self::open_with(disk, bootstrap, SNAPSHOT_ENTRY_BYTES_MIN)
     }
 
     /// As [`Self::open`], with snapshots after so many bytes of entries at least.
     pub(super) fn open_with(
         disk: D,
+        bootstrap: &Membership,
         snapshot_bytes_min: u64,
-    ) -> Result<(Self, MetadataImage), OpenError> {
+    ) -> Result<(Self, RecoveredMetadata), OpenError> {
         let (log, recovered) = EntryLog::open(disk, METADATA_DIRECTORY)?;
         let mut image = MetadataImage::default();
         let mut snapshot_due_bytes = snapshot_bytes_min;
-        if let Some(snapshot) = &recovered.snapshot {
-            replay(&mut image, &snapshot.data, Place::Snapshot(snapshot.index))?;
-            snapshot_due_bytes = snapshot_due_bytes.max(snapshot.data.len() as u64);
+        let mut snapshot = None;
+        if let Some(stored) = recovered.snapshot {
+            let place = Place::Snapshot(stored.index);
+            let decoded =
+                QuorumSnapshot::decode(stored.index, stored.term, stored.data, bootstrap);
+            let decoded = decoded.map_err(|reason| OpenError::Entry { place, reason })?;
+            replay(&mut image, &decoded.data, place)?;
+            snapshot_due_bytes = snapshot_due_bytes.max(decoded.data.len() as u64);
+            snapshot = Some(decoded);
         }
-        for entry in &recovered.entries {
-            replay(&mut image, &entry.data, Place::Entry(entry.index))?;
+        let mut entries = Vec::new();
+        for Entry { index, term, data } in recovered.entries {
+            let place = Place::Entry(index);
+            let payload =
+                Payload::decode(data).map_err(|reason| OpenError::Entry { place, reason })?;
+            // What cannot be understood is refused now, not when it is committed.
+            if let Payload::Data(data) = &payload {
+                codec::decode_batch(data).map_err(|reason| OpenError::Decode { place, reason })?;
+            }
+            entries.push(LogEntry { index, term, payload });
         }
-        Ok((Self { log, snapshot_due_bytes, snapshot_bytes_min }, image))
-    }
-
-    /// The index of the last durable entry: equal indexes mean equal images.
-    #[must_use]
-    pub fn last_index(&self) -> u64 {
-        self.log.last_index()
+        let hard_state = recovered.hard_state.as_deref().map(HardState::decode).transpose();
+        let hard_state =
+            hard_state.map_err(|reason| OpenError::Entry { place: Place::HardState, reason })?;
+        let quorum = RecoveredQuorum { hard_state, snapshot, entries };
+        let store = Self { log, snapshot_due_bytes, snapshot_bytes_min };
+        Ok((store, RecoveredMetadata { quorum, image }))
     }
 }
 
-impl<D: Disk> RecordLog for MetadataStore<D> {
-    fn append(&mut self, batches: &[Vec<MetadataRecord>]) -> Result<(), AppendError> {
-        let entry = |(index, records): (u64, &Vec<MetadataRecord>)| Entry {
-            index,
-            term: TERM,
-            data: Bytes::from(codec::encode_batch(records)),
-        };
-        let first = self.log.last_index() + 1;
-        let entries: Vec<_> = (first..).zip(batches).map(entry).collect();
-        self.log.append(&entries).map_err(refused)?;
+impl<D: Disk> QuorumLog for MetadataStore<D> {
+    fn persist(&mut self, persist: &Persist) -> Result<(), AppendError> {
+        if let Some(snapshot) = &persist.snapshot {
+            self.install(snapshot)?;
+        }
+        if let Some(first) = persist.entries.first() {
+            self.log.truncate_from(first.index).map_err(refused)?;
+            let entry = |entry: &LogEntry| Entry {
+                index: entry.index,
+                term: entry.term,
+                data: entry.payload.encode(),
+            };
+            let entries: Vec<Entry> = persist.entries.iter().map(entry).collect();
+            self.log.append(&entries).map_err(refused)?;
+        }
+        if let Some(state) = &persist.hard_state {
+            self.log.set_hard_state(&state.encode()).map_err(refused)?;
+        }
         self.log.sync().map_err(refused)
     }
 
-    fn snapshot_if_due(&mut self, image: &MetadataImage) -> Result<(), AppendError> {
-        if self.log.size_bytes() < self.snapshot_due_bytes {
-            return Ok(());
-        }
-        let data = Bytes::from(codec::encode_batch(&image.to_records()));
-        let installed = self.log.install_snapshot(self.log.last_index(), TERM, &data);
-        match installed.map_err(refused) {
-            Ok(()) => {
-                self.snapshot_due_bytes = self.snapshot_bytes_min.max(data.len() as u64);
-                Ok(())
-            }
+    fn is_snapshot_due(&self) -> bool {
+        self.log.size_bytes() >= self.snapshot_due_bytes
+    }
+
+    fn compact(&mut self, snapshot: &QuorumSnapshot) -> Result<(), AppendError> {
+        match self.install(snapshot) {
             Err(AppendError::Full) => {
                 self.snapshot_due_bytes += self.snapshot_bytes_min;
                 tracing::warn!("the disk is full, a snapshot of the metadata has to wait");
                 Ok(())
             }
-            Err(failed) => Err(failed),
+            other => other,
         }
     }
+}
+
+impl<D: Disk> MetadataStore<D> {
+    fn install(&mut self, snapshot: &QuorumSnapshot) -> Result<(), AppendError> {
+        let data = snapshot.encode_data();
+        let installed = self.log.install_snapshot(snapshot.index, snapshot.term, &data);
+        installed.map_err(refused)?;
+        self.snapshot_due_bytes = self.snapshot_bytes_min.max(data.len() as u64);
+        Ok(())
+    }
+}
+
+/// Applies one entry or snapshot.
+pub(super) fn apply_batch(
+    image: &mut MetadataImage,
+    data: &[u8],
+) -> Result<super::delta::Delta, String> {
+    let records = codec::decode_batch(data).map_err(|error| error.to_string())?;
+    image.apply_all(&records).map_err(|error| error.to_string())
 }
 
 fn replay(image: &mut MetadataImage, data: &[u8], place: Place) -> Result<(), OpenError> {

@@ -21,7 +21,7 @@ use super::handle::{AnswerTo, PartitionHandle, Partitions};
 use super::replica::{DurableProgress, FetchPosition, ProposedIsr, ReplicaEvents};
 use crate::clock;
 use crate::metrics::Metrics;
-use crate::spawn;
+use crate::spawn::{self, AbortOnPanic};
 
 /// Messages that a shard takes in one step.
 const BATCH_MAX: usize = 512;
@@ -299,16 +299,4 @@ pub(super) fn run_commits(
 
 fn now() -> Now {
     Now { wall: clock::wall(), monotonic_ms: clock::monotonic_ms() }
-}
-
-/// Ends the process if its thread panics.
-struct AbortOnPanic(&'static str);
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!(thread = self.0, "a thread that owns logs panicked: the process ends");
-            std::process::abort();
-        }
-    }
 }

@@ -1,6 +1,9 @@
 //! The metadata log over a simulated disk: power cuts and failures at every sync, full disks, damage.
 
 use varve_protocol::vocabulary::{BrokerId, TopicId};
+use varve_replication::quorum::{
+    HardState, LogEntry, Membership, Payload, Persist, QuorumSnapshot,
+};
 use varve_storage::{DirEntry, Disk, SimDisk};
 
 use super::registration;
@@ -9,10 +12,10 @@ use crate::metadata::plan::{
     plan_register_broker,
 };
 use crate::metadata::record::MetadataRecord;
-use crate::metadata::store::{MetadataStore, RecordLog};
+use crate::metadata::store::{MetadataStore, QuorumLog};
 use crate::metadata::{
     AppendError, ConfigChange, ConfigEdits, ConfigResource, METADATA_DIRECTORY, MetadataImage,
-    NewTopic, OpenError, TopicSelector,
+    NewTopic, OpenError, TopicSelector, decode_batch, encode_batch,
 };
 use crate::topic_config::{ConfigEdit, StaticConfig};
 
@@ -60,10 +63,60 @@ fn expected_images(steps: u128) -> Vec<MetadataImage> {
     images
 }
 
+/// The log under test, as the quorum of one broker uses it: a step is an entry with its term and
+/// commit.
+struct Store {
+    inner: MetadataStore<SimDisk>,
+    last: u64,
+    image: MetadataImage,
+}
+
+impl Store {
+    fn open_with(disk: SimDisk, snapshot_bytes: u64) -> Result<(Self, MetadataImage), OpenError> {
+        let bootstrap = Membership { voters: vec![BrokerId(1)], learners: Vec::new() };
+        let (inner, recovered) = MetadataStore::open_with(disk, &bootstrap, snapshot_bytes)?;
+        let mut image = recovered.image;
+        let mut last = recovered.quorum.snapshot.map_or(0, |snapshot| snapshot.index);
+        for entry in recovered.quorum.entries {
+            assert_eq!(entry.index, last + 1);
+            last = entry.index;
+            let Payload::Data(data) = entry.payload else { panic!("{:?}", entry.payload) };
+            image.apply_all(&decode_batch(&data).unwrap()).unwrap();
+        }
+        Ok((Self { inner, last, image: image.clone() }, image))
+    }
+
+    fn append(&mut self, batches: &[Vec<MetadataRecord>]) -> Result<(), AppendError> {
+        let entry = |(index, records): (u64, &Vec<MetadataRecord>)| LogEntry {
+            index,
+            term: 1,
+            payload: Payload::Data(encode_batch(records).into()),
+        };
+        let entries: Vec<_> = (self.last + 1..).zip(batches).map(entry).collect();
+        let last = self.last + entries.len() as u64;
+        let hard_state = Some(HardState { term: 1, vote: Some(BrokerId(1)), commit: last });
+        self.inner.persist(&Persist { snapshot: None, entries, hard_state })?;
+        self.last = last;
+        for records in batches {
+            self.image.apply_all(records).unwrap();
+        }
+        Ok(())
+    }
+
+    fn snapshot_if_due(&mut self, image: &MetadataImage) -> Result<(), AppendError> {
+        if !self.inner.is_snapshot_due() {
+            return Ok(());
+        }
+        let membership = Membership { voters: vec![BrokerId(1)], learners: Vec::new() };
+        let data = encode_batch(&image.to_records()).into();
+        self.inner.compact(&QuorumSnapshot { index: self.last, term: 1, membership, data })
+    }
+}
+
 /// Lives the steps from where the disk is, until `end` or until the disk fails. Answers how many
 /// steps are acknowledged.
 fn live(disk: &SimDisk, end: u128, done: u128, images: &[MetadataImage]) -> u128 {
-    let Ok((mut store, _)) = MetadataStore::open_with(disk.clone(), SNAPSHOT_BYTES) else {
+    let Ok((mut store, _)) = Store::open_with(disk.clone(), SNAPSHOT_BYTES) else {
         return done;
     };
     for step in done..end {
@@ -82,7 +135,7 @@ fn live(disk: &SimDisk, end: u128, done: u128, images: &[MetadataImage]) -> u128
 /// The number of steps that the disk holds, which must be `acknowledged` or one more.
 #[track_caller]
 fn check_recovered(disk: &SimDisk, acknowledged: u128, images: &[MetadataImage]) -> u128 {
-    let (_, image) = MetadataStore::open_with(disk.clone(), SNAPSHOT_BYTES).unwrap();
+    let (_, image) = Store::open_with(disk.clone(), SNAPSHOT_BYTES).unwrap();
     let acknowledged_image = &images[usize::try_from(acknowledged).unwrap()];
     if image.hash() == acknowledged_image.hash() {
         assert_eq!(&image, acknowledged_image);
@@ -153,7 +206,7 @@ fn a_full_disk_refuses_changes_until_there_is_room() {
     let images = expected_images(STEPS);
     let disk = SimDisk::new(4);
     let acknowledged = {
-        let (mut store, _) = MetadataStore::open_with(disk.clone(), u64::MAX).unwrap();
+        let (mut store, _) = Store::open_with(disk.clone(), u64::MAX).unwrap();
         disk.set_capacity(Some(disk.bytes_used()));
         let refused = (0..STEPS).find_map(|step| {
             let image = &images[usize::try_from(step).unwrap()];
@@ -188,7 +241,7 @@ fn a_damaged_log_is_refused_and_not_touched() {
                 continue;
             }
             disk.flip_bit(&path, position, 3);
-            match MetadataStore::open(disk.clone()) {
+            match Store::open_with(disk.clone(), u64::MAX) {
                 Err(OpenError::Log(_)) => refused += 1,
                 Err(other) => panic!("{path} at {position}: {other}"),
                 // A bit in the zeros between records says nothing.
@@ -210,6 +263,6 @@ fn a_log_of_a_later_version_says_who_wrote_it() {
         log.append(&[varve_storage::Entry { index: 1, term: 1, data: data.into() }]).unwrap();
         log.sync().unwrap();
     }
-    let error = MetadataStore::open(disk).unwrap_err().to_string();
+    let error = Store::open_with(disk, u64::MAX).err().unwrap().to_string();
     assert!(error.contains("entry 1") && error.contains("written by varve 9.1.0"), "{error}");
 }

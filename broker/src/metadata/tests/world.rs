@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use varve_protocol::vocabulary::TopicIdPartition;
+use varve_protocol::vocabulary::{BrokerId, TopicIdPartition};
+use varve_replication::quorum::{
+    HardState, LogEntry, Payload, Persist, QuorumOptions, QuorumSnapshot, RecoveredQuorum,
+};
 use varve_storage::LogConfig;
 
 use super::registration;
 use crate::metadata::record::MetadataRecord;
-use crate::metadata::store::{AppendError, RecordLog};
+use crate::metadata::store::{AppendError, QuorumLog, RecoveredMetadata};
 use crate::metadata::{
-    HostError, HostFuture, HostedLog, MetadataHandle, MetadataImage, MetadataOptions,
-    OpenedMetadata, PartitionHost, PlanSettings,
+    HostError, HostFuture, HostedLog, MetadataHandle, MetadataImage, MetadataOptions, NoTransport,
+    OpenedMetadata, PartitionHost, PlanSettings, decode_batch,
 };
 use crate::shard::PartitionRole;
 use crate::topic_config::StaticConfig;
@@ -26,6 +29,8 @@ pub(crate) struct MemoryLog {
 #[derive(Debug, Default)]
 pub(crate) struct MemoryLogState {
     pub(crate) records: Vec<MetadataRecord>,
+    pub(crate) entries: Vec<LogEntry>,
+    pub(crate) hard_state: Option<HardState>,
     pub(crate) syncs: usize,
     pub(crate) fails: bool,
 }
@@ -38,18 +43,28 @@ impl MemoryLog {
     }
 }
 
-impl RecordLog for MemoryLog {
-    fn append(&mut self, batches: &[Vec<MetadataRecord>]) -> Result<(), AppendError> {
+impl QuorumLog for MemoryLog {
+    fn persist(&mut self, persist: &Persist) -> Result<(), AppendError> {
         let mut state = self.shared.lock();
         if state.fails {
             return Err(AppendError::Failed("the disk is gone".to_owned()));
         }
-        state.records.extend(batches.iter().flatten().cloned());
+        for entry in &persist.entries {
+            state.entries.push(entry.clone());
+            if let Payload::Data(data) = &entry.payload {
+                state.records.extend(decode_batch(data).unwrap());
+            }
+        }
+        state.hard_state = persist.hard_state.or(state.hard_state);
         state.syncs += 1;
         Ok(())
     }
 
-    fn snapshot_if_due(&mut self, _image: &MetadataImage) -> Result<(), AppendError> {
+    fn is_snapshot_due(&self) -> bool {
+        false
+    }
+
+    fn compact(&mut self, _: &QuorumSnapshot) -> Result<(), AppendError> {
         Ok(())
     }
 }
@@ -133,16 +148,28 @@ pub(crate) fn with_metadata_of<F: Future<Output = ()>>(
     script: impl FnOnce(MetadataHandle) -> F,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let mut opened = OpenedMetadata::new(Box::new(log.clone()), log.image());
-    opened.ensure_cluster_id("MkU3OEVBNTcwNTJENDM2Qg").unwrap();
     let settings = PlanSettings { fixed, ..PlanSettings::default() };
-    let options = MetadataOptions { registration: registration(1, None), settings };
+    let quorum = QuorumOptions {
+        id: BrokerId(1),
+        voters: vec![BrokerId(1)],
+        election_ticks: 10,
+        heartbeat_ticks: 2,
+        seed: 1,
+    };
+    let options = MetadataOptions { registration: registration(1, None), settings, quorum };
+    let recovered = {
+        let state = log.shared.lock();
+        let (hard_state, entries) = (state.hard_state, state.entries.clone());
+        let quorum = RecoveredQuorum { hard_state, snapshot: None, entries };
+        RecoveredMetadata { quorum, image: MetadataImage::default() }
+    };
+    let opened = OpenedMetadata::new(Box::new(log.clone()), recovered, options);
     let mut next = 1_000 * log.shared.lock().records.len() as u128;
     let ids = Box::new(move || {
         next += 1;
         next
     });
-    let started = opened.start(options, ids).unwrap();
+    let started = opened.start(Arc::new(NoTransport), ids).unwrap();
     let writer = started.writer;
     std::thread::scope(|threads| {
         threads.spawn(move || writer.run());
