@@ -1,5 +1,5 @@
 //! What storage costs: CPU seconds a gigabyte, latency of a commit, a thousand dirty partitions,
-//! and a restart. `cargo run --release -p varve-storage --example cost -- DIR [WORK]`
+//! new segments, what an idle partition takes of memory, and a restart. `cargo run --release -p varve-storage --example cost -- DIR [WORK]`
 #![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 #![expect(clippy::unwrap_used, reason = "a measurement stops at the first error")]
 
@@ -157,6 +157,133 @@ fn many(dir: &str, partitions: i32, bytes: usize, rounds: usize) {
     );
 }
 
+/// Appends of 1 MiB, each synced, over many small segments: what a new one costs the append path,
+/// and what a file that is written for the second time would save.
+fn roll(dir: &str) {
+    for fast_append_bytes in [u64::MAX, 4 << 20] {
+        let config = LogConfig {
+            segment_bytes: 32 << 20,
+            retention_bytes: 64 << 20,
+            ..LogConfig::default()
+        };
+        let options = ShardOptions { fast_append_bytes, ..ShardOptions::default() };
+        let dir = format!("{dir}/roll-{fast_append_bytes}");
+        std::fs::create_dir_all(&dir).unwrap();
+        let disk = RealDisk::open(&dir).unwrap();
+        let (shard, _) = LogShard::open(disk, ShardId(0), options, NOW).unwrap();
+        let mut bench = Bench { shard };
+        bench.shard.create_log(tip(0), config).unwrap();
+        let batch = batch(1_000_000);
+        let (mut appends, mut commits, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..1500 {
+            let segments = bench.shard.log(&tip(0)).unwrap().reader().segment_count();
+            let start = Instant::now();
+            bench.append(0, &batch);
+            let appended = start.elapsed().as_micros();
+            let start = Instant::now();
+            let job = bench.shard.take_commit().unwrap();
+            bench.shard.finish_commit(job.run()).unwrap();
+            let committed = start.elapsed().as_micros();
+            if bench.shard.log(&tip(0)).unwrap().reader().segment_count() > segments {
+                appends.push(appended);
+                commits.push(committed);
+            } else {
+                others.push(appended);
+                others.push(committed);
+            }
+            if round % 8 == 7 {
+                bench.maintain();
+            }
+        }
+        let middle = |mut took: Vec<u128>| {
+            took.sort_unstable();
+            (took[took.len() / 2], took[took.len() - 1])
+        };
+        let others: (Vec<_>, Vec<_>) = (
+            others.iter().step_by(2).copied().collect(),
+            others.iter().skip(1).step_by(2).copied().collect(),
+        );
+        println!(
+            "{}: append that rolls (p50, max) {:?} us, its commit {:?} us; other appends {:?} us, commits {:?} us",
+            if fast_append_bytes == u64::MAX { "made when needed" } else { "prepared" },
+            middle(appends),
+            middle(commits),
+            middle(others.0),
+            middle(others.1),
+        );
+    }
+    // The same writes without a log: into allocated space, and over what was written before.
+    use std::os::unix::fs::FileExt;
+    let path = format!("{dir}/recycled");
+    let file =
+        std::fs::File::options().create(true).truncate(true).write(true).open(&path).unwrap();
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 256 << 20).unwrap();
+    file.sync_all().unwrap();
+    let bytes = vec![7; 1 << 20];
+    for what in ["allocated", "recycled", "recycled"] {
+        let mut took = Vec::new();
+        let (start, before) = (Instant::now(), cpu());
+        for index in 0..256 {
+            let start = Instant::now();
+            file.write_all_at(&bytes, index << 20).unwrap();
+            file.sync_data().unwrap();
+            took.push(start.elapsed().as_micros());
+        }
+        let (all, after) = (start.elapsed().as_secs_f64(), cpu());
+        took.sort_unstable();
+        println!(
+            "1 MiB into {what} space: p50 {} us, p99 {} us, {:.0} MB/s, system {:.3} s/GB",
+            took[128],
+            took[253],
+            268.4 / all,
+            (after.1 - before.1) / 0.2684
+        );
+    }
+}
+
+fn resident() -> f64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let fields: Vec<f64> = statm.split_whitespace().map(|field| field.parse().unwrap()).collect();
+    (fields[1] - fields[2]) * 4096.0
+}
+
+/// Ten thousand logs of a few records: making, opening, and what each takes of memory.
+fn idle(dir: &str) {
+    const LOGS: i32 = 10_000;
+    let start = Instant::now();
+    let mut bench = Bench::open(dir, 0, &LogConfig::default());
+    let before = resident();
+    let config = std::sync::Arc::new(LogConfig::default());
+    let batch = batch(100);
+    for number in 0..LOGS {
+        if bench.shard.log(&tip(number)).is_none() {
+            bench.shard.create_log(tip(number), std::sync::Arc::clone(&config)).unwrap();
+        }
+        bench.append(number, &batch);
+        if number % 500 == 0 {
+            bench.commit();
+        }
+    }
+    bench.commit();
+    println!("{LOGS} logs made and written in {:.2} s", start.elapsed().as_secs_f64());
+    bench.shard.close().unwrap();
+    println!(
+        "{:.0} bytes of memory a log that was just written",
+        (resident() - before) / f64::from(LOGS)
+    );
+    drop(bench);
+    let before = resident();
+    let start = Instant::now();
+    let bench = Bench::open(dir, 0, &LogConfig::default());
+    let took = start.elapsed().as_secs_f64();
+    let files = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    println!(
+        "opened {} logs in {took:.2} s, {:.0} bytes of memory a log, {files} descriptors",
+        bench.shard.logs().count(),
+        (resident() - before) / f64::from(LOGS)
+    );
+}
+
 fn fill(dir: &str) {
     let mut bench = Bench::open(dir, 2000, &LogConfig::default());
     let batch = batch(64 << 10);
@@ -214,8 +341,10 @@ fn main() {
             many(&dir, 1000, 1024, 100);
             many(&dir, 1000, 16 << 10, 60);
         }
+        Some("roll") => roll(&dir),
+        Some("idle") => idle(&dir),
         Some("fill") => fill(&dir),
         Some("reopen") => reopen(&dir),
-        _ => panic!("bulk, latency, many, fill or reopen"),
+        _ => panic!("bulk, latency, many, roll, idle, fill or reopen"),
     }
 }

@@ -323,7 +323,7 @@ impl CheckReport {
 
     fn note_stranger(&mut self, dir: &str, name: &str) {
         let path = format!("{dir}/{name}");
-        if name.ends_with(".new") || name.ends_with(".void") {
+        if [".new", ".void", ".prepared"].iter().any(|end| name.ends_with(end)) {
             self.note(&path, None, Remedy::NextStart, "an unfinished file, which is removed");
         } else {
             self.note(&path, None, Remedy::None, "no file of varve's; it is passed over");

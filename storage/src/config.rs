@@ -142,6 +142,9 @@ pub struct ShardOptions {
     pub hot_bytes: u32,
     /// The largest step in which the append path itself grows a segment.
     pub allocation_step_bytes_max: u32,
+    /// A log that appended this much since the last maintenance gets space ahead, and its next
+    /// segment before the active one is full.
+    pub fast_append_bytes: u64,
     /// A round of compaction pauses after so many bytes until the next maintenance, about a second
     /// later: it takes a share of the disk and of a processor, never all of it.
     pub compaction_slice_bytes_max: u64,
@@ -164,6 +167,7 @@ impl Default for ShardOptions {
             open_files_max: 4_000,
             hot_bytes: 16 << 20,
             allocation_step_bytes_max: 16 << 20,
+            fast_append_bytes: 4 << 20,
             compaction_slice_bytes_max: 32 << 20,
             accept_journal_damage: false,
         }

@@ -6,6 +6,7 @@
 //! back through `on_durable`.
 
 mod append;
+mod prepared;
 mod replicate;
 mod truncate;
 mod truncation_guard;
@@ -20,6 +21,7 @@ use varve_protocol::vocabulary::{LeaderEpoch, Offset, TopicIdPartition};
 
 pub(crate) use append::is_full;
 pub use append::{AppendError, AppendOrigin, Appended};
+pub(crate) use prepared::{PreparationStep, PreparedSegment};
 pub use replicate::{AppendBatchesError, AppendedBatches};
 pub use truncate::TruncateError;
 pub(crate) use truncate::{Discarded, newest_snapshot, seal_up_to};
@@ -136,6 +138,7 @@ pub struct Log<D: Disk> {
     is_pending_direct: bool,
     /// There is something for the next commit.
     has_pending: bool,
+    preparation: prepared::Preparation<D>,
     /// Segments that have bytes which are not synced, oldest first; the active one at the end.
     unsynced: Vec<Arc<Segment<D>>>,
     rolled: Vec<RolledSegment<D>>,
@@ -227,6 +230,7 @@ impl<D: Disk> Log<D> {
             pending_bytes: 0,
             is_pending_direct: false,
             has_pending: false,
+            preparation: prepared::Preparation::new(),
             unsynced,
             rolled: parts.rolled,
             discarded: Vec::new(),
@@ -498,14 +502,15 @@ impl<D: Disk> Log<D> {
         self.rolled.retain(|rolled| !is_gone(&rolled.segment));
     }
 
-    /// Makes the file of a new segment, with its header, open and not synced.
+    /// Makes the file of a new segment, with its header, open and not synced. Returns how much
+    /// space it has.
     fn create_segment(
-        &self,
+        &mut self,
         base_offset: i64,
         now_ms: i64,
         path: &str,
         resets: bool,
-    ) -> io::Result<D::File> {
+    ) -> io::Result<(D::File, u64)> {
         let header = SegmentHeader {
             cluster_id: self.context.cluster_id,
             tip: self.shared.tip,
@@ -516,7 +521,19 @@ impl<D: Disk> Log<D> {
             created_ms: now_ms,
             resets,
         };
-        create_segment_file(&self.context.disk, path, &header)
+        let disk = &self.context.disk;
+        if let Some(PreparedSegment { file, allocated }) = self.preparation.take() {
+            let path_now = format!("{}/{}", self.dir, crate::layout::PREPARED_FILE);
+            file.write_at(0, &[&header.encode()])?;
+            match disk.rename(&path_now, path) {
+                Ok(()) => return Ok((file, allocated)),
+                // Given back by a job that came late.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let file = create_segment_file(disk, path, &header)?;
+        Ok((file, u64::from(HEADER_PAGE_BYTES)))
     }
 
     fn segment_path(&self, base_offset: i64) -> String {

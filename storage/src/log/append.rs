@@ -385,8 +385,9 @@ impl<D: Disk> Log<D> {
     pub(crate) fn roll(&mut self, now_ms: i64) -> Result<(), AppendError> {
         let base_offset = self.log_end().0;
         let path = self.segment_path(base_offset);
-        let file = match self.create_segment(base_offset, now_ms, &path, self.is_reset) {
-            Ok(file) => file,
+        let created = self.create_segment(base_offset, now_ms, &path, self.is_reset);
+        let (file, allocated) = match created {
+            Ok(created) => created,
             Err(error) if is_full(&error) => return Err(AppendError::DiskFull),
             Err(error) => return Err(self.failed("new segment", &error).into()),
         };
@@ -399,6 +400,7 @@ impl<D: Disk> Log<D> {
             is_cut: false,
         });
         self.begin_segment(file, base_offset, now_ms);
+        self.allocated = allocated;
         self.is_changed = true;
         Ok(())
     }

@@ -18,7 +18,10 @@ use crate::compaction::{CompactedLog, CompactionJob, InstalledSegment};
 use crate::config::ShardId;
 use crate::file::{DirectoryFailed, Disk, DiskFile, FailureLatch, OpenMode, replace_file};
 use crate::layout::{parse_offset_name, snapshot_name};
-use crate::log::{Discarded, Log, RolledSegment, TruncationGuard, UNSAVED_EPOCHS_MAX, is_full};
+use crate::log::{
+    Discarded, Log, PreparationStep, PreparedSegment, RolledSegment, TruncationGuard,
+    UNSAVED_EPOCHS_MAX, is_full,
+};
 use crate::partition_state::StateWrite;
 use crate::retention::{RetentionInput, SegmentSummary, choose_retention};
 use crate::scan::ScanError;
@@ -27,9 +30,6 @@ use crate::segment_header::{HEADER_PAGE_BYTES, SEAL_POSITION, SegmentHeader};
 
 /// After a checkpoint that found no room, the next one waits for so long.
 const POSTPONED_MS: i64 = 1_000;
-
-/// A log that appended this much since the last maintenance gets space ahead.
-const FAST_BYTES: u64 = 4 << 20;
 
 /// Directories of deleted logs that one turn removes; freeing a file can take milliseconds.
 const REMOVALS_MAX: usize = 256;
@@ -60,6 +60,11 @@ enum Work<D: Disk> {
         segment: Arc<Segment<D>>,
         tip: TopicIdPartition,
         len: u64,
+    },
+    Prepare {
+        path: String,
+        tip: TopicIdPartition,
+        allocated: u64,
     },
     Retain {
         state: StateWrite,
@@ -101,6 +106,10 @@ enum Outcome<D: Disk> {
         base_offset: i64,
         generation: u32,
         len: u64,
+    },
+    Prepared {
+        tip: TopicIdPartition,
+        prepared: Option<PreparedSegment<D>>,
     },
     Discarded(Vec<Discarded<D>>),
     Synced(Vec<TopicIdPartition>),
@@ -161,7 +170,7 @@ impl<D: Disk> LogShard<D> {
         let mut work = Vec::new();
         for log in self.logs.values_mut() {
             log.expire_producers(now.0);
-            allocate_ahead(log, &mut work);
+            prepare(log, self.options.fast_append_bytes, &mut work);
             retain(log, now.0, &mut work);
             self.graveyard.extend(log.take_discarded());
         }
@@ -299,6 +308,11 @@ impl<D: Disk> LogShard<D> {
                     log.on_allocated(base_offset, generation, len);
                 }
             }
+            Outcome::Prepared { tip, prepared } => {
+                if let Some(log) = self.logs.get_mut(&tip) {
+                    log.on_prepared(prepared);
+                }
+            }
             Outcome::Discarded(discarded) => self.graveyard.extend(discarded),
             Outcome::Postponed(seals) => {
                 self.checkpoint_not_before_ms = self.now.0.saturating_add(POSTPONED_MS);
@@ -403,10 +417,22 @@ impl<D: Disk> LogShard<D> {
     }
 }
 
-/// Allocates ahead of a fast log, so that its append path never waits for the file system.
-fn allocate_ahead<D: Disk>(log: &mut Log<D>, work: &mut Vec<Work<D>>) {
+/// Allocates ahead of a fast log and makes its next segment, so that its append path never waits
+/// for the file system.
+fn prepare<D: Disk>(log: &mut Log<D>, fast_bytes: u64, work: &mut Vec<Work<D>>) {
     let appended = std::mem::take(&mut log.appended_bytes);
-    if appended < FAST_BYTES {
+    let is_fast = appended >= fast_bytes;
+    match log.choose_preparation(if is_fast { appended } else { 0 }) {
+        Some(PreparationStep::Prepare { allocated }) => {
+            let (path, tip) = (log.prepared_path(), log.partition());
+            work.push(Work::Prepare { path, tip, allocated });
+        }
+        Some(PreparationStep::GiveBack) => {
+            work.push(Work::Remove { paths: vec![log.prepared_path()] });
+        }
+        None => {}
+    }
+    if !is_fast {
         return;
     }
     let limit = u64::from(log.segment_bytes()) + u64::from(HEADER_PAGE_BYTES);
@@ -473,6 +499,14 @@ impl<D: Disk> MaintenanceJob<D> {
                 }),
             },
             Work::Allocate { segment, tip, len } => allocate(&segment, tip, len),
+            Work::Prepare { path, tip, allocated } => {
+                match PreparedSegment::make(&disk, &path, allocated) {
+                    Ok(prepared) => Ok(Outcome::Prepared { tip, prepared: Some(prepared) }),
+                    Err(error) if disk.latch().is_closed() => Err(error),
+                    // No room, or the log is gone: the roll makes its file itself.
+                    Err(_) => Ok(Outcome::Prepared { tip, prepared: None }),
+                }
+            }
             Work::Retain { state, dir, guard, log_start, segments } => {
                 let mut written = state.run(&disk);
                 if written.as_ref().is_err_and(is_full) {

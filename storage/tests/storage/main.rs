@@ -7,5 +7,6 @@ mod compaction;
 mod damage;
 mod disk;
 mod follower;
+mod idle;
 mod power_cut;
 mod world;

@@ -158,6 +158,7 @@ pub(crate) fn tiny_options() -> ShardOptions {
         open_files_max: 8,
         allocation_step_bytes_max: 16 << 10,
         compaction_slice_bytes_max: 20 << 10,
+        fast_append_bytes: 1 << 10,
         ..ShardOptions::default()
     }
 }
@@ -522,6 +523,11 @@ impl World {
             model.alternative = None;
             model.end = reader.log_end().0;
             model.start = reader.log_start().0;
+            if model.start > model.durable {
+                // Of a log without a checkpoint only its second segment survived.
+                model.batches.retain(|batch| batch.next_offset > model.start);
+                model.base = model.start;
+            }
             model.durable = model.end;
             model.batches.retain(|batch| batch.next_offset <= model.end);
             model.epoch += 1;
