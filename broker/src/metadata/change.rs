@@ -9,7 +9,8 @@ use varve_protocol::error_code::ErrorCode;
 use varve_protocol::vocabulary::TopicId;
 
 use super::plan::{
-    BrokerRegistration, ConfigChange, ConfigError, NewPartitions, NewTopic, ProducerIdBlock, TopicError, TopicSelector,
+    BrokerRegistration, ConfigChange, ConfigError, NewPartitions, NewTopic, ProducerIdBlock,
+    TopicError, TopicSelector,
 };
 use super::topic_image::TopicImage;
 use crate::topic_config::ConfigMap;

@@ -40,8 +40,8 @@ pub(super) fn diff(old: &MetadataImage, new: &MetadataImage) -> Delta {
         let ids = image.brokers().map(|broker| broker.id);
         ids.map(|id| (id, image.broker_configs(id).cloned())).collect::<Vec<_>>()
     };
-    delta.broker_configs_changed = old.cluster_configs() != new.cluster_configs()
-        || same_brokers(old) != same_brokers(new);
+    delta.broker_configs_changed =
+        old.cluster_configs() != new.cluster_configs() || same_brokers(old) != same_brokers(new);
     debug_assert!(!delta.topics_created.contains(&TopicId::ZERO));
     delta
 }

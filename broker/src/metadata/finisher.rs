@@ -16,11 +16,11 @@ use super::delta::Delta;
 use super::handle::{MetadataHandle, MetadataUpdate, Shared, config_layers};
 use super::host::{HostedLog, PartitionHost};
 use super::image::MetadataImage;
+use super::node::Batch;
 use super::plan::TopicError;
 use super::roles::changed_roles;
 use super::start::{ReconcileError, Reconciled, reconcile};
 use super::topic_image::TopicImage;
-use super::node::Batch;
 use crate::topic_config::StaticConfig;
 
 /// The finisher; its owner calls [`Self::run`] on a task of its own.

@@ -19,8 +19,8 @@ mod finisher;
 pub mod handle;
 mod host;
 pub mod image;
-mod placement;
 mod node;
+mod placement;
 pub mod plan;
 mod planning;
 pub mod record;
@@ -43,16 +43,16 @@ pub use finisher::{HostReady, MetadataFinisher};
 pub use handle::{EnsureTopicError, InternalTopic, MetadataHandle, MetadataUpdate, config_layers};
 pub use host::{HostError, HostFuture, HostedLog, PartitionHost};
 pub use image::{ApplyError, MetadataImage};
-pub use placement::{Candidate, choose_replicas};
 pub use node::{IdSource, QuorumTransport};
+pub use placement::{Candidate, choose_replicas};
 pub use plan::{
     BrokerRegistration, ConfigChange, ConfigEdits, ConfigError, ConfigResource, MetadataLimits,
     NewPartitions, NewTopic, PlanSettings, ProducerIdBlock, ReplicaAssignment, TopicError,
     TopicSelector,
 };
 pub use start::{
-    KAFKA_LISTENER, MetadataOptions, NoTransport, QUORUM_TICK, OpenedMetadata, ReconcileError, Reconciled, StartedMetadata,
-    reconcile,
+    KAFKA_LISTENER, MetadataOptions, NoTransport, OpenedMetadata, QUORUM_TICK, ReconcileError,
+    Reconciled, StartedMetadata, reconcile,
 };
 pub use store::{AppendError, METADATA_DIRECTORY, MetadataStore, OpenError};
 pub use topic_image::{PartitionImage, TopicImage};

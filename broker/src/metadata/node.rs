@@ -227,8 +227,7 @@ impl Node {
         while let Some(first) =
             self.pending.pop_front_if(|pending| pending.proposed.index <= entry.index)
         {
-            let is_taken =
-                first.proposed.index < entry.index || first.proposed.term == entry.term;
+            let is_taken = first.proposed.index < entry.index || first.proposed.term == entry.term;
             if is_taken {
                 committed.answers.push((first.answer, first.applied));
             } else {
@@ -346,9 +345,8 @@ impl Node {
             return;
         }
         let membership = self.quorum.membership();
-        let takes_part = |id: &BrokerId| {
-            membership.voters.contains(id) || membership.learners.contains(id)
-        };
+        let takes_part =
+            |id: &BrokerId| membership.voters.contains(id) || membership.learners.contains(id);
         let newcomer = self.image.brokers().map(|broker| broker.id).find(|id| !takes_part(id));
         if let Some(newcomer) = newcomer {
             // Another change may be under way; then this one waits for the next tick.

@@ -9,13 +9,13 @@ use varve_protocol::vocabulary::{BrokerId, TopicId};
 use super::change::{Applied, ChangeError, CreatedTopic, MetadataChange};
 use super::delta::Delta;
 use super::image::MetadataImage;
+use super::node::IdSource;
 use super::plan::{
     ConfigChange, NewPartitions, NewTopic, PlanSettings, TopicError, TopicSelector,
     plan_config_change, plan_create_partitions, plan_create_topic, plan_delete_topic,
     plan_producer_ids, plan_register_broker,
 };
 use super::record::MetadataRecord;
-use super::node::IdSource;
 
 /// One batch in the making: `image` holds what was planned so far, `entries` what has to be
 /// appended for it, an entry a change.

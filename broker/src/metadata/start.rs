@@ -177,14 +177,8 @@ impl OpenedMetadata {
         );
         shared.applied.send_replace(node.status().applied);
         let (batches_in, batches) = mpsc::channel(BATCHES_MAX);
-        let writer = MetadataWriter {
-            commands,
-            batches: batches_in,
-            node,
-            transport,
-            controller,
-            status,
-        };
+        let writer =
+            MetadataWriter { commands, batches: batches_in, node, transport, controller, status };
         Ok(StartedMetadata { handle, writer, finisher: MetadataFinisher { batches, shared } })
     }
 }

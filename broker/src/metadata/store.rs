@@ -130,10 +130,7 @@ impl<D: Disk> MetadataStore<D> {
     ///
     /// # Errors
     /// [`OpenError`] when it is damaged, or was written by a version that knows more.
-    pub fn open(
-        disk: D,
-        bootstrap: &Membership,
-    ) -> Result<(Self, RecoveredMetadata), OpenError> {
+    pub fn open(disk: D, bootstrap: &Membership) -> Result<(Self, RecoveredMetadata), OpenError> {
         Self::open_with(disk, bootstrap, SNAPSHOT_ENTRY_BYTES_MIN)
     }
 
@@ -149,8 +146,7 @@ impl<D: Disk> MetadataStore<D> {
         let mut snapshot = None;
         if let Some(stored) = recovered.snapshot {
             let place = Place::Snapshot(stored.index);
-            let decoded =
-                QuorumSnapshot::decode(stored.index, stored.term, stored.data, bootstrap);
+            let decoded = QuorumSnapshot::decode(stored.index, stored.term, stored.data, bootstrap);
             let decoded = decoded.map_err(|reason| OpenError::Entry { place, reason })?;
             replay(&mut image, &decoded.data, place)?;
             snapshot_due_bytes = snapshot_due_bytes.max(decoded.data.len() as u64);

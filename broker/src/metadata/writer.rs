@@ -67,7 +67,8 @@ impl MetadataWriter {
 
     fn publish(&self) {
         let controller = self.node.controller();
-        self.controller.send_if_modified(|known| std::mem::replace(known, controller) != controller);
+        self.controller
+            .send_if_modified(|known| std::mem::replace(known, controller) != controller);
         let status = self.node.status();
         self.status.send_if_modified(|known| {
             let is_news = *known != status;
