@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use varve_protocol::error_code::ErrorCode;
-use varve_protocol::messages::fetch::{EpochEndOffset, LeaderIdAndEpoch, PartitionData};
+use varve_protocol::messages::fetch::{EpochEndOffset, PartitionData};
 use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset};
 use varve_protocol::wire::{RecordPiece, RecordSet};
 use varve_storage::{FileSlice, ReadError, RealDisk};
@@ -14,7 +14,7 @@ use varve_storage::{FileSlice, ReadError, RealDisk};
 use super::residency::make_resident;
 use super::session::Wanted;
 use crate::handlers::error_table::read_error;
-use crate::shard::PartitionHandle;
+use crate::shard::{PartitionHandle, RoleName};
 use crate::spawn;
 
 /// A partition to be read, or why it cannot be.
@@ -22,6 +22,8 @@ use crate::spawn;
 pub(crate) struct Target {
     pub(crate) wanted: Wanted,
     pub(crate) partition: Result<PartitionHandle, ErrorCode>,
+    /// The replica that the client should read instead, if one is nearer.
+    pub(crate) nearest: Option<BrokerId>,
 }
 
 /// The bounds of a whole fetch.
@@ -30,8 +32,9 @@ pub(crate) struct Bounds {
     pub(crate) bytes_max: usize,
     /// Only what belongs to no open transaction.
     pub(crate) is_committed_only: bool,
-    /// This broker, told to clients that ask the wrong epoch.
-    pub(crate) broker: BrokerId,
+    /// Followers may answer: the client has a rack, and was sent to the replica that is nearest
+    /// (KIP-392). Who has none came to a follower by mistake, and is told so.
+    pub(crate) may_follow: bool,
 }
 
 /// What a pass read.
@@ -72,11 +75,13 @@ fn read_all(targets: &[Target], bounds: Bounds) -> Pass {
         let room = bounds.bytes_max.saturating_sub(pass.bytes);
         let is_first = pass.bytes == 0;
         let data = match &target.partition {
-            Ok(handle) => read_one(handle, target.wanted, bounds, room, is_first),
+            Ok(handle) => read_one(handle, target, bounds, room, is_first),
             Err(code) => refused(*code),
         };
         pass.bytes += data.records.len();
-        pass.has_error |= data.error_code != 0 || data.diverging_epoch.epoch >= 0;
+        pass.has_error |= data.error_code != 0
+            || data.diverging_epoch.epoch >= 0
+            || data.preferred_read_replica >= 0;
         pass.partitions.push(data);
     }
     pass
@@ -93,15 +98,15 @@ pub(crate) fn refused(code: ErrorCode) -> PartitionData {
 
 fn read_one(
     handle: &PartitionHandle,
-    wanted: Wanted,
+    target: &Target,
     bounds: Bounds,
     room: usize,
     is_first: bool,
 ) -> PartitionData {
-    if let Err(code) = check_leader_epoch(handle, wanted.current_leader_epoch) {
-        let (leader_id, leader_epoch) = (bounds.broker.0, handle.leader_epoch().0);
-        let current_leader = LeaderIdAndEpoch { leader_id, leader_epoch };
-        return PartitionData { current_leader, ..refused(code) };
+    let wanted = target.wanted;
+    let checked = check_leader_epoch(handle, wanted.current_leader_epoch);
+    if let Err(code) = checked.and_then(|()| check_role(handle, bounds.may_follow)) {
+        return refused(code);
     }
     // The end before the start: a log that is trimmed meanwhile never shows a start past its end.
     let high_watermark = handle.high_watermark();
@@ -193,6 +198,16 @@ fn diverging_epoch(
     }
     let is_diverging = epoch < last_fetched || end.0 < wanted.fetch_offset;
     Ok(is_diverging.then_some(EpochEndOffset { epoch: epoch.0, end_offset: end.0 }))
+}
+
+/// Refuses a client that came to the wrong broker. Looked at in every pass, since a broker may lose
+/// the lead while a client waits.
+fn check_role(handle: &PartitionHandle, may_follow: bool) -> Result<(), ErrorCode> {
+    match handle.role().name {
+        RoleName::Leader => Ok(()),
+        RoleName::Follower if may_follow => Ok(()),
+        RoleName::Follower | RoleName::Offline => Err(ErrorCode::NotLeaderOrFollower),
+    }
 }
 
 /// Refuses a client that follows an older leader, or knows of a newer one (KIP-320).

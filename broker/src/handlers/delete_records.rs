@@ -11,6 +11,7 @@ use varve_protocol::vocabulary::{Offset, PartitionIndex, TopicIdPartition};
 
 use super::RequestContext;
 use super::error_table::delete_records_error;
+use super::leadership::led;
 use crate::broker::Broker;
 
 /// Stands for the high watermark.
@@ -47,16 +48,16 @@ async fn delete(
     wanted: &DeleteRecordsPartition,
 ) -> Result<Offset, ErrorCode> {
     let unknown = ErrorCode::UnknownTopicOrPartition;
-    let (topic_id, is_internal) = {
+    let handle = {
         let image = broker.metadata.load();
         let topic = image.topic(topic).ok_or(unknown)?;
-        (topic.id, topic.is_internal)
+        if topic.is_internal {
+            return Err(ErrorCode::InvalidTopicException);
+        }
+        let partition = PartitionIndex(wanted.partition_index);
+        let name = TopicIdPartition { topic_id: topic.id, partition };
+        led(&image, &broker.partitions, &name, -1)?
     };
-    if is_internal {
-        return Err(ErrorCode::InvalidTopicException);
-    }
-    let partition = PartitionIndex(wanted.partition_index);
-    let handle = broker.partitions.get(&TopicIdPartition { topic_id, partition }).ok_or(unknown)?;
     let config = handle.config();
     if config.cleanup.compact && !config.cleanup.delete {
         // As Kafka does: a compacted topic forgets by key.
@@ -68,7 +69,7 @@ async fn delete(
         offset => Some(Offset(offset)),
     };
     handle.delete_records(before).await.map_err(|error| {
-        tracing::info!(topic, partition = partition.0, %error, "records were not deleted");
+        tracing::info!(topic, partition = wanted.partition_index, %error, "records were not deleted");
         delete_records_error(&error)
     })
 }

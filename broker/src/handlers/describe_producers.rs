@@ -12,6 +12,7 @@ use varve_protocol::vocabulary::{PartitionIndex, TopicIdPartition};
 use varve_storage::ProducerSummary;
 
 use super::RequestContext;
+use super::leadership::led;
 use crate::broker::Broker;
 
 pub(crate) async fn handle(
@@ -56,9 +57,12 @@ async fn find(
     partition: i32,
 ) -> Result<Vec<ProducerSummary>, ErrorCode> {
     let unknown = ErrorCode::UnknownTopicOrPartition;
-    let topic_id = broker.metadata.load().topic_id(topic).ok_or(unknown)?;
-    let name = TopicIdPartition { topic_id, partition: PartitionIndex(partition) };
-    let handle = broker.partitions.get(&name).ok_or(unknown)?;
+    let handle = {
+        let image = broker.metadata.load();
+        let topic_id = image.topic_id(topic).ok_or(unknown)?;
+        let name = TopicIdPartition { topic_id, partition: PartitionIndex(partition) };
+        led(&image, &broker.partitions, &name, -1)?
+    };
     // Without a shard that answers, this broker leads nothing any more.
     handle.producers().await.ok_or(ErrorCode::NotLeaderOrFollower)
 }

@@ -44,7 +44,7 @@ pub(crate) fn produce_error(error: &ProduceError) -> ErrorCode {
         ProduceError::NotEnoughReplicas => ErrorCode::NotEnoughReplicas,
         ProduceError::NotEnoughReplicasAfterAppend => ErrorCode::NotEnoughReplicasAfterAppend,
         ProduceError::NotLeader => ErrorCode::NotLeaderOrFollower,
-        ProduceError::TimedOut | ProduceError::Overloaded => ErrorCode::RequestTimedOut,
+        ProduceError::TimedOut => ErrorCode::RequestTimedOut,
         ProduceError::Deleted => ErrorCode::UnknownTopicOrPartition,
         // Retriable, and makes clients look for another leader.
         ProduceError::ShuttingDown => ErrorCode::NotLeaderOrFollower,

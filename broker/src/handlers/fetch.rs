@@ -6,19 +6,22 @@ use std::time::Duration;
 use rand::Rng;
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::messages::fetch::{
-    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse, PartitionData,
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse,
+    LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use varve_protocol::records::{BatchHeader, Compression, HEADER_BYTES};
-use varve_protocol::vocabulary::{IsolationLevel, PartitionIndex, TopicId, TopicIdPartition};
+use varve_protocol::vocabulary::{
+    BrokerId, IsolationLevel, PartitionIndex, TopicId, TopicIdPartition,
+};
 
 use super::RequestContext;
+use super::leadership::{LeaderHints, hosted};
 use crate::broker::Broker;
 use crate::clock;
-pub(super) use crate::fetch::read::check_leader_epoch;
 use crate::fetch::read::{self, Bounds, Pass, Target};
 use crate::fetch::session::{PartitionKey, SessionRequest, TopicKey, Wanted};
 use crate::metadata::MetadataImage;
-use crate::shard::{Partitions, Waiter};
+use crate::shard::{PartitionHandle, RoleName, Waiter};
 
 /// The first version that has sessions.
 const SESSION_VERSION_MIN: i16 = 7;
@@ -30,7 +33,7 @@ const TOPIC_ID_VERSION_MIN: i16 = 13;
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
     context: &RequestContext,
-    request: FetchRequest,
+    mut request: FetchRequest,
 ) -> FetchResponse {
     let is_replica = request.replica_id >= 0 || request.replica_state.replica_id >= 0;
     let version = context.api_version;
@@ -43,8 +46,9 @@ pub(crate) async fn handle(
     let bounds = Bounds {
         bytes_max: usize::try_from(request.max_bytes).unwrap_or(0).min(limit),
         is_committed_only: isolation == IsolationLevel::ReadCommitted,
-        broker: broker.metadata.broker_id(),
+        may_follow: !request.rack_id.is_empty(),
     };
+    let rack = std::mem::take(&mut request.rack_id);
     let session = session_request(version, request);
     let resolved = match broker.fetch_sessions.resolve(session, clock::monotonic_ms()) {
         Ok(resolved) => resolved,
@@ -56,15 +60,16 @@ pub(crate) async fn handle(
     let (partitions, session) = resolved.split();
     let targets: Arc<[Target]> = {
         let image = broker.metadata.load();
-        let target = |(key, wanted): &(PartitionKey, Wanted)| Target {
-            wanted: *wanted,
-            partition: if is_replica {
+        let target = |(key, wanted): &(PartitionKey, Wanted)| {
+            let partition = if is_replica {
                 // Followers have a listener of their own; a client that says it is one is not
                 // believed.
                 Err(ErrorCode::ClusterAuthorizationFailed)
             } else {
-                find(&image, &broker.partitions, key)
-            },
+                find(&image, key).and_then(|name| hosted(&image, &broker.partitions, &name))
+            };
+            let nearest = partition.as_ref().ok().and_then(|handle| nearest(&image, handle, &rack));
+            Target { wanted: *wanted, partition, nearest }
         };
         partitions.iter().map(target).collect()
     };
@@ -73,10 +78,20 @@ pub(crate) async fn handle(
         refuse_zstd(&mut pass.partitions);
     }
     let mut results = Vec::with_capacity(partitions.len());
+    let mut hints = LeaderHints::default();
     for (((key, wanted), mut data), target) in
         partitions.into_iter().zip(pass.partitions).zip(targets.iter())
     {
         data.partition_index = key.partition;
+        if LeaderHints::is_due(data.error_code) {
+            let image = broker.metadata.load();
+            let name = find(&image, &key).ok();
+            let leader = name.and_then(|name| hints.note(&image, &broker.partitions, &name));
+            if let Some((leader, epoch)) = leader {
+                data.current_leader =
+                    LeaderIdAndEpoch { leader_id: leader.0, leader_epoch: epoch.0 };
+            }
+        }
         if data.error_code != 0 {
             context.note_error(ErrorCode::from_code(data.error_code));
         } else if !data.records.is_empty()
@@ -90,7 +105,33 @@ pub(crate) async fn handle(
     let draw = || rand::rng().next_u32().cast_signed();
     let now_ms = clock::monotonic_ms();
     let (session_id, changed) = broker.fetch_sessions.finish(session, results, now_ms, draw);
-    FetchResponse { session_id, responses: by_topic(changed), ..FetchResponse::default() }
+    let image = broker.metadata.load();
+    let endpoints = hints.endpoints(&image, context.listener);
+    let node_endpoints = endpoints.map(|(id, endpoint, rack)| NodeEndpoint {
+        node_id: id.0,
+        host: endpoint.host.clone(),
+        port: i32::from(endpoint.port),
+        rack,
+    });
+    let node_endpoints = node_endpoints.collect();
+    let responses = by_topic(changed);
+    FetchResponse { session_id, responses, node_endpoints, ..FetchResponse::default() }
+}
+
+/// The in-sync replica in the client's rack, where this broker leads and is not in that rack itself
+/// (KIP-392).
+fn nearest(image: &MetadataImage, handle: &PartitionHandle, rack: &str) -> Option<BrokerId> {
+    if rack.is_empty() {
+        return None;
+    }
+    let role = handle.role();
+    let is_near = |id: &BrokerId| {
+        image.broker(*id).is_some_and(|broker| broker.rack.as_deref() == Some(rack))
+    };
+    if role.name != RoleName::Leader || role.leader.is_some_and(|leader| is_near(&leader)) {
+        return None;
+    }
+    role.isr.iter().copied().find(is_near)
 }
 
 /// Answers a request that makes no sense, as Kafka does: with nothing but errors.
@@ -181,18 +222,12 @@ fn session_request(version: i16, request: FetchRequest) -> SessionRequest {
     }
 }
 
-fn find(
-    image: &MetadataImage,
-    partitions: &Partitions,
-    key: &PartitionKey,
-) -> Result<crate::shard::PartitionHandle, ErrorCode> {
+fn find(image: &MetadataImage, key: &PartitionKey) -> Result<TopicIdPartition, ErrorCode> {
     let topic_id = match &key.topic {
         TopicKey::Name(name) => image.topic_id(name).ok_or(ErrorCode::UnknownTopicOrPartition)?,
         TopicKey::Id(id) => image.topic_by_id(*id).ok_or(ErrorCode::UnknownTopicId)?.id,
     };
-    let partition = PartitionIndex(key.partition);
-    let handle = partitions.get(&TopicIdPartition { topic_id, partition });
-    handle.ok_or(ErrorCode::UnknownTopicOrPartition)
+    Ok(TopicIdPartition { topic_id, partition: PartitionIndex(key.partition) })
 }
 
 fn topic_name(broker: &Broker, key: &PartitionKey) -> Option<Arc<str>> {

@@ -15,7 +15,7 @@ use varve_storage::{ReadError, TimestampOffset};
 
 use super::RequestContext;
 use super::error_table::read_error;
-use super::fetch::check_leader_epoch;
+use super::leadership::led;
 use crate::broker::Broker;
 use crate::shard::PartitionHandle;
 use crate::spawn;
@@ -31,6 +31,9 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 /// The start of what is not in remote storage yet (KIP-1023): all of it.
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// The first version whose clients know OFFSET_NOT_AVAILABLE.
+const OFFSET_NOT_AVAILABLE_VERSION_MIN: i16 = 5;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -105,15 +108,25 @@ async fn find(
     isolation: IsolationLevel,
 ) -> Result<TimestampOffset, ErrorCode> {
     let unknown = ErrorCode::UnknownTopicOrPartition;
-    let topic_id = broker.metadata.load().topic_id(topic).ok_or(unknown)?;
-    let partition = PartitionIndex(wanted.partition_index);
-    let handle = broker.partitions.get(&TopicIdPartition { topic_id, partition }).ok_or(unknown)?;
-    check_leader_epoch(&handle, wanted.current_leader_epoch)?;
+    let handle = {
+        let image = broker.metadata.load();
+        let topic_id = image.topic_id(topic).ok_or(unknown)?;
+        let partition = PartitionIndex(wanted.partition_index);
+        let name = TopicIdPartition { topic_id, partition };
+        led(&image, &broker.partitions, &name, wanted.current_leader_epoch)?
+    };
     check_version(context.api_version, wanted.timestamp)?;
     let upper = match isolation {
         IsolationLevel::ReadCommitted => handle.last_stable_offset(),
         IsolationLevel::ReadUncommitted => handle.high_watermark(),
     };
+    // What a new leader does not know to be committed may have been, so that the end is not told
+    // before it does (KIP-207).
+    let not_available = match context.api_version {
+        OFFSET_NOT_AVAILABLE_VERSION_MIN.. => ErrorCode::OffsetNotAvailable,
+        _ => ErrorCode::LeaderNotAvailable,
+    };
+    let is_current = handle.is_high_watermark_current();
     let epoch = handle.leader_epoch();
     let nothing = TimestampOffset {
         timestamp: TimestampMs(-1),
@@ -121,6 +134,7 @@ async fn find(
         leader_epoch: LeaderEpoch(-1),
     };
     match wanted.timestamp {
+        LATEST if !is_current => Err(not_available),
         LATEST => Ok(TimestampOffset { offset: upper, leader_epoch: epoch, ..nothing }),
         EARLIEST | EARLIEST_LOCAL | EARLIEST_PENDING_UPLOAD => {
             let offset = handle.log_start();
@@ -129,11 +143,15 @@ async fn find(
         }
         LATEST_TIERED => Ok(nothing),
         timestamp => {
-            let found = search(handle, timestamp, upper).await;
-            found.map(|found| found.unwrap_or(nothing)).map_err(|error| {
+            let found = search(handle, timestamp, upper).await.map_err(|error| {
                 tracing::warn!(%error, "a search by time failed");
                 read_error(&error)
-            })
+            })?;
+            match found {
+                Some(found) if is_current || timestamp != MAX_TIMESTAMP => Ok(found),
+                None if is_current => Ok(nothing),
+                _ => Err(not_available),
+            }
         }
     }
 }

@@ -33,6 +33,7 @@ mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
+mod leadership;
 mod leave_group;
 mod list_config_resources;
 mod list_groups;
@@ -62,7 +63,7 @@ use crate::broker::Broker;
 use crate::clock;
 use crate::metadata::KAFKA_LISTENER;
 use crate::peers::forward::{self, Forwarder};
-use crate::server::{Peer, Reply, Service};
+use crate::server::{LaterReply, Peer, Reply, Service};
 
 /// Answers the requests of one listener.
 pub(crate) struct Dispatcher {
@@ -264,8 +265,9 @@ impl Dispatcher {
         let Incoming { api, correlation_id, context, began, body } = incoming;
         drop(body);
         let started = produce::start(&self.broker, &context, request);
+        let is_blocked = started.is_blocked();
         let broker = Arc::clone(&self.broker);
-        Reply::Later(Box::pin(async move {
+        let reply: LaterReply = Box::pin(async move {
             let response = started.finish(&broker, &context).await;
             let request = Answered { api, correlation_id, context: &context, began };
             if is_answered {
@@ -274,7 +276,8 @@ impl Dispatcher {
             request.observe(&broker);
             // Who asked for no answer is told of an error by the end of the connection.
             (context.first_error() == 0).then(|| EncodedFrame { pieces: Vec::new(), len: 0 })
-        }))
+        });
+        if is_blocked { Reply::Blocking(reply) } else { Reply::Later(reply) }
     }
 
     fn answer_now<M: Message>(&self, incoming: Incoming, version: i16, response: &M) -> Reply {

@@ -10,7 +10,7 @@ use varve_protocol::messages::offset_for_leader_epoch::{
 use varve_protocol::vocabulary::{LeaderEpoch, Offset, PartitionIndex, TopicIdPartition};
 
 use super::RequestContext;
-use super::fetch::check_leader_epoch;
+use super::leadership::led;
 use crate::broker::Broker;
 
 pub(crate) async fn handle(
@@ -49,14 +49,16 @@ fn find(
     wanted: &OffsetForLeaderPartition,
 ) -> Result<(LeaderEpoch, Offset), ErrorCode> {
     let unknown = ErrorCode::UnknownTopicOrPartition;
-    let topic_id = broker.metadata.load().topic_id(topic).ok_or(unknown)?;
+    let image = broker.metadata.load();
+    let topic_id = image.topic_id(topic).ok_or(unknown)?;
     let partition = PartitionIndex(wanted.partition);
-    let handle = broker.partitions.get(&TopicIdPartition { topic_id, partition }).ok_or(unknown)?;
-    check_leader_epoch(&handle, wanted.current_leader_epoch)?;
+    let name = TopicIdPartition { topic_id, partition };
+    let handle = led(&image, &broker.partitions, &name, wanted.current_leader_epoch)?;
     let epoch = LeaderEpoch(wanted.leader_epoch);
     if epoch == handle.leader_epoch() {
-        // The current epoch ends where consumers stop reading.
-        return Ok((epoch, handle.high_watermark()));
+        // The current epoch ends where consumers stop reading, but never before it began.
+        let end = handle.high_watermark().max(handle.role().epoch_start);
+        return Ok((epoch, end));
     }
     let undefined = (LeaderEpoch(-1), Offset(-1));
     Ok(handle.reader().end_offset_for_epoch(epoch).unwrap_or(undefined))

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::messages::produce::{
-    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceData, PartitionProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData, PartitionProduceResponse,
     ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use varve_protocol::records::{
@@ -23,9 +23,10 @@ use varve_storage::config::LogConfig;
 
 use super::RequestContext;
 use super::error_table::{batch_error, produce_error};
+use super::leadership::{LeaderHints, led};
 use crate::broker::Broker;
 use crate::clock;
-use crate::metadata::{PartitionImage, TopicImage};
+use crate::metadata::TopicImage;
 use crate::shard::{AppendAnswer, PartitionHandle, ProduceError, StartedAppend, start_append};
 
 /// The first version whose clients know zstd.
@@ -53,6 +54,8 @@ impl Refusal {
 struct Target {
     topic: usize,
     index: i32,
+    /// Its name, if the topic is known.
+    partition: Option<TopicIdPartition>,
     state: TargetState,
 }
 
@@ -110,7 +113,11 @@ pub(super) fn start(
                 }
                 Err(refusal) => TargetState::Refused(refusal),
             };
-            targets.push(Target { topic: topics.len(), index, state });
+            let partition = found.ok().map(|topic| TopicIdPartition {
+                topic_id: topic.id,
+                partition: PartitionIndex(index),
+            });
+            targets.push(Target { topic: topics.len(), index, partition, state });
         }
         // The topic's series are counted under the name that it has, not the one asked for.
         let name = found.map_or(name, |topic| topic.name.to_string());
@@ -124,6 +131,12 @@ pub(super) fn start(
 }
 
 impl StartedProduce {
+    /// Whether a shard has no room for its part yet. Whatever comes after this request on its
+    /// connection has to wait for it, or could overtake it.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.appends.is_blocked()
+    }
+
     /// Waits for the acknowledgements, and makes the answer.
     pub(super) async fn finish(self, broker: &Broker, context: &RequestContext) -> ProduceResponse {
         let mut appended = self.appends.wait().await.into_iter();
@@ -136,8 +149,9 @@ impl StartedProduce {
             let response = TopicProduceResponse { name, topic_id, ..Default::default() };
             responses.push(response);
         }
+        let mut hints = LeaderHints::default();
         for target in self.targets {
-            let response = match target.state {
+            let mut response = match target.state {
                 TargetState::Refused(refusal) => refused(target.index, refusal),
                 TargetState::Started { handle, bytes, records } => {
                     let result = appended.next().expect("every started batch has a result");
@@ -154,9 +168,29 @@ impl StartedProduce {
             if response.error_code != 0 {
                 context.note_error(ErrorCode::from_code(response.error_code));
             }
+            if LeaderHints::is_due(response.error_code)
+                && let Some(partition) = target.partition
+                && let Some((leader, epoch)) =
+                    hints.note(&broker.metadata.load(), &broker.partitions, &partition)
+            {
+                response.current_leader =
+                    LeaderIdAndEpoch { leader_id: leader.0, leader_epoch: epoch.0 };
+            }
             responses[target.topic].partition_responses.push(response);
         }
-        ProduceResponse { responses, ..ProduceResponse::default() }
+        let image = broker.metadata.load();
+        let endpoints = hints.endpoints(&image, context.listener);
+        let node_endpoints = endpoints.map(|(id, endpoint, rack)| NodeEndpoint {
+            node_id: id.0,
+            host: endpoint.host.clone(),
+            port: i32::from(endpoint.port),
+            rack,
+        });
+        ProduceResponse {
+            responses,
+            node_endpoints: node_endpoints.collect(),
+            ..ProduceResponse::default()
+        }
     }
 }
 
@@ -194,7 +228,6 @@ fn answered(
             base_offset: -1,
             log_start_offset: handle.log_start().0,
             error_message: Some(error.to_string()),
-            current_leader: LeaderIdAndEpoch::default(),
             ..PartitionProduceResponse::default()
         },
     }
@@ -215,7 +248,7 @@ impl Judge<'_> {
         index: i32,
         records: Option<Bytes>,
     ) -> Result<(PartitionHandle, ValidatedBatch), Refusal> {
-        let acks = self.acks.map_err(|acks| {
+        self.acks.map_err(|acks| {
             Refusal::new(ErrorCode::InvalidRequiredAcks, format!("acks is {acks}, not -1, 0 or 1"))
         })?;
         if self.is_transactional {
@@ -225,34 +258,18 @@ impl Judge<'_> {
             let message = format!("{} is an internal topic", topic.name);
             return Err(Refusal::new(ErrorCode::InvalidTopicException, message));
         }
-        let unknown = || Refusal::new(ErrorCode::UnknownTopicOrPartition, "no such partition");
         let partition = PartitionIndex(index);
-        let in_image = topic.partition(partition).ok_or_else(unknown)?;
-        self.check_in_sync(topic, in_image, acks)?;
         let name = TopicIdPartition { topic_id: topic.id, partition };
-        let handle = self.broker.partitions.get(&name).ok_or_else(unknown)?;
+        let image = self.broker.metadata.load();
+        let handle = led(&image, &self.broker.partitions, &name, -1).map_err(|code| match code {
+            ErrorCode::NotLeaderOrFollower => {
+                Refusal::new(code, "this broker does not lead the partition")
+            }
+            code => Refusal::new(code, "no such partition"),
+        })?;
         let config = handle.config();
         let batch = self.validate(records.unwrap_or_default(), &config)?;
         Ok((handle, batch))
-    }
-
-    fn check_in_sync(
-        &self,
-        topic: &TopicImage,
-        partition: &PartitionImage,
-        acks: Acks,
-    ) -> Result<(), Refusal> {
-        if acks != Acks::All {
-            return Ok(());
-        }
-        let metadata = &self.broker.metadata;
-        let least = metadata.min_insync_replicas(&metadata.load(), topic);
-        let in_sync = partition.isr.len();
-        if in_sync < least {
-            let message = format!("{in_sync} replicas are in sync, min.insync.replicas is {least}");
-            return Err(Refusal::new(ErrorCode::NotEnoughReplicas, message));
-        }
-        Ok(())
     }
 
     fn validate(&self, records: Bytes, config: &LogConfig) -> Result<ValidatedBatch, Refusal> {

@@ -56,6 +56,8 @@ impl Ended {
 struct Waiting {
     reply: LaterReply,
     bytes: usize,
+    /// Nothing is read before it is answered.
+    is_blocking: bool,
     _permit: Option<MemoryPermit>,
 }
 
@@ -148,7 +150,9 @@ impl<'a, S: Service, R: Incoming, W: Outgoing> Connection<'a, S, R, W> {
         stop: &mut tokio::sync::watch::Receiver<bool>,
     ) -> Result<Event, Ended> {
         let limits = &self.shared.limits;
-        let has_room = self.waiting.len() < limits.requests_max
+        let is_blocked = self.waiting.back().is_some_and(|last| last.is_blocking);
+        let has_room = !is_blocked
+            && self.waiting.len() < limits.requests_max
             && (self.waiting.is_empty() || self.waiting_bytes < limits.connection_bytes_max);
         let is_alone = self.waiting.is_empty();
         let oldest = self.waiting.front_mut();
@@ -171,11 +175,15 @@ impl<'a, S: Service, R: Incoming, W: Outgoing> Connection<'a, S, R, W> {
         match self.shared.service.call(&self.peer, &mut self.session, bytes) {
             Reply::Ready(answer) if self.waiting.is_empty() => self.write(&answer).await,
             Reply::Ready(answer) => {
-                self.wait(Box::pin(std::future::ready(Some(answer))), length, permit);
+                self.wait(Box::pin(std::future::ready(Some(answer))), length, false, permit);
                 Ok(())
             }
             Reply::Later(reply) => {
-                self.wait(reply, length, permit);
+                self.wait(reply, length, false, permit);
+                Ok(())
+            }
+            Reply::Blocking(reply) => {
+                self.wait(reply, length, true, permit);
                 Ok(())
             }
             Reply::Silent => Ok(()),
@@ -186,9 +194,15 @@ impl<'a, S: Service, R: Incoming, W: Outgoing> Connection<'a, S, R, W> {
         }
     }
 
-    fn wait(&mut self, reply: LaterReply, bytes: usize, permit: Option<MemoryPermit>) {
+    fn wait(
+        &mut self,
+        reply: LaterReply,
+        bytes: usize,
+        is_blocking: bool,
+        permit: Option<MemoryPermit>,
+    ) {
         self.waiting_bytes += bytes;
-        self.waiting.push_back(Waiting { reply, bytes, _permit: permit });
+        self.waiting.push_back(Waiting { reply, bytes, is_blocking, _permit: permit });
     }
 
     async fn on_answer(&mut self, answer: Option<EncodedFrame>) -> Result<(), Ended> {

@@ -64,6 +64,9 @@ pub enum Reply {
     Ready(EncodedFrame),
     /// The answer comes; requests that follow are taken meanwhile, and answered after it.
     Later(LaterReply),
+    /// The answer comes; nothing is read from the connection before it has been given, so that what
+    /// follows cannot overtake this request.
+    Blocking(LaterReply),
     /// No answer is wanted.
     Silent,
     /// The connection is closed once earlier requests are answered; says why.

@@ -115,9 +115,6 @@ pub enum ProduceError {
     /// The partition was deleted meanwhile.
     #[error("the partition was deleted")]
     Deleted,
-    /// The shard's queue is full.
-    #[error("too many requests wait for the log shard")]
-    Overloaded,
     /// The broker ends.
     #[error("the broker is shutting down")]
     ShuttingDown,

@@ -144,6 +144,13 @@ impl PartitionHandle {
         Offset(self.shared.high_watermark.load(Ordering::SeqCst))
     }
 
+    /// Whether the high watermark speaks for all that earlier leaders committed (KIP-207): it has
+    /// reached the start of this leader's epoch.
+    #[must_use]
+    pub fn is_high_watermark_current(&self) -> bool {
+        self.high_watermark() >= self.shared.role.load().epoch_start
+    }
+
     /// `read_committed` consumers read up to here; the high watermark as long as there are no
     /// transactions.
     #[must_use]
@@ -290,16 +297,19 @@ impl Drop for Watching {
     }
 }
 
-/// Appends that are with their shards.
+/// Appends that are with their shards, or wait for room there.
 #[derive(Debug)]
 pub(crate) struct StartedAppend {
+    /// What found its shard's queue full.
+    unsent: Vec<(mpsc::Sender<Message>, Message)>,
     /// By shard: the answer to come, and which of the batches it is for.
     parts: Vec<(oneshot::Receiver<Outcome>, Vec<usize>)>,
     results: Vec<Option<Result<AppendAnswer, ProduceError>>>,
 }
 
-/// Hands batches to their shards, one command a shard, in the order of the calls. Never waits: a
-/// full queue is an error of the batches that found it full.
+/// Hands batches to their shards, one command a shard, in the order of the calls. Never waits: what
+/// finds a queue full is sent by [`StartedAppend::wait`], and the caller lets nothing overtake it
+/// that must keep its order (see [`StartedAppend::is_blocked`]).
 pub(crate) fn start_append(
     batches: Vec<(PartitionHandle, ValidatedBatch)>,
     epoch: Option<LeaderEpoch>,
@@ -310,6 +320,7 @@ pub(crate) fn start_append(
     let timeout_ms = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
     let deadline_ms = clock::monotonic_ms().saturating_add(timeout_ms);
     let mut started = StartedAppend {
+        unsent: Vec::new(),
         parts: Vec::new(),
         results: std::iter::repeat_with(|| None).take(batches.len()).collect(),
     };
@@ -328,25 +339,30 @@ pub(crate) fn start_append(
     for (handle, items, indexes) in by_shard {
         let (answer, answered) = oneshot::channel();
         let command = Command::Append { items, origin, acks, deadline_ms, answer };
-        match handle.shared.queue.try_send(Message::Command(command)) {
-            Ok(()) => started.parts.push((answered, indexes)),
-            Err(error) => {
-                let error = match error {
-                    mpsc::error::TrySendError::Full(_) => ProduceError::Overloaded,
-                    mpsc::error::TrySendError::Closed(_) => ProduceError::ShuttingDown,
-                };
-                for index in indexes {
-                    started.results[index] = Some(Err(error.clone()));
-                }
-            }
+        started.parts.push((answered, indexes));
+        // A shard that has ended drops the command, and with it the other end of the answer.
+        if let Err(mpsc::error::TrySendError::Full(message)) =
+            handle.shared.queue.try_send(Message::Command(command))
+        {
+            started.unsent.push((handle.shared.queue.clone(), message));
         }
     }
     started
 }
 
 impl StartedAppend {
+    /// Whether a shard has not taken its part yet. Until [`Self::wait`] returns, later appends of the
+    /// same producer could overtake this one.
+    pub(crate) fn is_blocked(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
     /// What became of the batches, in their order.
     pub(crate) async fn wait(mut self) -> Vec<Result<AppendAnswer, ProduceError>> {
+        for (queue, message) in self.unsent {
+            // As above.
+            let _ = queue.send(message).await;
+        }
         for (answered, indexes) in self.parts {
             match answered.await {
                 Ok(Outcome::Appended(results)) => {
