@@ -10,8 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::messages::produce::{
-    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData, PartitionProduceResponse,
-    ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
+    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
+    TopicProduceResponse,
 };
 use varve_protocol::records::{
     BatchOrigin, Compression, DecompressLimits, TimestampType, ValidatedBatch, ValidationLimits,
@@ -261,12 +262,13 @@ impl Judge<'_> {
         let partition = PartitionIndex(index);
         let name = TopicIdPartition { topic_id: topic.id, partition };
         let image = self.broker.metadata.load();
-        let handle = led(&image, &self.broker.partitions, &name, -1).map_err(|code| match code {
-            ErrorCode::NotLeaderOrFollower => {
-                Refusal::new(code, "this broker does not lead the partition")
-            }
-            code => Refusal::new(code, "no such partition"),
-        })?;
+        let handle =
+            led(&image, &self.broker.partitions, &name, -1).map_err(|code| match code {
+                ErrorCode::NotLeaderOrFollower => {
+                    Refusal::new(code, "this broker does not lead the partition")
+                }
+                code => Refusal::new(code, "no such partition"),
+            })?;
         let config = handle.config();
         let batch = self.validate(records.unwrap_or_default(), &config)?;
         Ok((handle, batch))
