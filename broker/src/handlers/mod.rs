@@ -158,7 +158,7 @@ impl Dispatcher {
                     tracing::debug!(api = incoming.api.name(), %error, "answered here");
                     match dispatcher.route(incoming) {
                         Reply::Ready(answer) => Some(answer),
-                        Reply::Later(answer) => answer.await,
+                        Reply::Later(answer) | Reply::Blocking(answer) => answer.await,
                         Reply::Silent | Reply::Close(_) => None,
                     }
                 }

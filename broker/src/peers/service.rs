@@ -171,7 +171,7 @@ impl InternalService {
                 let reply = Dispatcher::new(broker).call_forwarded(&client, request.frame);
                 let frame = match reply {
                     Reply::Ready(frame) => Some(frame),
-                    Reply::Later(frame) => frame.await,
+                    Reply::Later(frame) | Reply::Blocking(frame) => frame.await,
                     Reply::Silent | Reply::Close(_) => None,
                 };
                 forward::answer(&metadata, frame.as_ref())
