@@ -1,6 +1,7 @@
 //! Reading a partition of the offsets topic back.
 //!
-//! The log is read from its start to its durable end, batch by batch. Records that are of no kind
+//! The log is read from its start to its high watermark, batch by batch: what may still be cut off by
+//! another leader is not served. Records that are of no kind
 //! that this coordinator knows are left alone; a log that cannot be read whole is not loaded at all,
 //! because a position that is too old would be served as if it were the last.
 
@@ -41,13 +42,12 @@ pub(super) enum LoadError {
     },
 }
 
-/// Reads the whole log. May wait for the disk.
+/// Reads the log up to `end`. May wait for the disk.
 ///
 /// # Errors
 /// [`LoadError`]; nothing of the log can be used then.
-pub(super) fn load<D: Disk>(reader: &LogReader<D>) -> Result<Replay, LoadError> {
+pub(super) fn load<D: Disk>(reader: &LogReader<D>, end: Offset) -> Result<Replay, LoadError> {
     let mut replay = Replay::default();
-    let end = reader.durable_end();
     let mut offset = reader.log_start();
     while offset < end {
         let read = reader.read(offset, READ_BYTES_MAX, end, true)?;

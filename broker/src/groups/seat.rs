@@ -32,12 +32,15 @@ use crate::clock;
 use crate::handlers::error_table::produce_error;
 use crate::metadata::MetadataHandle;
 use crate::metrics::Metrics;
-use crate::shard::{PartitionHandle, Partitions};
+use crate::shard::{PartitionHandle, Partitions, Waiter};
 
 /// How often expired offsets are looked for, as `offsets.retention.check.interval.ms`.
 const EXPIRY_CHECK_MS: i64 = 600_000;
-/// How long the task waits before it looks again for a log that is not there yet.
+/// How long the task waits at most before it looks again for a log that cannot be read yet.
 const LOG_RETRY: Duration = Duration::from_millis(20);
+/// How long a request waits for a coordinator that is reading its log. Most logs are read sooner, so
+/// that who comes first after an election, or after the topic was made, sees no error.
+const LOADING_WAIT: Duration = Duration::from_secs(2);
 
 /// What all coordinators of a broker need.
 #[derive(Debug)]
@@ -59,6 +62,8 @@ pub(super) struct Seat {
     inner: Mutex<Inner>,
     /// The task has something to do sooner than it thought.
     wake: Notify,
+    /// The coordinator was elected, has read its log, or has resigned.
+    has_turned: Notify,
 }
 
 #[derive(Debug)]
@@ -100,7 +105,13 @@ impl Seat {
             expiry_check_at: now().monotonic.after(EXPIRY_CHECK_MS),
             is_closing: false,
         };
-        Arc::new(Self { partition, around, inner: Mutex::new(inner), wake: Notify::new() })
+        Arc::new(Self {
+            partition,
+            around,
+            inner: Mutex::new(inner),
+            wake: Notify::new(),
+            has_turned: Notify::new(),
+        })
     }
 
     /// The partition is led here in this epoch. Telling it twice changes nothing.
@@ -114,6 +125,7 @@ impl Seat {
         inner.must_load = true;
         self.drain(&mut inner);
         self.wake.notify_one();
+        self.has_turned.notify_waiters();
     }
 
     /// The partition is led elsewhere, or is gone.
@@ -121,7 +133,35 @@ impl Seat {
         let mut inner = self.inner.lock();
         if inner.epoch.take().is_some() {
             inner.core.on_resigned();
+            inner.must_load = false;
+            // What was not appended never will be; who waited for it has been told.
+            inner.appends.clear();
             self.drain(&mut inner);
+            self.wake.notify_one();
+            self.has_turned.notify_waiters();
+        }
+    }
+
+    /// Returns once the coordinator is not reading its log, or after a while.
+    pub(super) async fn settled(&self) {
+        let is_loading = || {
+            let phase = self.inner.lock().core.require_active();
+            phase == Err(ErrorCode::CoordinatorLoadInProgress)
+        };
+        let over = tokio::time::sleep(LOADING_WAIT);
+        tokio::pin!(over);
+        loop {
+            let turned = self.has_turned.notified();
+            tokio::pin!(turned);
+            // Counted among the waiters before looking: what turns after the look wakes.
+            turned.as_mut().enable();
+            if !is_loading() {
+                return;
+            }
+            tokio::select! {
+                () = turned => {}
+                () = &mut over => return,
+            }
         }
     }
 
@@ -287,18 +327,10 @@ impl Seat {
             inner.epoch
         };
         let Some(epoch) = epoch else { return };
-        let handle = loop {
-            if let Some(handle) = self.around.partitions.get(&self.partition) {
-                break handle;
-            }
-            if self.inner.lock().epoch != Some(epoch) {
-                return;
-            }
-            tokio::time::sleep(LOG_RETRY).await;
-        };
-        let reader = handle.reader().clone();
+        let Some(handle) = self.readable_log(epoch).await else { return };
+        let (reader, end) = (handle.reader().clone(), handle.high_watermark());
         let began = now().monotonic;
-        let loaded = crate::spawn::blocking(move || load(&reader)).await;
+        let loaded = crate::spawn::blocking(move || load(&reader, end)).await;
         let mut inner = self.inner.lock();
         if inner.epoch != Some(epoch) || inner.must_load {
             return;
@@ -310,6 +342,7 @@ impl Seat {
                 let now = now();
                 inner.core.on_loaded(now, replay, |name, id| is_live(&image, name, id));
                 self.drain(&mut inner);
+                self.has_turned.notify_waiters();
                 let ms = now.monotonic.0 - began.0;
                 let partition = self.partition.partition.0;
                 if records > 0 {
@@ -326,6 +359,32 @@ impl Seat {
                 tracing::error!(partition = self.partition.partition.0, %error,
                     "the groups of a partition of the offsets topic cannot be loaded, and are not \
                     served: look at the log with `varve storage check`");
+            }
+        }
+    }
+
+    /// The partition's log, once this broker leads it in the epoch of the election and knows all that
+    /// earlier leaders committed; none if the election is over before that.
+    async fn readable_log(&self, epoch: LeaderEpoch) -> Option<PartitionHandle> {
+        let waiter = Arc::new(Waiter::default());
+        loop {
+            if self.inner.lock().epoch != Some(epoch) {
+                return None;
+            }
+            let Some(handle) = self.around.partitions.get(&self.partition) else {
+                tokio::time::sleep(LOG_RETRY).await;
+                continue;
+            };
+            let _watching = handle.watch(&waiter);
+            // Armed before looking: what moves after the look wakes.
+            waiter.arm();
+            let is_led = handle.is_leader() && handle.leader_epoch() == epoch;
+            if is_led && handle.is_high_watermark_current() {
+                return Some(handle);
+            }
+            tokio::select! {
+                () = waiter.woken() => {}
+                () = tokio::time::sleep(LOG_RETRY) => {}
             }
         }
     }

@@ -5,7 +5,7 @@
 //! coordinator is the failover of its partition.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -42,6 +42,8 @@ struct Shared {
     offset_metadata_bytes_max: usize,
     /// The seats of the present offsets topic, by partition. Written when the metadata changes.
     seats: RwLock<BTreeMap<PartitionIndex, Arc<Seat>>>,
+    /// No seat is taken any more.
+    is_closed: AtomicBool,
     /// One task a seat, and one that follows the metadata.
     tasks: Mutex<Tasks>,
 }
@@ -118,6 +120,7 @@ impl GroupCoordinator {
             around,
             offset_metadata_bytes_max,
             seats: RwLock::new(BTreeMap::new()),
+            is_closed: AtomicBool::new(false),
             tasks: Mutex::new(Tasks::new()),
         });
         let groups = Self { shared };
@@ -159,6 +162,9 @@ impl GroupCoordinator {
         let mut seats = self.shared.seats.write();
         let topic = image.topic(CONSUMER_OFFSETS);
         let topic_id = topic.map_or(TopicId::ZERO, |topic| topic.id);
+        if self.shared.is_closed.load(Ordering::SeqCst) {
+            return;
+        }
         seats.retain(|_, seat| {
             let stays = seat.partition.topic_id == topic_id;
             if !stays {
@@ -221,23 +227,41 @@ impl GroupCoordinator {
         count.filter(|count| *count > 0)
     }
 
-    /// The seat of a group.
-    fn seat(&self, group_id: &str) -> Result<Arc<Seat>, ErrorCode> {
-        let count = self.partition_count().ok_or(ErrorCode::CoordinatorNotAvailable)?;
-        let index = PartitionIndex(partition_of(group_id, count));
-        self.shared.seats.read().get(&index).cloned().ok_or(ErrorCode::NotCoordinator)
+    /// The seat of a group, when it is not reading its log; after a while it is returned anyhow.
+    async fn seat(&self, group_id: &str) -> Result<Arc<Seat>, ErrorCode> {
+        let (name, is_leader) = {
+            let image = self.metadata().load();
+            let topic = image.topic(CONSUMER_OFFSETS).filter(|topic| topic.partition_count() > 0);
+            let topic = topic.ok_or(ErrorCode::CoordinatorNotAvailable)?;
+            let partition = PartitionIndex(partition_of(group_id, topic.partition_count()));
+            let leader = topic.partition(partition).and_then(|partition| partition.leader);
+            let name = TopicIdPartition { topic_id: topic.id, partition };
+            (name, leader == Some(self.metadata().broker_id()))
+        };
+        if is_leader && self.taken_seat(name).is_none() {
+            // The image is newer than what the follower of the metadata has seen.
+            self.follow(&self.metadata().image());
+        }
+        let seat = self.taken_seat(name).ok_or(ErrorCode::NotCoordinator)?;
+        seat.settled().await;
+        Ok(seat)
+    }
+
+    fn taken_seat(&self, name: TopicIdPartition) -> Option<Arc<Seat>> {
+        let seats = self.shared.seats.read();
+        seats.get(&name.partition).filter(|seat| seat.partition == name).cloned()
     }
 
     /// Steps the group's coordinator with a request that is answered at once.
     ///
     /// # Errors
     /// When it is not here.
-    pub(crate) fn step<T>(
+    pub(crate) async fn step<T>(
         &self,
         group_id: &str,
         input: impl FnOnce(&mut Coordinator, Now) -> T,
     ) -> Result<T, ErrorCode> {
-        Ok(self.seat(group_id)?.step(input))
+        Ok(self.seat(group_id).await?.step(input))
     }
 
     /// Steps the group's coordinator with a request that is answered later.
@@ -249,7 +273,7 @@ impl GroupCoordinator {
         group_id: &str,
         input: impl FnOnce(&mut Coordinator, Now, Token),
     ) -> Result<Answer, ErrorCode> {
-        self.seat(group_id)?.ask(input).await
+        self.seat(group_id).await?.ask(input).await
     }
 
     /// Looks at every coordinator of this broker in turn; errors are those of coordinators that are
@@ -317,6 +341,7 @@ impl GroupCoordinator {
     /// Ends all coordinators; whoever waits is answered NOT_COORDINATOR. Commits under way may or
     /// may not be stored.
     pub fn close(&self) {
+        self.shared.is_closed.store(true, Ordering::SeqCst);
         for seat in std::mem::take(&mut *self.shared.seats.write()).into_values() {
             seat.close();
         }

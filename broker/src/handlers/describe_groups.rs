@@ -22,12 +22,14 @@ pub(crate) async fn handle(
 ) -> DescribeGroupsResponse {
     let operations =
         if request.include_authorized_operations { GROUP_OPERATIONS } else { i32::MIN };
-    let describe = |group_id: String| {
+    let mut groups = Vec::with_capacity(request.groups.len());
+    for group_id in request.groups {
         let found = broker.groups.step(&group_id, |core, _| {
             let group = core.group(&group_id)?;
             Ok(group.filter(|group| group.state() != StateName::Dead).map(describe_group))
         });
-        match found.and_then(|found| found) {
+        let found = found.await.and_then(|found| found);
+        groups.push(match found {
             Ok(Some(group)) => {
                 DescribedGroup { group_id, authorized_operations: operations, ..group }
             }
@@ -39,9 +41,8 @@ pub(crate) async fn handle(
             Err(error) => {
                 DescribedGroup { error_code: error.code(), group_id, ..Default::default() }
             }
-        }
-    };
-    let groups = request.groups.into_iter().map(describe).collect();
+        });
+    }
     DescribeGroupsResponse { groups, ..Default::default() }
 }
 

@@ -1,6 +1,7 @@
 //! FindCoordinator (API 10): which broker answers for a group or a transactional id.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::messages::find_coordinator::{
@@ -11,7 +12,12 @@ use varve_protocol::vocabulary::BrokerId;
 use super::RequestContext;
 use crate::broker::Broker;
 use crate::groups::{GroupCoordinator, partition_of};
-use crate::metadata::{CONSUMER_OFFSETS, MetadataHandle};
+use crate::metadata::{CONSUMER_OFFSETS, Endpoint, MetadataHandle, MetadataImage};
+
+/// How long a client waits for a topic to be made, or for a leader to be elected.
+const LEADER_WAIT: Duration = Duration::from_secs(2);
+/// The topic may not be makeable yet for reasons that no update of the metadata tells.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -71,23 +77,21 @@ async fn find(
     key_type: i8,
     key: String,
 ) -> Coordinator {
-    let leader = match key_type {
-        GROUP => match groups.ensure().await {
-            Ok(partitions) => leader_of(metadata, &key, partitions),
-            Err(_) => None,
-        },
-        // The one broker that there is; it says itself what it does not do.
-        TRANSACTION => Some(metadata.broker_id()),
+    let found = match key_type {
+        GROUP => {
+            let found = leader_of(metadata, groups, &key);
+            let found = tokio::time::timeout(LEADER_WAIT, found).await.ok();
+            found.and_then(|leader| address(&metadata.load(), leader, listener))
+        }
+        // Any broker says itself what it does not do.
+        TRANSACTION => address(&metadata.load(), metadata.broker_id(), listener),
         _ => return refuse(key, ErrorCode::InvalidRequest, MALFORMED),
     };
-    let image = metadata.load();
-    let broker = leader.and_then(|leader| image.broker(leader));
-    let found = broker.and_then(|broker| Some((broker.id, broker.endpoint(listener)?)));
     match found {
         Some((id, endpoint)) => Coordinator {
             key,
             node_id: id.0,
-            host: endpoint.host.clone(),
+            host: endpoint.host,
             port: i32::from(endpoint.port),
             ..Default::default()
         },
@@ -98,11 +102,37 @@ async fn find(
     }
 }
 
-fn leader_of(metadata: &MetadataHandle, group: &str, partitions: i32) -> Option<BrokerId> {
-    let image = metadata.load();
-    let topic = image.topic(CONSUMER_OFFSETS)?;
-    let index = usize::try_from(partition_of(group, partitions)).ok()?;
-    topic.partitions.get(index)?.leader
+/// Who leads the group's partition of the offsets topic. Waits for the topic to be made and for a
+/// leader, for as long as the caller has patience: while a leader is replaced, a client that waits
+/// here is served sooner than one that asks again.
+async fn leader_of(metadata: &MetadataHandle, groups: &GroupCoordinator, group: &str) -> BrokerId {
+    let mut updates = metadata.subscribe();
+    loop {
+        if let Ok(partitions) = groups.ensure().await {
+            let image = metadata.load();
+            let index = usize::try_from(partition_of(group, partitions)).ok();
+            let topic = image.topic(CONSUMER_OFFSETS);
+            let partition = topic.zip(index).and_then(|(topic, index)| topic.partitions.get(index));
+            if let Some(leader) = partition.and_then(|partition| partition.leader) {
+                return leader;
+            }
+        }
+        tokio::select! {
+            // Whatever it says, the image is looked at again.
+            _ = updates.recv() => {}
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}
+
+/// Where clients of a listener reach a broker.
+fn address(
+    image: &MetadataImage,
+    broker: BrokerId,
+    listener: &str,
+) -> Option<(BrokerId, Endpoint)> {
+    let broker = image.broker(broker)?;
+    Some((broker.id, broker.endpoint(listener)?.clone()))
 }
 
 fn refuse(key: String, error: ErrorCode, message: &str) -> Coordinator {

@@ -24,7 +24,7 @@ pub(crate) async fn handle(
         ErrorCode::InvalidGroupId
     } else {
         let step = broker.groups.step(beat.group_id, |core, now| core.on_heartbeat(now, &beat));
-        step.unwrap_or_else(|error| error)
+        step.await.unwrap_or_else(|error| error)
     };
     HeartbeatResponse { error_code: error.code(), ..Default::default() }
 }

@@ -37,7 +37,7 @@ pub(crate) async fn handle(
         Err(ErrorCode::InvalidGroupId)
     } else {
         let step = broker.groups.step(group, |core, now| core.on_leave(now, group, &leaving));
-        step.and_then(|results| results)
+        step.await.and_then(|results| results)
     };
     match results {
         Err(error) => LeaveGroupResponse { error_code: error.code(), ..Default::default() },

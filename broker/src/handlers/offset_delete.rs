@@ -37,7 +37,7 @@ async fn delete(
         core.validate_delete_offsets(group_id)?;
         Ok(names.iter().map(|topic| core.is_subscribed(group_id, topic)).collect::<Vec<_>>())
     });
-    let subscribed: Vec<bool> = match step {
+    let subscribed: Vec<bool> = match step.await {
         // Before anybody has made a coordinator there is no group.
         Err(ErrorCode::CoordinatorNotAvailable) => return Err(ErrorCode::GroupIdNotFound),
         step => step.and_then(|subscribed| subscribed)?,

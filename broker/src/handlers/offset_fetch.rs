@@ -53,13 +53,14 @@ pub(crate) async fn handle(
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
     if context.api_version < BATCH_VERSION_MIN {
-        return handle_single(broker, context.api_version, request);
+        return handle_single(broker, context.api_version, request).await;
     }
-    let groups = request.groups.into_iter().map(|group| {
+    let mut groups = Vec::with_capacity(request.groups.len());
+    for group in request.groups {
         let wanted: Wanted = group.topics.map(|topics| {
             topics.into_iter().map(|topic| (topic.name, topic.partition_indexes)).collect()
         });
-        let (found, error) = match fetch(broker, &group.group_id, wanted) {
+        let (found, error) = match fetch(broker, &group.group_id, wanted).await {
             Ok(found) => (found, ErrorCode::None),
             Err(error) => (Vec::new(), error),
         };
@@ -68,13 +69,13 @@ pub(crate) async fn handle(
             partitions: partitions.into_iter().map(batch_partition).collect(),
             ..Default::default()
         });
-        OffsetFetchResponseGroup {
+        groups.push(OffsetFetchResponseGroup {
             group_id: group.group_id,
             topics: topics.collect(),
             error_code: error.code(),
-        }
-    });
-    OffsetFetchResponse { groups: groups.collect(), ..Default::default() }
+        });
+    }
+    OffsetFetchResponse { groups, ..Default::default() }
 }
 
 fn batch_partition((partition_index, position): (i32, Position)) -> OffsetFetchResponsePartitions {
@@ -87,7 +88,7 @@ fn batch_partition((partition_index, position): (i32, Position)) -> OffsetFetchR
     }
 }
 
-fn handle_single(
+async fn handle_single(
     broker: &Arc<Broker>,
     version: i16,
     request: OffsetFetchRequest,
@@ -95,7 +96,7 @@ fn handle_single(
     let wanted: Wanted = request.topics.map(|topics| {
         topics.into_iter().map(|topic| (topic.name, topic.partition_indexes)).collect()
     });
-    let (found, error) = match fetch(broker, &request.group_id, wanted.clone()) {
+    let (found, error) = match fetch(broker, &request.group_id, wanted.clone()).await {
         Ok(found) => (found, ErrorCode::None),
         Err(error) if version >= GROUP_ERROR_VERSION_MIN => (Vec::new(), error),
         // Version 1 can only say it for each partition.
@@ -123,7 +124,11 @@ fn handle_single(
     OffsetFetchResponse { topics, error_code: error.code(), ..Default::default() }
 }
 
-fn fetch(broker: &Arc<Broker>, group_id: &str, wanted: Wanted) -> Result<Found, ErrorCode> {
+async fn fetch(
+    broker: &Arc<Broker>,
+    group_id: &str,
+    wanted: Wanted,
+) -> Result<Found, ErrorCode> {
     let is_live =
         |topic: &str, committed: &Committed| broker.groups.is_live(topic, committed.topic_id);
     let step = broker.groups.step(group_id, |core, _| {
@@ -134,10 +139,11 @@ fn fetch(broker: &Arc<Broker>, group_id: &str, wanted: Wanted) -> Result<Found, 
             None => all(offsets, is_live),
         })
     });
-    match step {
+    match step.await {
         Ok(found) => found,
-        // Before anybody has made a coordinator nothing was committed.
-        Err(ErrorCode::CoordinatorNotAvailable) => {
+        // Before anybody has made a coordinator nothing was committed. In a cluster this broker may
+        // only not know of it yet.
+        Err(ErrorCode::CoordinatorNotAvailable) if broker.metadata.load().broker_count() <= 1 => {
             Ok(pick(&Offsets::default(), &wanted.unwrap_or_default(), is_live))
         }
         Err(error) => Err(error),

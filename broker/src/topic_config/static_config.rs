@@ -30,11 +30,15 @@ impl StaticConfig {
         let data_dir = std::path::absolute(&config.data_dir);
         let data_dir = data_dir.as_deref().unwrap_or(&config.data_dir).display().to_string();
         let mut fixed = Self::default();
+        // In a cluster everything has as many replicas as survive the loss of one broker with a
+        // second one to spare; alone there is only one.
+        let replicas = config.cluster.voters.len().clamp(1, 3).to_string();
         let values = [
             ("advertised.listeners", format!("PLAINTEXT://{advertised}")),
             ("auto.create.topics.enable", config.auto_create_topics.to_string()),
             ("broker.id", id.clone()),
             ("connections.max.idle.ms", limits.connection_idle_ms.0.to_string()),
+            ("default.replication.factor", replicas.clone()),
             ("fetch.max.bytes", limits.fetch_bytes_max.0.to_string()),
             ("group.initial.rebalance.delay.ms", groups.initial_rebalance_delay_ms.0.to_string()),
             ("group.max.session.timeout.ms", groups.session_timeout_max_ms.0.to_string()),
@@ -56,6 +60,7 @@ impl StaticConfig {
             ("offset.metadata.max.bytes", groups.offset_metadata_bytes_max.0.to_string()),
             ("offsets.retention.minutes", (groups.offsets_retention_ms.0 / 60_000).to_string()),
             ("offsets.topic.num.partitions", groups.offsets_partitions.to_string()),
+            ("offsets.topic.replication.factor", replicas),
             ("producer.id.expiration.ms", limits.producer_id_expiration_ms.0.to_string()),
             ("socket.request.max.bytes", limits.request_bytes_max.0.to_string()),
             ("write.caching", defaults.write_caching.to_string()),

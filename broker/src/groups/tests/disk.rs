@@ -337,7 +337,7 @@ impl World {
 
     fn take_over(&mut self) {
         let reader = self.shard.reader(&PARTITION).expect("the log is there");
-        let replay = load(&reader).expect("the log can be read");
+        let replay = load(&reader, reader.durable_end()).expect("the log can be read");
         self.core.on_elected();
         self.core.on_loaded(self.now(), replay, |_, _| true);
         self.pump();
