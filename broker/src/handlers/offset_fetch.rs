@@ -124,11 +124,7 @@ async fn handle_single(
     OffsetFetchResponse { topics, error_code: error.code(), ..Default::default() }
 }
 
-async fn fetch(
-    broker: &Arc<Broker>,
-    group_id: &str,
-    wanted: Wanted,
-) -> Result<Found, ErrorCode> {
+async fn fetch(broker: &Arc<Broker>, group_id: &str, wanted: Wanted) -> Result<Found, ErrorCode> {
     let is_live =
         |topic: &str, committed: &Committed| broker.groups.is_live(topic, committed.topic_id);
     let step = broker.groups.step(group_id, |core, _| {
