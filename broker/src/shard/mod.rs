@@ -20,6 +20,8 @@ mod thread;
 mod watch;
 
 #[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
 mod tests;
 
 pub use command::{AppendAnswer, DeleteRecordsError, ProduceError};
