@@ -25,6 +25,7 @@ use varve_storage::config::ShardOptions;
 use varve_storage::{DataDir, DataDirError};
 
 use crate::clock;
+use crate::cluster::{ClusterPart, LateTransport};
 use crate::config::BrokerConfig;
 use crate::fetch::session::SessionCache;
 use crate::groups::GroupCoordinator;
@@ -34,11 +35,12 @@ use crate::http::{
 };
 use crate::metadata::store::OpenError;
 use crate::metadata::{
-    ChangeError, HostReady, MetadataHandle, MetadataOptions, NoTransport, OpenedMetadata,
-    ReconcileError, StartedMetadata,
+    BrokerRegistration, ChangeError, Endpoint, HostReady, MetadataHandle, MetadataOptions,
+    OpenedMetadata, QuorumTransport, ReconcileError, StartedMetadata,
 };
 use crate::metrics::{Exposition, Metrics};
 use crate::peers::forward::Forwarder;
+use crate::peers::{INTERNAL_LISTENER, LocalIdentity};
 use crate::server::{self, ServerLimits, Tls, TlsFiles};
 use crate::shard::{Partitions, ShardError, ShardSettings, Shards};
 use crate::spawn::{self, Tasks};
@@ -95,6 +97,20 @@ pub enum StartError {
     /// The metadata cannot be written.
     #[error(transparent)]
     Register(#[from] ChangeError),
+    /// The data directory belongs to another cluster.
+    #[error(
+        "cluster.id is {wanted}, but the data directory belongs to cluster {found}: set data_dir to \
+         this cluster's directory, or cluster.id to the directory's cluster"
+    )]
+    OtherCluster {
+        /// The file's.
+        wanted: String,
+        /// The directory's.
+        found: String,
+    },
+    /// The cluster does not take this broker.
+    #[error("the cluster does not take this broker: {0}")]
+    Join(String),
     /// The logs cannot be opened.
     #[error(transparent)]
     Shards(#[from] ShardError),
@@ -143,20 +159,46 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
         broker: OnceLock::new(),
     });
     let (http_addr, http) = start_http(&config, &observer)?;
+    let internal = bind_internal(&config)?;
     let runtime = runtime(&config)?;
 
-    let started = start_metadata(&config, &data_dir, kafka_addr)?;
+    let transport = Arc::new(LateTransport::default());
+    let way = Arc::clone(&transport) as Arc<dyn QuorumTransport>;
+    let (started, registration) =
+        start_metadata(&config, &data_dir, kafka_addr, internal.as_ref(), way)?;
     let StartedMetadata { handle: metadata, writer, finisher } = started;
-    health.set_registered(true);
-    let metadata_writer = spawn::thread("metadata", move || writer.run())?;
-
-    let settings = shard_settings(&config, &data_dir, &metadata, &metrics, runtime.handle());
-    let (shards, partitions) = Shards::start(settings)?;
     let mut tasks = Tasks::new();
     let (host_ready, told_ready) = oneshot::channel();
     let entered = runtime.enter();
     tasks.spawn(finisher.run_from_start(metadata.clone(), told_ready));
+    let cluster = match internal {
+        Some(listener) => {
+            let identity = local_identity(&config, &registration);
+            let metrics = Arc::clone(&metrics);
+            let cluster = ClusterPart::start(&config, listener, identity, &metadata, metrics)?;
+            transport.set(cluster.peers().clone());
+            Some(cluster)
+        }
+        None => None,
+    };
     drop(entered);
+    let metadata_writer = spawn::thread("metadata", move || writer.run())?;
+    if let Some(cluster) = &cluster {
+        runtime.block_on(cluster.join(registration)).map_err(StartError::Join)?;
+    }
+    let cluster_id = metadata.image().cluster_id().to_owned();
+    if let Some(wanted) = config.cluster.id.as_ref().filter(|id| **id != cluster_id) {
+        return Err(StartError::OtherCluster { wanted: wanted.clone(), found: cluster_id });
+    }
+    health.set_registered(true);
+    tracing::info!(cluster_id, broker = config.node.id, "registered");
+
+    let settings = shard_settings(&config, &data_dir, &metadata, &metrics, runtime.handle());
+    let (shards, partitions) = Shards::start(settings)?;
+    if let Some(cluster) = &cluster {
+        let _entered = runtime.enter();
+        cluster.carry(&partitions);
+    }
     let (reconciled, outcome) = oneshot::channel();
     // The finisher lives until the metadata's thread ends.
     let _ = host_ready.send(HostReady { host: Arc::new(partitions.clone()), reconciled });
@@ -178,13 +220,16 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
         groups,
         metrics,
         producer_ids: ProducerIds::default(),
-        forwarder: None,
+        forwarder: cluster.as_ref().map(ClusterPart::forwarder),
     });
+    if let Some(cluster) = &cluster {
+        cluster.serve(&broker);
+    }
     // It is set here and nowhere else.
     let _ = observer.broker.set(Arc::clone(&broker));
     let (stop, stopped) = watch::channel(false);
     let (ending, ended) = oneshot::channel();
-    let serving = Serving { broker: Arc::clone(&broker), shards, tasks, health, data_dir };
+    let serving = Serving { broker: Arc::clone(&broker), shards, tasks, health, cluster, data_dir };
     let entered = runtime.enter();
     let listener = kafka.listen()?;
     spawn::detached(serving.run(listener, stopped, ending));
@@ -252,6 +297,8 @@ struct Serving {
     shards: Shards,
     tasks: Tasks,
     health: Arc<Health>,
+    /// None where the broker is alone.
+    cluster: Option<ClusterPart>,
     /// Locks the data directory until the logs are closed.
     data_dir: DataDir,
 }
@@ -281,8 +328,14 @@ impl Serving {
             tracing::error!(%error, "no client can connect any more");
         }
         self.health.set_draining();
+        if let Some(cluster) = &self.cluster {
+            cluster.resign().await;
+        }
         self.broker.metadata.shutdown().await;
         self.shards.close().await;
+        if let Some(cluster) = self.cluster {
+            cluster.close().await;
+        }
         drop(self.data_dir);
         // The owner may be gone.
         let _ = ending.send(());
@@ -421,13 +474,52 @@ fn start_metadata(
     config: &BrokerConfig,
     data_dir: &DataDir,
     kafka_addr: SocketAddr,
-) -> Result<StartedMetadata, StartError> {
-    let options = MetadataOptions::of_broker(config, kafka_addr, rand::random());
+    internal: Option<&TcpListener>,
+    transport: Arc<dyn QuorumTransport>,
+) -> Result<(StartedMetadata, BrokerRegistration), StartError> {
+    let mut options = MetadataOptions::of_broker(config, kafka_addr, rand::random());
+    if let Some(listener) = internal {
+        let endpoint = internal_endpoint(config, listener.local_addr()?);
+        options.registration.endpoints.push(endpoint);
+    }
+    let registration = options.registration.clone();
     let opened = OpenedMetadata::open(data_dir.disk(), options)?;
-    let started = opened.start(Arc::new(NoTransport), Box::new(rand::random))?;
-    let cluster_id = started.handle.image().cluster_id().to_owned();
-    tracing::info!(cluster_id, broker = config.node.id, "metadata opened");
-    Ok(started)
+    let started = opened.start(transport, Box::new(rand::random))?;
+    Ok((started, registration))
+}
+
+/// The internal listener; none where the broker is alone.
+fn bind_internal(config: &BrokerConfig) -> Result<Option<TcpListener>, StartError> {
+    if config.cluster.voters.is_empty() {
+        return Ok(None);
+    }
+    bind("listeners.internal.bind", config.listeners.internal.bind).map(Some)
+}
+
+/// Where other brokers are told to connect: the address that the file advertises, or that it names
+/// among the voters, or the one that is listened on.
+fn internal_endpoint(config: &BrokerConfig, bound: SocketAddr) -> Endpoint {
+    let own = config.cluster.voters.iter().find(|voter| voter.id == config.node.id);
+    let advertised = config.listeners.internal.advertised.as_ref();
+    let named = advertised.or(own.map(|voter| &voter.address));
+    let (host, port) = named
+        .and_then(|address| {
+            let (host, port) = address.rsplit_once(':')?;
+            // An IPv6 address is written in brackets before a port, and without them alone.
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            Some((host.to_owned(), port.parse().ok()?))
+        })
+        .unwrap_or_else(|| (bound.ip().to_string(), bound.port()));
+    Endpoint { listener: INTERNAL_LISTENER.to_owned(), host, port }
+}
+
+fn local_identity(config: &BrokerConfig, registration: &BrokerRegistration) -> LocalIdentity {
+    LocalIdentity {
+        broker: registration.id,
+        incarnation: registration.incarnation,
+        directory_id: registration.directory,
+        cluster_id: config.cluster.id.clone(),
+    }
 }
 
 fn shard_settings(

@@ -123,7 +123,7 @@ impl LocalIdentity {
         if broker == self.broker {
             return Err(HelloRefused::SameId(broker));
         }
-        if hello.directory_id.0 == self.directory_id {
+        if hello.directory_id.0 != 0 && hello.directory_id.0 == self.directory_id {
             return Err(HelloRefused::CopiedDirectory(broker, self.broker));
         }
         let registered = image.broker(broker).map_or(-1, |known| known.epoch);

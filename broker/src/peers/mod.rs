@@ -22,6 +22,7 @@ mod identity;
 mod link;
 mod pool;
 mod reconnect;
+pub(crate) mod registration;
 mod service;
 
 #[cfg(test)]

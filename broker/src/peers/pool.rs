@@ -30,7 +30,7 @@ pub trait PeerHost: std::fmt::Debug + Send + Sync + 'static {
     fn on_peer_lost(&self, broker: BrokerId);
 
     /// Messages of another broker's quorum. Must not block.
-    fn on_quorum_messages(&self, messages: Vec<Bytes>);
+    fn on_quorum_messages(&self, from: BrokerId, messages: Vec<Bytes>);
 }
 
 /// What the links are told at start.
@@ -130,6 +130,21 @@ impl Peers {
     #[must_use]
     pub fn is_connected(&self, broker: BrokerId) -> bool {
         self.link(broker, Lane::Control).is_some_and(|link| link.is_connected())
+    }
+
+    /// How many brokers are connected.
+    #[must_use]
+    pub fn connected_count(&self) -> usize {
+        let links = self.shared.links.read();
+        let control = links.iter().filter(|((_, lane), _)| *lane == Lane::Control);
+        control.filter(|(_, link)| link.is_connected()).count()
+    }
+
+    /// A voter that is connected.
+    #[must_use]
+    pub fn connected_voter(&self) -> Option<BrokerId> {
+        let mut voters = self.shared.voters.iter().map(|voter| BrokerId(voter.id));
+        voters.find(|voter| self.is_connected(*voter))
     }
 
     /// Sends messages of the quorum. They are dropped when there is no connection, or the peer does

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::messages::{
-    AllocateProducerIdsRequest, AllocateProducerIdsResponse, ForwardRequest, PeerHelloRequest,
-    QuorumMessagesRequest, ReplicaFetchRequest, ReplicaFetchResponse, ReplicaProgressRequest,
+    AllocateProducerIdsRequest, AllocateProducerIdsResponse, BrokerRegistrationRequest,
+    ForwardRequest, PeerHelloRequest, QuorumMessagesRequest, ReplicaFetchRequest,
+    ReplicaFetchResponse, ReplicaProgressRequest,
 };
 use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicIdPartition};
 use varve_protocol::wire::{
@@ -25,8 +26,10 @@ use super::forward;
 use super::hello::PeerIdentity;
 use super::identity::LocalIdentity;
 use super::pool::PeerHost;
+use super::registration;
 use crate::broker::Broker;
 use crate::handlers::Dispatcher;
+use crate::metadata::MetadataHandle;
 use crate::replica::LeaderSession;
 use crate::server::{Peer, Reply, Service};
 use crate::shard::{FollowerProgress, Partitions};
@@ -46,6 +49,8 @@ pub(crate) struct InternalService {
 /// What a broker has once it has started.
 #[derive(Clone, Debug)]
 pub(crate) struct StartedParts {
+    /// Its metadata.
+    pub(crate) metadata: watch::Receiver<Option<MetadataHandle>>,
     /// Its logs.
     pub(crate) partitions: watch::Receiver<Option<Partitions>>,
     /// All of it.
@@ -105,7 +110,7 @@ impl InternalService {
         if request.from != peer.broker.0 {
             return spoke_for(peer, request.from);
         }
-        self.host.on_quorum_messages(request.messages);
+        self.host.on_quorum_messages(peer.broker, request.messages);
         Reply::Silent
     }
 
@@ -217,6 +222,25 @@ impl InternalService {
         })
     }
 
+    /// Does not need a broker that has started: whoever leads the quorum registers itself and the
+    /// others before any of them opens its logs.
+    fn on_register(&self, peer: PeerIdentity, incoming: Incoming) -> Reply {
+        let correlation_id = incoming.correlation_id;
+        let request: BrokerRegistrationRequest = match incoming.decode() {
+            Ok(request) => request,
+            Err(error) => return malformed(ApiKey::BrokerRegistration, &error),
+        };
+        if request.broker_id != peer.broker.0 {
+            return spoke_for(peer, request.broker_id);
+        }
+        let metadata = self.parts.metadata.clone();
+        later(async move {
+            let metadata = started(metadata).await?;
+            let response = registration::register(&metadata, request).await;
+            answer::<BrokerRegistrationRequest>(correlation_id, &response)
+        })
+    }
+
     /// Whether a broker is registered with the epoch that it says.
     fn check_epoch(&self, broker: BrokerId, epoch: i64) -> ErrorCode {
         match self.host.image().broker(broker) {
@@ -262,6 +286,7 @@ impl Service for InternalService {
             ApiKey::ReplicaProgress => self.on_progress(peer, incoming),
             ApiKey::Forward => self.on_forward(remote, incoming),
             ApiKey::AllocateProducerIds => self.on_allocate(peer, incoming),
+            ApiKey::BrokerRegistration => self.on_register(peer, incoming),
             other => Reply::Close(format!("{} is not served", other.name())),
         }
     }

@@ -61,7 +61,7 @@ impl PeerHost for Host {
         self.seen.send_modify(|seen| seen.lost.push(broker.0));
     }
 
-    fn on_quorum_messages(&self, messages: Vec<Bytes>) {
+    fn on_quorum_messages(&self, _: BrokerId, messages: Vec<Bytes>) {
         self.seen.send_modify(|seen| seen.messages.extend(messages));
     }
 }
@@ -83,7 +83,11 @@ fn limits() -> ServerLimits {
 async fn listen(broker: i32, host: &Arc<Host>) -> (SocketAddr, oneshot::Sender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let parts = StartedParts { partitions: watch::channel(None).1, broker: watch::channel(None).1 };
+    let parts = StartedParts {
+        metadata: watch::channel(None).1,
+        partitions: watch::channel(None).1,
+        broker: watch::channel(None).1,
+    };
     let service = InternalService::new(identity(broker), Arc::clone(host) as _, parts);
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async { drop(stopped.await) };

@@ -150,7 +150,7 @@ impl PeerHost for Host {
 
     fn on_peer_lost(&self, _: BrokerId) {}
 
-    fn on_quorum_messages(&self, _: Vec<Bytes>) {}
+    fn on_quorum_messages(&self, _: BrokerId, _: Vec<Bytes>) {}
 }
 
 /// A controller that commits what is asked in the present epoch.
@@ -242,6 +242,7 @@ impl Node {
         };
         let limits = ServerLimits::new(&BrokerConfig::default());
         let parts = StartedParts {
+            metadata: watch::channel(None).1,
             partitions: watch::channel(Some(partitions.clone())).1,
             broker: watch::channel(None).1,
         };
