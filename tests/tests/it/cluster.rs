@@ -29,10 +29,8 @@ fn produce(cluster: &Cluster, shunned: Option<i32>, number: usize) -> i64 {
     wait_for("an acknowledgement", PATIENCE, || {
         let state = cluster.connect_beside(shunned).partition_state(TOPIC, 0).ok()?;
         let leader = usize::try_from(state.leader - 1).ok()?;
-        let mut connection = varve_tests::connection::Connection::open(
-            cluster.brokers()[leader].address(),
-        )
-        .ok()?;
+        let mut connection =
+            varve_tests::connection::Connection::open(cluster.brokers()[leader].address()).ok()?;
         let request = produce_request(TOPIC, 0, batch(number));
         let response = connection.call(PRODUCE_VERSION, &request).ok()?;
         let answer = only_partition(response).ok()?;
@@ -86,9 +84,8 @@ fn what_is_acknowledged_lies_on_all_replicas() {
         assert!(cluster.broker(id).terminate().success());
     }
     let logs = [1, 2, 3].map(|id: usize| segments(cluster.brokers()[id - 1].folder()));
-    let of_topic = logs[0].values().filter(|bytes| {
-        bytes.windows(9).any(|window| window == b"record 19")
-    });
+    let of_topic =
+        logs[0].values().filter(|bytes| bytes.windows(9).any(|window| window == b"record 19"));
     assert_eq!(of_topic.count(), 1, "{:?}", logs[0].keys());
     assert!(logs[0] == logs[1] && logs[1] == logs[2], "the brokers' logs differ");
 }
