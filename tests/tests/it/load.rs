@@ -125,21 +125,33 @@ fn idle_and_slow_connections_disturb_nobody() {
 struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
-    fn mount(test: &str, place: &'a Path, size: &str) -> Option<Self> {
+    fn tmpfs(test: &str, place: &'a Path, size: &str) -> Option<Self> {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(place);
-        match mount.output() {
-            Ok(output) if output.status.success() => Some(Self(place)),
-            Ok(output) => {
-                skip(test, &format!("mount: {}", String::from_utf8_lossy(&output.stderr).trim()));
-                None
-            }
-            Err(error) => {
-                skip(test, &format!("mount: {error}"));
-                None
-            }
-        }
+        succeeds(test, "mount", mount).then_some(Self(place))
     }
+
+    /// An ext4 file system in `image`, as a loop device; it needs root and a loop device.
+    fn ext4(test: &str, image: &Path, place: &'a Path, bytes: u64) -> Option<Self> {
+        std::fs::File::create(image).unwrap().set_len(bytes).unwrap();
+        let mut make = Command::new("mkfs.ext4");
+        make.args(["-q", "-F", "-m", "0"]).arg(image);
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "ext4", "-o", "loop"]).arg(image).arg(place);
+        let is_mounted = succeeds(test, "mkfs.ext4", make) && succeeds(test, "mount", mount);
+        is_mounted.then_some(Self(place))
+    }
+}
+
+/// Runs a command without which the test cannot be; tells so if it fails.
+fn succeeds(test: &str, name: &str, mut command: Command) -> bool {
+    let problem = match command.output() {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    skip(test, &format!("{name}: {problem}"));
+    false
 }
 
 impl Drop for SmallDisk<'_> {
@@ -152,8 +164,23 @@ impl Drop for SmallDisk<'_> {
 fn a_full_disk_is_survived() {
     let folder = tempfile::tempdir().unwrap();
     let name = "load::a_full_disk_is_survived";
-    let Some(_disk) = SmallDisk::mount(name, folder.path(), "192m") else { return };
-    let mut broker = BrokerProcess::start(&folder.path().join("broker"), &[]);
+    let Some(_disk) = SmallDisk::tmpfs(name, folder.path(), "192m") else { return };
+    fill_and_resume(folder.path());
+}
+
+/// On tmpfs a write takes its page at once; ext4 allocates, journals and converts extents.
+#[test]
+fn a_full_ext4_is_survived() {
+    let (folder, images) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let name = "load::a_full_ext4_is_survived";
+    let image = images.path().join("ext4");
+    let Some(_disk) = SmallDisk::ext4(name, &image, folder.path(), 256 << 20) else { return };
+    fill_and_resume(folder.path());
+}
+
+/// Fills the disk at `place` under a broker, and makes room again.
+fn fill_and_resume(place: &Path) {
+    let mut broker = BrokerProcess::start(&place.join("broker"), &[]);
     let mut connection = broker.connect();
     connection.create_topic("full", 2, &[("segment.bytes", "4194304")]).unwrap();
     let mut random = StdRng::seed_from_u64(3);
@@ -161,9 +188,9 @@ fn a_full_disk_is_survived() {
     assert_eq!(connection.produce("full", 0, batch.clone()).unwrap().error_code, 0);
 
     // Something else takes most of the room, and the producer the rest.
-    let ballast = folder.path().join("ballast");
+    let ballast = place.join("ballast");
     let mut file = std::fs::File::create(&ballast).unwrap();
-    let free = free_bytes(folder.path());
+    let free = free_bytes(place);
     let chunk = vec![1_u8; 1 << 20];
     for _ in 0..free.saturating_sub(24 << 20) >> 20 {
         file.write_all(&chunk).unwrap();
