@@ -6,8 +6,11 @@
 //! back through `on_durable`.
 
 mod append;
+mod commit;
 mod prepared;
+mod record;
 mod replicate;
+mod segments;
 mod truncate;
 mod truncation_guard;
 
@@ -23,23 +26,21 @@ pub(crate) use append::is_full;
 pub use append::{AppendError, AppendOrigin, Appended};
 pub(crate) use prepared::{PreparationStep, PreparedSegment};
 pub use replicate::{AppendBatchesError, AppendedBatches};
+pub(crate) use segments::create_segment_file;
 pub use truncate::TruncateError;
 pub(crate) use truncate::{Discarded, newest_snapshot, seal_up_to};
 pub(crate) use truncation_guard::TruncationGuard;
 
-use crate::checkpoint::{INLINE_PRODUCERS_MAX, LogRecord, RecordedProducers};
-use crate::compaction::{InstalledSegment, Rewritten};
+use crate::checkpoint::LogRecord;
 use crate::config::{LogConfig, ShardOptions};
 use crate::epochs::{EpochCache, EpochStart};
-use crate::file::{DirectoryFailed, Disk, DiskFile, OpenMode};
-use crate::journal::{ENTRY_HEADER_BYTES, EntryKind, EntryTarget, OutgoingEntry};
-use crate::layout::segment_name;
+use crate::file::{DirectoryFailed, Disk};
 use crate::open_files::OpenFiles;
 use crate::partition_state::{PartitionState, StateWrite, StateWriter};
 use crate::producer_state::{ProducerStates, ProducerSummary};
 use crate::reader::{LogReader, LogShared};
-use crate::segment::{Segment, SegmentStart};
-use crate::segment_header::{HEADER_PAGE_BYTES, Seal, SegmentHeader};
+use crate::segment::Segment;
+use crate::segment_header::Seal;
 
 /// With more epochs than this outside its state file, a log writes the file anew.
 pub(crate) const UNSAVED_EPOCHS_MAX: usize = 16;
@@ -98,18 +99,6 @@ pub(crate) struct RolledSegment<D: Disk> {
     pub(crate) snapshot: Vec<u8>,
     /// The end was lowered: readers may hold slices of what lies behind it, so it stays.
     pub(crate) is_cut: bool,
-}
-
-/// What one log adds to a commit.
-#[derive(Debug)]
-pub(crate) struct LogCommit<D: Disk> {
-    pub(crate) generation: u32,
-    /// Durable once the commit has run.
-    pub(crate) end_offset: i64,
-    /// Entries for the journal; empty if the log syncs its segments itself.
-    pub(crate) entries: Vec<OutgoingEntry>,
-    /// Segments to sync, and how far they are written.
-    pub(crate) segments: Vec<(Arc<Segment<D>>, u64)>,
 }
 
 /// A log. See the module's documentation.
@@ -443,271 +432,7 @@ impl<D: Disk> Log<D> {
         self.first_append_ms
     }
 
-    /// A seal that was not written; the segment may be gone or cut meanwhile.
-    pub(crate) fn give_back_rolled(&mut self, rolled: RolledSegment<D>, generation: u32) {
-        if generation == self.generation && !rolled.segment.is_retired() {
-            self.rolled.push(rolled);
-            self.is_changed = true;
-        }
-    }
-
-    pub(crate) fn take_rolled(&mut self) -> Vec<RolledSegment<D>> {
-        std::mem::take(&mut self.rolled)
-    }
-
-    /// Takes the oldest segments out of the log; readers do not find them any more.
-    pub(crate) fn drop_oldest(&mut self, count: usize) -> Vec<Arc<Segment<D>>> {
-        let segments = self.segments();
-        assert!(count < segments.len());
-        self.set_segments(segments[count..].to_vec());
-        let dropped = segments[..count].to_vec();
-        self.forget(&dropped);
-        dropped
-    }
-
-    /// Puts a rewritten segment in the place of the ones that it was made from. Its name is not
-    /// synced: until it is, a crash brings the old files back, which say the same.
-    pub(crate) fn install_rewritten(
-        &mut self,
-        first: usize,
-        rewritten: Rewritten<D>,
-    ) -> io::Result<InstalledSegment<D>> {
-        let path = self.segment_path(rewritten.start.base_offset);
-        let count = rewritten.sources.len();
-        // Readers that meet a retired segment wait for this lock and find the new list.
-        let mut list = self.shared.segments.write();
-        for source in &rewritten.sources {
-            source.retire();
-        }
-        let _ = self.context.disk.remove(&rewritten.sources[0].index_path());
-        self.context.disk.rename(&rewritten.scratch, &path)?;
-        let segment = Segment::sealed(&self.context.files, path, rewritten.start);
-        let mut segments = list.to_vec();
-        segments.splice(first..first + count, [Arc::clone(&segment)]);
-        *list = segments.into();
-        drop(list);
-        segment.adopt_file(rewritten.file);
-        self.forget(&rewritten.sources);
-        self.is_changed = true;
-        Ok(InstalledSegment { segment, covered: rewritten.sources[1..].to_vec() })
-    }
-
     pub(crate) fn last_offsets_of_producers(&self) -> std::collections::BTreeSet<i64> {
         self.producers.last_offsets()
     }
-
-    fn forget(&mut self, gone: &[Arc<Segment<D>>]) {
-        let is_gone = |segment: &Arc<Segment<D>>| gone.iter().any(|old| Arc::ptr_eq(old, segment));
-        self.unsynced.retain(|segment| !is_gone(segment));
-        self.rolled.retain(|rolled| !is_gone(&rolled.segment));
-    }
-
-    /// Makes the file of a new segment, with its header, open and not synced. Returns how much
-    /// space it has.
-    fn create_segment(
-        &mut self,
-        base_offset: i64,
-        now_ms: i64,
-        path: &str,
-        resets: bool,
-    ) -> io::Result<(D::File, u64)> {
-        let header = SegmentHeader {
-            cluster_id: self.context.cluster_id,
-            tip: self.shared.tip,
-            base_offset,
-            generation: self.generation,
-            rewrite: 0,
-            covers_end: base_offset,
-            created_ms: now_ms,
-            resets,
-        };
-        let disk = &self.context.disk;
-        if let Some(PreparedSegment { file, allocated }) = self.preparation.take() {
-            let path_now = format!("{}/{}", self.dir, crate::layout::PREPARED_FILE);
-            file.write_at(0, &[&header.encode()])?;
-            match disk.rename(&path_now, path) {
-                Ok(()) => return Ok((file, allocated)),
-                // Given back by a job that came late.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let file = create_segment_file(disk, path, &header)?;
-        Ok((file, u64::from(HEADER_PAGE_BYTES)))
-    }
-
-    fn segment_path(&self, base_offset: i64) -> String {
-        format!("{}/{}", self.dir, segment_name(base_offset))
-    }
-
-    /// Makes a new segment the active one.
-    fn begin_segment(&mut self, file: D::File, base_offset: i64, now_ms: i64) {
-        let path = self.segment_path(base_offset);
-        let start = SegmentStart::empty(self.shared.tip, base_offset, self.generation);
-        let segment = Segment::active(&self.context.files, path, start);
-        segment.adopt_file(file);
-        let mut segments = self.segments().to_vec();
-        segments.push(Arc::clone(&segment));
-        self.set_segments(segments);
-        self.unsynced.push(Arc::clone(&segment));
-        self.active = segment;
-        self.allocated = u64::from(HEADER_PAGE_BYTES);
-        self.headers_crc = 0;
-        self.first_timestamp = i64::MIN;
-        self.first_append_ms = now_ms;
-    }
-
-    // ---- commits -------------------------------------------------------------------------
-
-    /// Bytes that the next commit would put into the journal for this log, at most.
-    pub(crate) fn pending_journal_bytes(&self) -> u64 {
-        // One entry for each segment: the active one, and what was rolled since the last commit.
-        let entries = 2 + self.rolled.len();
-        let overhead = entries * (ENTRY_HEADER_BYTES + 8);
-        if self.is_pending_direct { 0 } else { (self.pending_bytes + overhead) as u64 }
-    }
-
-    /// What the next commit has to make durable. `None` if there is nothing. With
-    /// `may_journal == false` the segments are synced whatever the size.
-    pub(crate) fn take_pending(&mut self, may_journal: bool) -> Option<LogCommit<D>> {
-        if !std::mem::take(&mut self.has_pending) {
-            return None;
-        }
-        let pending = std::mem::take(&mut self.pending);
-        self.pending_bytes = 0;
-        let is_direct = std::mem::take(&mut self.is_pending_direct) || !may_journal;
-        let mut commit = LogCommit {
-            generation: self.generation,
-            end_offset: self.log_end().0,
-            entries: Vec::new(),
-            segments: Vec::new(),
-        };
-        if is_direct {
-            for segment in &self.unsynced {
-                commit.segments.push((Arc::clone(segment), segment.end_position()));
-            }
-        } else {
-            commit.entries = self.journal_entries(pending);
-        }
-        Some(commit)
-    }
-
-    fn journal_entries(&self, pending: Vec<PendingBatches<D>>) -> Vec<OutgoingEntry> {
-        let mut entries: Vec<OutgoingEntry> = Vec::new();
-        let mut next_position = 0;
-        let mut next_segment: Option<Arc<Segment<D>>> = None;
-        for batch in pending {
-            let len = batch.head.len() + batch.records.len();
-            let continues = batch.position == next_position
-                && next_segment.as_ref().is_some_and(|last| Arc::ptr_eq(last, &batch.segment));
-            if !continues {
-                let target = EntryTarget {
-                    kind: EntryKind::Append,
-                    tip: self.shared.tip,
-                    generation: batch.segment.generation,
-                    resets: self.is_reset,
-                    base_offset: batch.segment.base_offset,
-                    position: batch.position,
-                };
-                entries.push(OutgoingEntry { target, pieces: Vec::new(), len: 0 });
-            }
-            next_position = batch.position + len as u64;
-            next_segment = Some(batch.segment);
-            let entry = entries.last_mut().expect("one was just pushed");
-            entry.len += len;
-            let pieces = [batch.head, batch.records];
-            entry.pieces.extend(pieces.into_iter().filter(|piece| !piece.is_empty()));
-        }
-        entries
-    }
-
-    /// A commit with this log's `end_offset` has run. Returns the durable end; `None` if the log
-    /// was truncated since the commit was taken: truncation has made durable what it left.
-    pub(crate) fn on_durable(&mut self, generation: u32, end_offset: i64) -> Option<Offset> {
-        self.drop_synced();
-        if generation != self.generation {
-            return None;
-        }
-        assert!(end_offset <= self.log_end().0);
-        self.shared.durable_end.fetch_max(end_offset, Ordering::AcqRel);
-        Some(self.durable_end())
-    }
-
-    pub(crate) fn drop_synced(&mut self) {
-        self.unsynced.retain(|segment| !segment.is_synced());
-    }
-
-    /// Segments with bytes or names that are not on the disk, and how far they are written.
-    pub(crate) fn unsynced_segments(&self) -> Vec<(Arc<Segment<D>>, u64)> {
-        let unsynced = self.unsynced.iter().filter(|segment| !segment.is_synced());
-        unsynced.map(|segment| (Arc::clone(segment), segment.end_position())).collect()
-    }
-
-    // ---- checkpoints ---------------------------------------------------------------------
-
-    /// The log as it is now, for a checkpoint that is written after `unsynced_segments` are synced.
-    /// A damaged log stays recorded as it was found, so that the next open finds the damage again.
-    pub(crate) fn record(&self) -> LogRecord {
-        if let Some(record) = &self.damaged_record {
-            return LogRecord::clone(record);
-        }
-        let epochs = self.shared.epochs.read();
-        let saved_epoch = self.state_writer.saved_epoch();
-        let saved = epochs.starts().partition_point(|start| start.epoch <= saved_epoch);
-        let is_inline = self.producers.len() <= INLINE_PRODUCERS_MAX;
-        LogRecord {
-            tip: self.shared.tip,
-            generation: self.generation,
-            log_start: self.log_start().0,
-            active_base: self.active.base_offset,
-            position: self.active.end_position(),
-            end_offset: self.log_end().0,
-            durable_end: self.log_end().0,
-            high_watermark: self.high_watermark.min(self.log_end().0),
-            headers_crc: self.headers_crc,
-            max_timestamp: self.active.max_timestamp(),
-            first_timestamp: self.first_timestamp,
-            epochs: epochs.starts()[saved..].to_vec(),
-            producers: if is_inline {
-                RecordedProducers::Inline(self.producers.clone())
-            } else {
-                RecordedProducers::Snapshot
-            },
-        }
-    }
-
-    /// Epochs that only the checkpoint holds.
-    pub(crate) fn unsaved_epochs(&self) -> usize {
-        let epochs = self.shared.epochs.read();
-        let saved_epoch = self.state_writer.saved_epoch();
-        let saved = epochs.starts().partition_point(|start| start.epoch <= saved_epoch);
-        epochs.starts().len() - saved
-    }
-
-    pub(crate) fn producers_snapshot(&self) -> Vec<u8> {
-        self.producers.encode_snapshot(self.log_end().0, self.generation)
-    }
-
-    pub(crate) fn has_many_producers(&self) -> bool {
-        self.producers.len() > INLINE_PRODUCERS_MAX
-    }
-}
-
-/// Makes (or empties) a segment file and writes its header. Not synced.
-pub(crate) fn create_segment_file<D: Disk>(
-    disk: &D,
-    path: &str,
-    header: &SegmentHeader,
-) -> io::Result<D::File> {
-    let file = disk.open(path, OpenMode::Replace)?;
-    let created = file
-        .allocate(u64::from(HEADER_PAGE_BYTES))
-        .and_then(|()| file.write_at(0, &[&header.encode()]));
-    if let Err(error) = created {
-        // Nothing refers to the file yet. If it stays, recovery finds it empty and takes it away.
-        drop(file);
-        let _ = disk.remove(path);
-        return Err(error);
-    }
-    Ok(file)
 }

@@ -8,13 +8,19 @@
 //! (fsyncgate), failed writes, a full disk, and flipped bits. Everything is derived from a seed;
 //! the same seed and the same calls give the same images.
 
-use std::collections::BTreeMap;
+mod inode;
+mod names;
+mod state;
+
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use self::inode::Inode;
+use self::names::{NameChange, Node, apply_name_change};
+use self::state::{Faults, State};
 use crate::file::{DirEntry, Disk, DiskFile, FailureLatch, OpenMode, SECTOR_BYTES, parent};
 
 const SECTOR: usize = SECTOR_BYTES as usize;
@@ -27,95 +33,6 @@ pub struct SimDisk {
     /// Guards everything; operations are short.
     state: Arc<Mutex<State>>,
     latch: FailureLatch,
-}
-
-#[derive(Debug, Clone, Default)]
-struct State {
-    inodes: BTreeMap<InodeId, Inode>,
-    /// What a running process sees.
-    names: BTreeMap<String, Node>,
-    /// What is there after a power cut that loses everything unsynced.
-    durable_names: BTreeMap<String, Node>,
-    /// Changes of names since the last sync of their directory, in order.
-    pending_names: Vec<NameChange>,
-    next_inode: InodeId,
-    random: u64,
-    faults: Faults,
-    counts: SimCounts,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Node {
-    Dir,
-    File(InodeId),
-}
-
-#[derive(Debug, Clone)]
-enum NameChange {
-    Create {
-        path: String,
-        node: Node,
-    },
-    /// Moves the node that had the name then, not whatever has it when the change is applied: a
-    /// file system that keeps a rename keeps it of that file.
-    Rename {
-        from: String,
-        to: String,
-        node: Node,
-    },
-    Remove {
-        path: String,
-    },
-}
-
-impl NameChange {
-    fn dir(&self) -> &str {
-        match self {
-            Self::Create { path, .. } | Self::Remove { path } => parent(path),
-            Self::Rename { to, .. } => parent(to),
-        }
-    }
-
-    fn is_below(&self, prefix: &str) -> bool {
-        match self {
-            Self::Create { path, .. } | Self::Remove { path } => path.starts_with(prefix),
-            Self::Rename { to, .. } => to.starts_with(prefix),
-        }
-    }
-
-    /// The directory `prefix` (with its slash) is called `moved_to` now.
-    fn move_below(&mut self, prefix: &str, moved_to: &str) {
-        let paths = match self {
-            Self::Create { path, .. } | Self::Remove { path } => vec![path],
-            Self::Rename { from, to, .. } => vec![from, to],
-        };
-        for path in paths {
-            if let Some(rest) = path.strip_prefix(prefix) {
-                *path = format!("{moved_to}/{rest}");
-            }
-        }
-    }
-}
-
-#[derive(Debug, Clone, Default)]
-struct Inode {
-    live: Vec<u8>,
-    durable: Vec<u8>,
-    /// By sector number: every content since the last sync, oldest first.
-    unsynced: BTreeMap<u64, Vec<Box<[u8]>>>,
-    /// The lengths since the last sync, oldest first.
-    lengths: Vec<usize>,
-    /// Whether the file was emptied since the last sync.
-    is_emptied: bool,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Faults {
-    power_cut_at_sync: Option<u64>,
-    is_off: bool,
-    fail_sync_at: Option<u64>,
-    fail_write_at: Option<u64>,
-    capacity: Option<u64>,
 }
 
 /// What has happened on a [`SimDisk`] so far.
@@ -211,192 +128,6 @@ impl SimDisk {
         let mut state = self.state.lock().clone();
         state.faults = Faults { capacity: state.faults.capacity, ..Faults::default() };
         Self { state: Arc::new(Mutex::new(state)), latch: FailureLatch::default() }
-    }
-}
-
-impl State {
-    fn draw(&mut self) -> u64 {
-        // splitmix64
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.random;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    fn index_below(&mut self, end: usize) -> usize {
-        let end = u64::try_from(end).expect("a usize fits into 64 bits");
-        usize::try_from(self.draw() % end).expect("smaller than `end`")
-    }
-
-    fn inode_mut(&mut self, path: &str) -> io::Result<&mut Inode> {
-        match self.names.get(path) {
-            Some(Node::File(id)) => Ok(self.inodes.get_mut(id).expect("names point to inodes")),
-            Some(Node::Dir) => Err(io::Error::from(io::ErrorKind::IsADirectory)),
-            None => Err(io::Error::from(io::ErrorKind::NotFound)),
-        }
-    }
-
-    fn used(&self) -> u64 {
-        let named = self.names.values().filter_map(|node| match node {
-            Node::File(id) => self.inodes.get(id),
-            Node::Dir => None,
-        });
-        named.map(|inode| inode.live.len() as u64).sum()
-    }
-
-    fn alive(&self) -> io::Result<()> {
-        if self.faults.is_off { Err(io::Error::other("the power is off")) } else { Ok(()) }
-    }
-
-    /// Counts a sync; `Ok(false)` says that this one must fail once.
-    fn begin_sync(&mut self) -> io::Result<bool> {
-        self.alive()?;
-        let number = self.counts.syncs;
-        self.counts.syncs += 1;
-        if self.faults.power_cut_at_sync == Some(number) {
-            self.faults.is_off = true;
-            return Err(io::Error::other("the power went off"));
-        }
-        Ok(self.faults.fail_sync_at != Some(number))
-    }
-
-    fn has_children(&self, path: &str) -> bool {
-        let prefix = format!("{path}/");
-        self.names.range(prefix.clone()..).next().is_some_and(|(name, _)| name.starts_with(&prefix))
-    }
-
-    fn cut_power(&mut self, seed: u64) {
-        self.random = seed ^ 0x5851_f42d_4c95_7f2d;
-        let mut names = std::mem::take(&mut self.durable_names);
-        for change in std::mem::take(&mut self.pending_names) {
-            if self.draw() & 1 == 0 {
-                apply_name_change(&mut names, &change);
-            }
-        }
-        let all = names.clone();
-        names.retain(|path, _| {
-            let mut dir = path.as_str();
-            while !dir.is_empty() {
-                dir = parent(dir);
-                if all.get(dir) != Some(&Node::Dir) {
-                    return false;
-                }
-            }
-            true
-        });
-        let ids: Vec<InodeId> = self.inodes.keys().copied().collect();
-        for id in ids {
-            let mut inode = self.inodes.remove(&id).expect("the id was just listed");
-            self.cut_inode(&mut inode);
-            self.inodes.insert(id, inode);
-        }
-        self.names = names.clone();
-        self.durable_names = names;
-        let kept: std::collections::BTreeSet<InodeId> = self
-            .names
-            .values()
-            .filter_map(|node| if let Node::File(id) = node { Some(*id) } else { None })
-            .collect();
-        self.inodes.retain(|id, _| kept.contains(id));
-        self.faults = Faults { capacity: self.faults.capacity, ..Faults::default() };
-    }
-
-    fn cut_inode(&mut self, inode: &mut Inode) {
-        // One draw decides how much of the unsynced survives at all, so that "nothing" and
-        // "everything" are among the outcomes.
-        let keep_of_16 = self.draw() % 17;
-        let mut image = std::mem::take(&mut inode.durable);
-        let lengths = std::mem::take(&mut inode.lengths);
-        let choice = self.index_below(lengths.len() + 1);
-        let len = if choice == 0 { image.len() } else { lengths[choice - 1] };
-        image.resize(len, 0);
-        for (sector, versions) in std::mem::take(&mut inode.unsynced) {
-            if self.draw() % 16 >= keep_of_16 {
-                continue;
-            }
-            let version = self.index_below(versions.len());
-            let start = usize::try_from(sector).expect("files fit into memory") * SECTOR;
-            if start >= len {
-                continue;
-            }
-            let count = versions[version].len().min(len - start);
-            image[start..start + count].copy_from_slice(&versions[version][..count]);
-        }
-        inode.durable = image.clone();
-        inode.live = image;
-    }
-}
-
-fn apply_name_change(names: &mut BTreeMap<String, Node>, change: &NameChange) {
-    match change {
-        NameChange::Create { path, node } => {
-            names.insert(path.clone(), *node);
-        }
-        NameChange::Remove { path } => {
-            let prefix = format!("{path}/");
-            names.retain(|name, _| name != path && !name.starts_with(&prefix));
-        }
-        NameChange::Rename { from, to, node: node @ Node::File(_) } => {
-            if names.get(from) == Some(node) {
-                names.remove(from);
-            }
-            names.insert(to.clone(), *node);
-        }
-        NameChange::Rename { from, to, node: Node::Dir } => {
-            let prefix = format!("{from}/");
-            let moved: Vec<(String, Node)> = names
-                .iter()
-                .filter(|(name, _)| *name == from || name.starts_with(&prefix))
-                .map(|(name, node)| (name.clone(), *node))
-                .collect();
-            for (name, node) in moved {
-                names.remove(&name);
-                names.insert(format!("{to}{}", &name[from.len()..]), node);
-            }
-        }
-    }
-}
-
-impl Inode {
-    /// Notes that the sectors of `start..end` have a new content.
-    fn touched(&mut self, start: usize, end: usize) {
-        // More versions of one sector than this teach nothing new.
-        const VERSIONS_MAX: usize = 4;
-        if start >= end {
-            return;
-        }
-        for sector in start / SECTOR..=(end - 1) / SECTOR {
-            let from = sector * SECTOR;
-            let to = (from + SECTOR).min(self.live.len());
-            let versions = self.unsynced.entry(sector as u64).or_default();
-            if versions.len() == VERSIONS_MAX {
-                versions.remove(0);
-            }
-            versions.push(self.live[from..to].into());
-        }
-    }
-
-    fn grow(&mut self, len: usize) {
-        if len > self.live.len() {
-            self.live.resize(len, 0);
-            self.lengths.push(len);
-        }
-    }
-
-    fn synced(&mut self) {
-        self.lengths.clear();
-        if std::mem::take(&mut self.is_emptied) {
-            self.unsynced.clear();
-            self.durable.clone_from(&self.live);
-            return;
-        }
-        self.durable.resize(self.live.len(), 0);
-        for sector in std::mem::take(&mut self.unsynced).into_keys() {
-            let start = usize::try_from(sector).expect("files fit into memory") * SECTOR;
-            let end = (start + SECTOR).min(self.live.len());
-            self.durable[start..end].copy_from_slice(&self.live[start..end]);
-        }
     }
 }
 

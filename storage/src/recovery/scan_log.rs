@@ -1,26 +1,29 @@
 //! Recovering one log.
 
+mod files;
+mod replay;
+mod start;
+
 use std::io;
 use std::sync::Arc;
 
 use varve_protocol::records::BatchHeader;
 use varve_protocol::vocabulary::{LeaderEpoch, Offset, TopicIdPartition};
 
+pub(crate) use self::replay::payload_end;
+use self::start::ScanStart;
 use super::LogEvidence;
-use super::generations::{SegmentIdentity, is_void, void_from};
-use crate::checkpoint::{LogRecord, RecordedProducers};
+use super::generations::SegmentIdentity;
+use crate::checkpoint::LogRecord;
 use crate::epochs::EpochCache;
-use crate::file::{Disk, DiskFile, OpenMode};
-use crate::journal::ReplayEntry;
+use crate::file::{Disk, DiskFile};
 use crate::layout::{PARTITIONS_DIR, parse_offset_name, partition_dir, segment_name};
-use crate::log::{
-    LogParts, RolledSegment, ShardContext, create_segment_file, newest_snapshot, seal_up_to,
-};
+use crate::log::{LogParts, RolledSegment, ShardContext};
 use crate::partition_state::PartitionState;
 use crate::producer_state::ProducerStates;
-use crate::scan::{CheckedScan, HeaderScan, ScanError, headers_crc_append};
+use crate::scan::{CheckedScan, headers_crc_append};
 use crate::segment::{Segment, SegmentStart};
-use crate::segment_header::{HEADER_PAGE_BYTES, Seal, SegmentHeader};
+use crate::segment_header::{HEADER_PAGE_BYTES, Seal};
 
 const FIRST: u64 = HEADER_PAGE_BYTES as u64;
 
@@ -50,14 +53,6 @@ struct LiveFile<F> {
     len: u64,
     /// Written by recovery, or read beyond what is known to be on the disk.
     needs_sync: bool,
-}
-
-/// Where the scan begins, and the state of the log there.
-struct ScanStart {
-    number: usize,
-    position: u64,
-    offset: i64,
-    seal: Seal,
 }
 
 /// A segment that the scan found complete: its number, its seal, and the producers at its end.
@@ -148,159 +143,10 @@ impl<D: Disk> Recovery<'_, D> {
         self.finish(&start, seal, log_end, (producers, epochs, rolled), base)
     }
 
-    // ---- what is there ---------------------------------------------------------------------
-
-    fn list_files(&mut self, entries: &[ReplayEntry]) -> io::Result<()> {
-        for entry in self.disk().list(&self.dir)? {
-            let path = format!("{}/{}", self.dir, entry.name);
-            if let Some(base_offset) = parse_offset_name(&entry.name, "log") {
-                self.open_segment(path, base_offset)?;
-            } else if [".new", ".void", ".prepared"].iter().any(|end| entry.name.ends_with(end)) {
-                self.disk().remove(&path)?;
-            }
-        }
-        self.identities = self.live.iter().map(|live| live.identity).collect();
-        for entry in entries {
-            self.identities.push(SegmentIdentity {
-                base_offset: entry.target.base_offset,
-                generation: entry.target.generation,
-                rewrite: 0,
-                covers_end: entry.target.base_offset,
-                resets: entry.target.resets,
-            });
-        }
-        match PartitionState::load(self.disk(), &self.dir) {
-            Ok(state) => self.state = state,
-            Err(error) => {
-                let reason = format!("{}/partition.state: {error}", self.dir);
-                self.note_damage(i64::MIN, reason);
-            }
-        }
-        Ok(())
-    }
-
-    fn open_segment(&mut self, path: String, base_offset: i64) -> io::Result<()> {
-        let file = self.disk().open(&path, OpenMode::Write)?;
-        let len = file.len()?;
-        let mut page = vec![0; 1024];
-        if len >= page.len() as u64 {
-            file.read_at(0, &mut page)?;
-        }
-        let header = SegmentHeader::decode(&page[..512]);
-        let problem = match &header {
-            None => Some("has no intact header".to_owned()),
-            Some(header) if header.tip != self.tip || header.base_offset != base_offset => {
-                Some("belongs to another partition or offset".to_owned())
-            }
-            Some(header) if self.is_foreign(header) => {
-                Some("belongs to another cluster".to_owned())
-            }
-            Some(_) => None,
-        };
-        match (header, problem) {
-            (Some(header), None) => self.live.push(LiveFile {
-                identity: SegmentIdentity {
-                    base_offset,
-                    generation: header.generation,
-                    rewrite: header.rewrite,
-                    covers_end: header.covers_end,
-                    resets: header.resets,
-                },
-                path,
-                seal: Seal::decode(&page[512..]),
-                file: Arc::new(file),
-                len,
-                needs_sync: false,
-            }),
-            (_, problem) => {
-                self.headless
-                    .push((base_offset, format!("{path} {}", problem.unwrap_or_default())));
-            }
-        }
-        Ok(())
-    }
-
-    fn is_foreign(&self, header: &SegmentHeader) -> bool {
-        let ours = self.context.cluster_id;
-        ours != [0; 16] && header.cluster_id != [0; 16] && header.cluster_id != ours
-    }
-
     fn note_damage(&mut self, from: i64, reason: String) {
         if self.damage.as_ref().is_none_or(|(known, _)| from < *known) {
             self.damage = Some((from, reason));
         }
-    }
-
-    // ---- what counts -----------------------------------------------------------------------
-
-    /// Drops what a truncation or reset after the checkpoint made void, and finds the durable end.
-    fn judge_evidence(&mut self, evidence: &LogEvidence) {
-        let void = |generation| void_from(&self.identities, generation);
-        let mut durable_end = i64::MIN;
-        if let Some(state) = &mut self.state {
-            let void = void(state.generation);
-            state.epochs.retain(|start| start.start_offset.0 < void);
-            if void == i64::MIN {
-                self.state = None;
-            }
-        }
-        if let Some(record) = &evidence.record {
-            let void = void(record.generation);
-            durable_end = durable_end.max(record.durable_end.min(void));
-            let mut record = record.clone();
-            record.epochs.retain(|start| start.start_offset.0 < void);
-            if void > record.end_offset {
-                self.record = Some(record);
-            } else if void != i64::MIN {
-                // Truncated since: only what is older than the cut still holds.
-                record.end_offset = i64::MIN;
-                self.record = Some(record);
-            }
-        }
-        for mark in &evidence.marks {
-            durable_end = durable_end.max(mark.end_offset.min(void(mark.generation)));
-        }
-        for entry in &evidence.entries {
-            let void = void(entry.target.generation);
-            durable_end = durable_end.max(payload_end(&entry.payload).min(void));
-        }
-        self.durable_end = durable_end;
-    }
-
-    fn drop_void(&mut self) -> io::Result<()> {
-        let files = std::mem::take(&mut self.live);
-        for live in files {
-            if is_void(&self.identities, &live.identity) {
-                self.disk().remove(&live.path)?;
-                self.names_changed = true;
-            } else {
-                self.live.push(live);
-            }
-        }
-        self.live.sort_by_key(|live| live.identity.base_offset);
-        for pair in self.live.windows(2) {
-            // A truncation makes durable what it leaves.
-            if pair[1].identity.generation > pair[0].identity.generation {
-                self.durable_end = self.durable_end.max(pair[1].identity.base_offset);
-            }
-        }
-        Ok(())
-    }
-
-    // ---- the journal -----------------------------------------------------------------------
-
-    fn replay(&mut self, entries: &[ReplayEntry]) -> io::Result<()> {
-        for entry in entries {
-            let void = void_from(&self.identities, entry.target.generation);
-            let (len, _) = payload_below(&entry.payload, void);
-            if len == 0 {
-                continue;
-            }
-            let Some(number) = self.replay_target(entry)? else { continue };
-            self.apply(number, entry.target.position, &entry.payload[..len])?;
-        }
-        self.live.sort_by_key(|live| live.identity.base_offset);
-        Ok(())
     }
 
     fn known_start(&self) -> i64 {
@@ -310,82 +156,6 @@ impl<D: Disk> Recovery<'_, D> {
 
     fn known_high_watermark(&self) -> i64 {
         self.record.as_ref().map_or(-1, |record| record.high_watermark)
-    }
-
-    /// The segment that an entry belongs to; made if a power cut took it.
-    fn replay_target(&mut self, entry: &ReplayEntry) -> io::Result<Option<usize>> {
-        let target = &entry.target;
-        let same = |live: &LiveFile<D::File>| live.identity.base_offset == target.base_offset;
-        if let Some(number) = self.live.iter().position(same) {
-            let identity = &self.live[number].identity;
-            let is_it = identity.generation == target.generation && identity.rewrite == 0;
-            return Ok(is_it.then_some(number));
-        }
-        let is_older = self.record.as_ref().is_some_and(|record| {
-            record.end_offset != i64::MIN && target.base_offset < record.active_base
-        });
-        if is_older {
-            // Everything of a segment older than the checkpoint's is on the disk, or was
-            // rewritten or deleted since.
-            return Ok(None);
-        }
-        let header = SegmentHeader {
-            cluster_id: self.context.cluster_id,
-            tip: self.tip,
-            base_offset: target.base_offset,
-            generation: target.generation,
-            rewrite: 0,
-            covers_end: target.base_offset,
-            created_ms: self.now_ms,
-            resets: target.resets,
-        };
-        let path = format!("{}/{}", self.dir, segment_name(target.base_offset));
-        let headless =
-            self.headless.iter().position(|(base_offset, _)| *base_offset == target.base_offset);
-        let file = if let Some(number) = headless {
-            // The header was never synced, or it rotted; the scan judges what is behind it.
-            self.headless.remove(number);
-            let file = self.disk().open(&path, OpenMode::Write)?;
-            file.allocate(FIRST)?;
-            file.write_at(0, &[&header.encode()])?;
-            file
-        } else {
-            create_segment_file(self.disk(), &path, &header)?
-        };
-        self.names_changed = true;
-        let len = file.len()?;
-        self.live.push(LiveFile {
-            identity: SegmentIdentity {
-                base_offset: target.base_offset,
-                generation: target.generation,
-                rewrite: 0,
-                covers_end: target.base_offset,
-                resets: target.resets,
-            },
-            path,
-            seal: None,
-            file: Arc::new(file),
-            len,
-            needs_sync: true,
-        });
-        Ok(Some(self.live.len() - 1))
-    }
-
-    fn apply(&mut self, number: usize, position: u64, bytes: &[u8]) -> io::Result<()> {
-        let live = &mut self.live[number];
-        let end = position + bytes.len() as u64;
-        if end > live.len {
-            live.file.allocate(end.next_multiple_of(4096))?;
-            live.len = live.file.len()?;
-        }
-        let mut found = vec![0; bytes.len()];
-        live.file.read_at(position, &mut found)?;
-        if found != bytes {
-            live.file.write_at(position, &[bytes])?;
-            self.replayed_bytes += bytes.len() as u64;
-        }
-        live.needs_sync = true;
-        Ok(())
     }
 
     /// Files without a header. The scan has judged by what they leave: if the log is whole without
@@ -429,158 +199,6 @@ impl<D: Disk> Recovery<'_, D> {
             is_changed: true,
             damage: self.damage.map(|(_, reason)| reason),
         })
-    }
-
-    // ---- the scan --------------------------------------------------------------------------
-
-    fn choose_start(&mut self) -> io::Result<ScanStart> {
-        let from_beginning = |number: usize, live: &LiveFile<D::File>| ScanStart {
-            number,
-            position: FIRST,
-            offset: live.identity.base_offset,
-            seal: empty_seal(live.identity.base_offset),
-        };
-        let record = self.record.clone().filter(|record| record.end_offset != i64::MIN);
-        let start = match &record {
-            Some(record) => {
-                let found =
-                    self.live.iter().position(|l| l.identity.base_offset == record.active_base);
-                if let Some(number) = found {
-                    ScanStart {
-                        number,
-                        position: record.position,
-                        offset: record.end_offset,
-                        seal: Seal {
-                            end_position: record.position,
-                            next_offset: record.end_offset,
-                            max_timestamp: record.max_timestamp,
-                            first_timestamp: record.first_timestamp,
-                            headers_crc: record.headers_crc,
-                        },
-                    }
-                } else {
-                    let past = |l: &LiveFile<D::File>| l.identity.base_offset >= record.end_offset;
-                    let number = self.live.iter().position(past);
-                    let is_dropped = number == Some(0) && self.known_start() >= record.end_offset;
-                    if !is_dropped {
-                        let path = segment_name(record.active_base);
-                        let reason = format!("{}/{path} is missing", self.dir);
-                        self.note_damage(record.active_base, reason);
-                    }
-                    let number = number.unwrap_or(self.live.len() - 1);
-                    from_beginning(number, &self.live[number])
-                }
-            }
-            None => {
-                // After a truncation everything from the cut on is unknown.
-                let void = self
-                    .record
-                    .as_ref()
-                    .map_or(i64::MIN, |record| void_from(&self.identities, record.generation));
-                let number = self.live.iter().position(|l| l.identity.base_offset >= void);
-                let number = number.unwrap_or(0);
-                from_beginning(number, &self.live[number])
-            }
-        };
-        let last = self.live.len();
-        let first_base = self.live[0].identity.base_offset;
-        let known_start = self.known_start();
-        if known_start != i64::MIN && first_base > known_start && !self.live[0].identity.resets {
-            let reason = format!("{}: segments before offset {first_base} are missing", self.dir);
-            self.note_damage(known_start, reason);
-        }
-        for number in 0..start.number {
-            self.settle_closed(number)?;
-        }
-        // The checkpoint speaks for its active segment and those before it; of the others not
-        // even the header is known to be on the disk.
-        let start_base = self.live[start.number].identity.base_offset;
-        let is_recorded = record.is_some_and(|record| record.active_base == start_base);
-        let known = start.number + usize::from(is_recorded);
-        for live in &mut self.live[known.min(last)..] {
-            live.needs_sync = true;
-            self.names_changed = true;
-        }
-        Ok(start)
-    }
-
-    /// Makes sure that a closed segment before the scan has a seal, and that the next one follows.
-    fn settle_closed(&mut self, number: usize) -> io::Result<()> {
-        let limit = self.live[number + 1].identity.base_offset;
-        let live = &self.live[number];
-        let seal = match live.seal {
-            Some(seal) if seal.next_offset <= limit && seal.end_position <= live.len => seal,
-            _ => hop_to(&*live.file, live.len, limit, live.identity.base_offset)?,
-        };
-        if seal.next_offset < limit && self.live[number].identity.rewrite == 0 {
-            let reason = format!("{} ends at offset {}", live.path, seal.next_offset);
-            let known_start = self.known_start();
-            if limit > known_start {
-                self.note_damage(seal.next_offset, reason);
-            }
-        }
-        self.live[number].seal = Some(seal);
-        Ok(())
-    }
-
-    fn producers_before(&self, start: &ScanStart) -> io::Result<ProducerStates> {
-        let record = self.record.as_ref().filter(|record| record.end_offset == start.offset);
-        if let Some(LogRecord { producers: RecordedProducers::Inline(producers), .. }) = record {
-            return Ok(producers.clone());
-        }
-        let void = |generation| void_from(&self.identities, generation);
-        let (mut producers, from) = newest_snapshot(self.disk(), &self.dir, start.offset, void);
-        for (number, live) in self.live.iter().enumerate().take(start.number + 1) {
-            let end = match live.seal {
-                _ if number == start.number => start.position,
-                Some(seal) if seal.next_offset > from => seal.end_position,
-                _ => continue,
-            };
-            let mut scan = HeaderScan::new(&*live.file, FIRST, end);
-            loop {
-                match scan.next_batch() {
-                    Ok(Some(batch)) if batch.header.next_offset().0 > from => {
-                        producers.apply(&batch.header, self.now_ms);
-                    }
-                    Ok(Some(_)) => {}
-                    // Damage is found and told by whoever reads the batches.
-                    Ok(None) | Err(ScanError::Damaged { .. }) => break,
-                    Err(ScanError::Io(error)) => return Err(error),
-                }
-            }
-        }
-        Ok(producers)
-    }
-
-    fn known_epochs(&self) -> EpochCache {
-        let mut epochs = EpochCache::default();
-        let state = self.state.iter().flat_map(|state| &state.epochs);
-        let record = self.record.iter().flat_map(|record| &record.epochs);
-        for start in state.chain(record) {
-            epochs.assign(start.epoch, start.start_offset);
-        }
-        epochs
-    }
-
-    /// The record that finds the same damage again, should there be any.
-    fn base_record(&self, start: &ScanStart) -> LogRecord {
-        let live = &self.live[start.number];
-        let epochs = self.known_epochs().starts().to_vec();
-        LogRecord {
-            tip: self.tip,
-            generation: live.identity.generation,
-            log_start: self.known_start().max(self.live[0].identity.base_offset),
-            active_base: live.identity.base_offset,
-            position: start.position,
-            end_offset: start.offset,
-            durable_end: self.durable_end.max(start.offset),
-            high_watermark: self.known_high_watermark(),
-            headers_crc: start.seal.headers_crc,
-            max_timestamp: start.seal.max_timestamp,
-            first_timestamp: start.seal.first_timestamp,
-            epochs,
-            producers: RecordedProducers::Snapshot,
-        }
     }
 
     /// Reads and checks everything from the start on. Returns the seal of the segment that is to
@@ -673,8 +291,6 @@ impl<D: Disk> Recovery<'_, D> {
         }
         Ok(())
     }
-
-    // ---- the end ---------------------------------------------------------------------------
 
     /// Takes away snapshots past the log's end, and those that a reset left.
     fn drop_void_snapshots(&mut self, log_end: i64) -> io::Result<()> {
@@ -817,43 +433,4 @@ fn extend(seal: Seal, header: &BatchHeader, end_position: u64) -> Seal {
         },
         headers_crc: headers_crc_append(seal.headers_crc, &header.encode()),
     }
-}
-
-/// The seal of a segment that has none, up to the offset at which its successor begins.
-fn hop_to<F: DiskFile>(file: &F, len: u64, limit: i64, base_offset: i64) -> io::Result<Seal> {
-    let mut position = FIRST;
-    let mut scan = HeaderScan::new(file, FIRST, len);
-    loop {
-        match scan.next_batch() {
-            Ok(Some(batch)) if batch.header.next_offset().0 <= limit => {
-                position = batch.end_position();
-            }
-            Ok(_) | Err(ScanError::Damaged { .. }) => break,
-            Err(ScanError::Io(error)) => return Err(error),
-        }
-    }
-    match seal_up_to(file, position, base_offset) {
-        Ok(seal) => Ok(seal),
-        Err(ScanError::Io(error)) => Err(error),
-        Err(ScanError::Damaged { .. }) => Ok(empty_seal(base_offset)),
-    }
-}
-
-/// How much of an entry's payload is whole batches below an offset, and the offset behind them.
-fn payload_below(payload: &[u8], void: i64) -> (usize, i64) {
-    let mut len = 0;
-    let mut end_offset = i64::MIN;
-    while let Ok(header) = BatchHeader::parse(&payload[len..]) {
-        if header.size() > payload.len() - len || header.next_offset().0 > void {
-            break;
-        }
-        len += header.size();
-        end_offset = header.next_offset().0;
-    }
-    (len, end_offset)
-}
-
-/// The offset behind the last batch of an entry.
-pub(crate) fn payload_end(payload: &[u8]) -> i64 {
-    payload_below(payload, i64::MAX).1
 }

@@ -6,27 +6,26 @@
 //! time. Retention and compaction touch only segments behind the last durable checkpoint, so that
 //! no recovery can need what they take away.
 
+mod checkpoint_job;
+mod segments;
+
 use std::io;
 use std::sync::Arc;
 
 use varve_protocol::vocabulary::{TimestampMs, TopicIdPartition};
 
+use self::checkpoint_job::{CheckpointJob, SealWork, SnapshotWrite};
+pub(super) use self::segments::SettleJob;
+use self::segments::{allocate, discard, prepare, retain};
 use super::{DeadLog, LogShard};
-use crate::checkpoint::{Checkpoint, CheckpointEncoder};
+use crate::checkpoint::CheckpointEncoder;
 use crate::commit::{WrittenSegments, sync_segments};
-use crate::compaction::{CompactedLog, CompactionJob, InstalledSegment};
-use crate::config::ShardId;
-use crate::file::{DirectoryFailed, Disk, DiskFile, FailureLatch, OpenMode, replace_file};
-use crate::layout::{parse_offset_name, snapshot_name};
-use crate::log::{
-    Discarded, Log, PreparationStep, PreparedSegment, RolledSegment, TruncationGuard,
-    UNSAVED_EPOCHS_MAX, is_full,
-};
+use crate::compaction::{CompactedLog, CompactionJob};
+use crate::file::{DirectoryFailed, Disk, FailureLatch};
+use crate::layout::snapshot_name;
+use crate::log::{Discarded, PreparedSegment, TruncationGuard, UNSAVED_EPOCHS_MAX, is_full};
 use crate::partition_state::StateWrite;
-use crate::retention::{RetentionInput, SegmentSummary, choose_retention};
-use crate::scan::ScanError;
 use crate::segment::Segment;
-use crate::segment_header::{HEADER_PAGE_BYTES, SEAL_POSITION, SegmentHeader};
 
 /// After a checkpoint that found no room, the next one waits for so long.
 const POSTPONED_MS: i64 = 1_000;
@@ -85,14 +84,6 @@ enum Work<D: Disk> {
     },
 }
 
-/// Makes compacted segments' names durable, and takes away the files that they cover.
-#[derive(Debug)]
-pub(super) struct SettleJob<D: Disk> {
-    dir: String,
-    guard: TruncationGuard,
-    installed: Vec<InstalledSegment<D>>,
-}
-
 #[derive(Debug)]
 enum Outcome<D: Disk> {
     Nothing,
@@ -116,37 +107,6 @@ enum Outcome<D: Disk> {
     /// The disk was full; the seals wait for the next checkpoint.
     Postponed(Vec<SealWork<D>>),
     Compacted(Box<CompactedLog<D>>),
-}
-
-/// A closed segment to be sealed, in a log of that generation.
-#[derive(Debug)]
-struct SealWork<D: Disk> {
-    rolled: RolledSegment<D>,
-    guard: TruncationGuard,
-    generation: u32,
-}
-
-/// Producers at an offset of a log of that generation.
-#[derive(Debug)]
-struct SnapshotWrite {
-    path: String,
-    content: Vec<u8>,
-    guard: TruncationGuard,
-    generation: u32,
-}
-
-#[derive(Debug)]
-struct CheckpointJob<D: Disk> {
-    shard: ShardId,
-    number: u64,
-    sequence: u64,
-    seals: Vec<SealWork<D>>,
-    segments: WrittenSegments<D>,
-    states: Vec<StateWrite>,
-    /// Producer snapshots that the checkpoint refers to.
-    snapshots: Vec<SnapshotWrite>,
-    encoded: Vec<u8>,
-    logs: Vec<(TopicIdPartition, u32, i64)>,
 }
 
 impl<D: Disk> LogShard<D> {
@@ -417,69 +377,6 @@ impl<D: Disk> LogShard<D> {
     }
 }
 
-/// Allocates ahead of a fast log and makes its next segment, so that its append path never waits
-/// for the file system.
-fn prepare<D: Disk>(log: &mut Log<D>, fast_bytes: u64, work: &mut Vec<Work<D>>) {
-    let appended = std::mem::take(&mut log.appended_bytes);
-    let is_fast = appended >= fast_bytes;
-    match log.choose_preparation(if is_fast { appended } else { 0 }) {
-        Some(PreparationStep::Prepare { allocated }) => {
-            let (path, tip) = (log.prepared_path(), log.partition());
-            work.push(Work::Prepare { path, tip, allocated });
-        }
-        Some(PreparationStep::GiveBack) => {
-            work.push(Work::Remove { paths: vec![log.prepared_path()] });
-        }
-        None => {}
-    }
-    if !is_fast {
-        return;
-    }
-    let limit = u64::from(log.segment_bytes()) + u64::from(HEADER_PAGE_BYTES);
-    let end = log.active().end_position();
-    if log.allocated() >= limit || log.allocated() > end + 2 * appended {
-        return;
-    }
-    let len = (end + 8 * appended).min(limit).next_multiple_of(4096);
-    let segment = Arc::clone(log.active());
-    work.push(Work::Allocate { segment, tip: log.partition(), len });
-}
-
-/// Drops what the settings and the log's start have outlived.
-fn retain<D: Disk>(log: &mut Log<D>, now_ms: i64, work: &mut Vec<Work<D>>) {
-    let Some((generation, active_base)) = log.checkpointed else { return };
-    if generation != log.generation() || log.damaged_from().is_some() {
-        return;
-    }
-    let segments = log.segments();
-    let summaries: Vec<SegmentSummary> = segments.iter().map(SegmentSummary::of).collect();
-    let choice = choose_retention(&RetentionInput {
-        segments: &summaries,
-        log_start: log.log_start().0,
-        limit: log.cleanup_limit(),
-        config: log.config(),
-        now_ms,
-    });
-    let config = log.config();
-    let is_late = config.cleanup.compact
-        && log.active().size_bytes() > 0
-        && now_ms.saturating_sub(log.first_append_ms()) > config.max_compaction_lag_ms;
-    if choice.rolls_active || is_late {
-        // A full disk only puts it off.
-        let _ = log.roll(now_ms);
-    }
-    let behind = segments.iter().take_while(|segment| segment.base_offset < active_base).count();
-    let count = choice.segments.min(behind);
-    if count == 0 {
-        return;
-    }
-    let log_start = segments[count].base_offset.max(log.log_start().0);
-    let dropped = log.drop_oldest(count);
-    let state = log.move_log_start(log_start);
-    let (dir, guard) = (log.dir().to_owned(), log.guard().clone());
-    work.push(Work::Retain { state, dir, guard, log_start, segments: dropped });
-}
-
 impl<D: Disk> MaintenanceJob<D> {
     /// Does the work.
     pub fn run(self) -> MaintenanceDone<D> {
@@ -540,166 +437,7 @@ impl<D: Disk> MaintenanceJob<D> {
     }
 }
 
-impl<D: Disk> SettleJob<D> {
-    fn run(self, disk: &D) -> io::Result<Outcome<D>> {
-        ignore_deleted(disk.sync_dir(&self.dir))?;
-        let mut discarded = Vec::new();
-        for installed in self.installed {
-            if let Ok(index) = installed.segment.encode_index() {
-                write_derived(disk, &installed.segment.index_path(), &index, false)?;
-            }
-            let covered = installed.covered.into_iter();
-            discarded.extend(covered.filter_map(|old| void_file(disk, &self.guard, old)));
-        }
-        Ok(Outcome::Discarded(discarded))
-    }
-}
-
-/// Renames the file of a segment that the log does not have any more. The file is looked at first:
-/// another segment may have taken the name.
-fn void_file<D: Disk>(
-    disk: &D,
-    guard: &TruncationGuard,
-    segment: Arc<Segment<D>>,
-) -> Option<Discarded<D>> {
-    segment.retire();
-    let _guarded = guard.lock();
-    let mut page = [0; 512];
-    disk.open(&segment.path, OpenMode::Read).ok()?.read_at(0, &mut page).ok()?;
-    let header = SegmentHeader::decode(&page)?;
-    if (header.generation, header.rewrite) != (segment.generation, segment.rewrite) {
-        return None;
-    }
-    let _ = disk.remove(&segment.index_path());
-    let path = format!("{}.{}.void", segment.path, segment.generation);
-    disk.rename(&segment.path, &path).ok()?;
-    Some(Discarded { path, segment })
-}
-
 fn fail(latch: &FailureLatch, what: &str, error: &io::Error) -> DirectoryFailed {
     latch.close(what, error);
     latch.failure().expect("the latch was just closed")
-}
-
-fn allocate<D: Disk>(
-    segment: &Arc<Segment<D>>,
-    tip: TopicIdPartition,
-    len: u64,
-) -> io::Result<Outcome<D>> {
-    // No room ahead is no failure: the append path finds out for itself, in smaller steps.
-    let allocated = segment.file().and_then(|file| file.allocate(len));
-    if allocated.is_err() || segment.is_retired() {
-        return Ok(Outcome::Nothing);
-    }
-    let (base_offset, generation) = (segment.base_offset, segment.generation);
-    Ok(Outcome::Allocated { tip, base_offset, generation, len })
-}
-
-/// Renames the files of dropped segments away and takes what was derived from them.
-fn discard<D: Disk>(
-    disk: &D,
-    (dir, guard): (&str, &TruncationGuard),
-    log_start: i64,
-    segments: Vec<Arc<Segment<D>>>,
-) -> Outcome<D> {
-    let discarded = segments.into_iter().filter_map(|old| void_file(disk, guard, old)).collect();
-    let entries = disk.list(dir).unwrap_or_default();
-    let mut snapshots: Vec<i64> =
-        entries.iter().filter_map(|entry| parse_offset_name(&entry.name, "snapshot")).collect();
-    snapshots.sort_unstable();
-    // The newest one at or below the start is where a rebuild begins.
-    let keep = snapshots.partition_point(|offset| *offset <= log_start).saturating_sub(1);
-    for offset in &snapshots[..keep] {
-        let _ = disk.remove(&format!("{dir}/{}", snapshot_name(*offset)));
-    }
-    Outcome::Discarded(discarded)
-}
-
-impl<D: Disk> CheckpointJob<D> {
-    fn run(&self, disk: &D) -> io::Result<()> {
-        for work in &self.seals {
-            work.run(disk)?;
-        }
-        // A cut segment is synced already, but its seal is not.
-        let mut segments = self.segments.clone();
-        let sealed = self.seals.iter().map(|work| &work.rolled);
-        segments
-            .extend(sealed.map(|rolled| (Arc::clone(&rolled.segment), rolled.seal.end_position)));
-        segments.sort_by_key(|(segment, _)| Arc::as_ptr(segment).addr());
-        segments.dedup_by(|(later, later_end), (first, end)| {
-            let is_same = Arc::ptr_eq(later, first);
-            if is_same {
-                *end = (*end).max(*later_end);
-            }
-            is_same
-        });
-        sync_segments(disk, &segments, disk.parallelism())?;
-        for state in &self.states {
-            ignore_deleted(state.run(disk))?;
-        }
-        for snapshot in &self.snapshots {
-            let guarded = snapshot.guard.lock();
-            if *guarded == snapshot.generation {
-                ignore_deleted(replace_file(disk, &snapshot.path, &[&snapshot.content]))?;
-            }
-        }
-        Checkpoint::store(disk, self.shard, &self.encoded)
-    }
-}
-
-/// A log that was deleted while the job ran has no directory any more.
-fn ignore_deleted(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-impl<D: Disk> SealWork<D> {
-    /// Writes the seal of a closed segment, its index, the producers at its end, and gives back the
-    /// space behind it. All of it is derived: what a power cut takes is made again.
-    fn run(&self, disk: &D) -> io::Result<()> {
-        let rolled = &self.rolled;
-        let segment = &rolled.segment;
-        let file = match segment.file() {
-            Ok(file) => file,
-            Err(_) if segment.is_retired() => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        file.write_at(SEAL_POSITION, &[&rolled.seal.encode()])?;
-        let len = file.len()?;
-        let page_end = rolled.seal.end_position.next_multiple_of(4096);
-        if page_end < len && !rolled.is_cut && rolled.seal.end_position == segment.end_position() {
-            file.erase(page_end, len, true)?;
-        }
-        match segment.encode_index() {
-            Ok(index) => write_derived(disk, &segment.index_path(), &index, false)?,
-            Err(ScanError::Io(error)) if !segment.is_retired() => return Err(error),
-            Err(_) => {}
-        }
-        let dir = crate::file::parent(&segment.path);
-        let path = format!("{dir}/{}", snapshot_name(rolled.seal.next_offset));
-        let guarded = self.guard.lock();
-        if *guarded != self.generation {
-            return Ok(());
-        }
-        // Older batches may be gone by the time that the snapshot is needed, so it must not be torn.
-        write_derived(disk, &path, &rolled.snapshot, true)
-    }
-}
-
-fn write_derived<D: Disk>(disk: &D, path: &str, content: &[u8], syncs: bool) -> io::Result<()> {
-    let scratch = format!("{path}.new");
-    let written = disk.open(&scratch, OpenMode::Replace).and_then(|file| {
-        file.write_at(0, &[content])?;
-        if syncs {
-            file.sync()?;
-        }
-        disk.rename(&scratch, path)
-    });
-    match written {
-        // Derived files may be missing; a full disk must not fail the directory.
-        Err(error) if is_full(&error) => Ok(()),
-        other => ignore_deleted(other),
-    }
 }

@@ -1,0 +1,59 @@
+//! What a file holds: now, on the disk, and in between.
+
+use std::collections::BTreeMap;
+
+use super::SECTOR;
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Inode {
+    pub(super) live: Vec<u8>,
+    pub(super) durable: Vec<u8>,
+    /// By sector number: every content since the last sync, oldest first.
+    pub(super) unsynced: BTreeMap<u64, Vec<Box<[u8]>>>,
+    /// The lengths since the last sync, oldest first.
+    pub(super) lengths: Vec<usize>,
+    /// Whether the file was emptied since the last sync.
+    pub(super) is_emptied: bool,
+}
+
+impl Inode {
+    /// Notes that the sectors of `start..end` have a new content.
+    pub(super) fn touched(&mut self, start: usize, end: usize) {
+        // More versions of one sector than this teach nothing new.
+        const VERSIONS_MAX: usize = 4;
+        if start >= end {
+            return;
+        }
+        for sector in start / SECTOR..=(end - 1) / SECTOR {
+            let from = sector * SECTOR;
+            let to = (from + SECTOR).min(self.live.len());
+            let versions = self.unsynced.entry(sector as u64).or_default();
+            if versions.len() == VERSIONS_MAX {
+                versions.remove(0);
+            }
+            versions.push(self.live[from..to].into());
+        }
+    }
+
+    pub(super) fn grow(&mut self, len: usize) {
+        if len > self.live.len() {
+            self.live.resize(len, 0);
+            self.lengths.push(len);
+        }
+    }
+
+    pub(super) fn synced(&mut self) {
+        self.lengths.clear();
+        if std::mem::take(&mut self.is_emptied) {
+            self.unsynced.clear();
+            self.durable.clone_from(&self.live);
+            return;
+        }
+        self.durable.resize(self.live.len(), 0);
+        for sector in std::mem::take(&mut self.unsynced).into_keys() {
+            let start = usize::try_from(sector).expect("files fit into memory") * SECTOR;
+            let end = (start + SECTOR).min(self.live.len());
+            self.durable[start..end].copy_from_slice(&self.live[start..end]);
+        }
+    }
+}
