@@ -84,3 +84,7 @@ failover-rounds *options:
 # Restart after SIGKILL with 2,000 partitions and 5 GB stored (needs 6 GB of disk)
 restart-time *options:
     cargo run --release -p varve-tests --bin restart-time -- {{options}}
+
+# TCP, TLS and QUIC on loopback, QUIC also with lost datagrams: rates, processor time, latencies
+transports *options:
+    cargo run --release -p varve-tests --bin transports -- {{options}}

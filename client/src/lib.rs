@@ -39,7 +39,8 @@
 //! # Consuming
 //! [`Consumer`] reads ahead and shares partitions with its group, which may have Java members: strategies and their
 //! bytes are Kafka's. Records are processed at least once: [`Consumer::mark`] them when they are done, in any order;
-//! what is committed is everything up to the first that is not. [`Consumer::run`] does that for many records at once.
+//! what is committed is everything up to the first that is not. [`Consumer::run`] does that for many records at once. A
+//! consumer is a [`Stream`](futures_core::Stream), too.
 //!
 //! # Administration
 //! [`Admin`] creates, describes, alters and deletes topics, configuration, groups and offsets.

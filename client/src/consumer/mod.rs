@@ -17,6 +17,7 @@ mod run;
 mod session;
 mod state;
 mod sticky_data;
+mod stream;
 
 pub use builder::ConsumerBuilder;
 pub use committer::CommitReport;
@@ -54,6 +55,8 @@ pub struct Consumer {
     reading: Option<Reading>,
     /// The present call of `recv` has been counted.
     is_begun: bool,
+    /// As a stream it has ended, after an error that nothing follows.
+    has_ended: bool,
     driver: Option<JoinHandle<()>>,
 }
 
@@ -122,7 +125,13 @@ impl Consumer {
             last_commit: Mutex::new(None),
         });
         let driver = spawn(driver::run(Arc::clone(&shared)));
-        Ok(Consumer { shared, reading: None, is_begun: false, driver: Some(driver) })
+        Ok(Consumer {
+            shared,
+            reading: None,
+            is_begun: false,
+            has_ended: false,
+            driver: Some(driver),
+        })
     }
 
     /// The next record; `None` after [`stop`](ConsumerHandle::stop). Waits as long as there is none.

@@ -142,6 +142,7 @@ impl Sent {
                     None => Answer::Refused {
                         code: ErrorCode::UnknownServerError,
                         message: Some("the answer leaves the partition out".to_owned()),
+                        names_leader: false,
                         bytes,
                     },
                     Some(result) => match ErrorCode::from_code(result.error_code) {
@@ -151,11 +152,13 @@ impl Sent {
                             size: bytes.len(),
                         },
                         code => {
+                            let names_leader = result.current_leader.leader_id >= 0;
                             let first = result.record_errors.into_iter().next();
                             let of_record = first.and_then(|first| first.batch_index_error_message);
                             Answer::Refused {
                                 code,
                                 message: of_record.or(result.error_message),
+                                names_leader,
                                 bytes,
                             }
                         }

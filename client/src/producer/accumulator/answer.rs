@@ -34,6 +34,8 @@ pub(in crate::producer) enum Answer {
     Refused {
         code: ErrorCode,
         message: Option<String>,
+        /// The answer said who leads the partition, so that nobody needs to be asked.
+        names_leader: bool,
         bytes: Bytes,
     },
     Failed {
@@ -103,9 +105,11 @@ impl Accumulator {
                     }
                 }
             }
-            Answer::Refused { code, message, bytes } => {
+            Answer::Refused { code, message, names_leader, bytes } => {
                 batch.come_back(bytes);
-                self.on_refused(key, batch, code, message, jitter, now)
+                let mut consequence = self.on_refused(key, batch, code, message, jitter, now);
+                consequence.must_refresh &= !names_leader;
+                consequence
             }
         };
         self.settle(key);

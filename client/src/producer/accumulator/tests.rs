@@ -119,7 +119,12 @@ fn a_fenced_producer_fails_everything_and_takes_nothing() {
     let mut due = check_drain(&mut accumulator, true, now, "1: 0×1");
     let due = due.pop().unwrap();
     let bytes = due.cargo.build().unwrap();
-    let refused = Answer::Refused { code: ErrorCode::ProducerFenced, message: None, bytes };
+    let refused = Answer::Refused {
+        code: ErrorCode::ProducerFenced,
+        message: None,
+        names_leader: false,
+        bytes,
+    };
     let consequence = accumulator.on_answer(&due.reference, refused, Jitter(0.5), now);
     assert!(consequence.released_bytes > 0 && accumulator.is_empty());
     let record = ProducerRecord::new("t", "c").partition(0);
@@ -188,10 +193,18 @@ fn fate(log: &mut Log, bytes: Bytes, fate: u8) -> Answer {
             let _ = log.produce(&bytes);
             lost(bytes)
         }
-        2 => Answer::Refused { code: ErrorCode::NotLeaderOrFollower, message: None, bytes },
-        3 if header.record_count > 1 && !is_known => {
-            Answer::Refused { code: ErrorCode::MessageTooLarge, message: None, bytes }
-        }
+        2 => Answer::Refused {
+            code: ErrorCode::NotLeaderOrFollower,
+            message: None,
+            names_leader: false,
+            bytes,
+        },
+        3 if header.record_count > 1 && !is_known => Answer::Refused {
+            code: ErrorCode::MessageTooLarge,
+            message: None,
+            names_leader: false,
+            bytes,
+        },
         4 => Answer::Failed {
             error: Arc::new(RequestError::Connect(ConnectError::UnknownBroker { broker: 1 })),
             bytes: Some(bytes),
@@ -200,7 +213,7 @@ fn fate(log: &mut Log, bytes: Bytes, fate: u8) -> Answer {
             Ok(base_offset) => {
                 Answer::Acknowledged { base_offset, append_time_ms: None, size: bytes.len() }
             }
-            Err(code) => Answer::Refused { code, message: None, bytes },
+            Err(code) => Answer::Refused { code, message: None, names_leader: false, bytes },
         },
     }
 }
