@@ -9,6 +9,7 @@ mod cluster;
 mod configs;
 mod group_offsets;
 mod groups;
+mod new_topic;
 mod offsets;
 mod records;
 mod topics;
@@ -20,10 +21,9 @@ pub use configs::{
 };
 pub use group_offsets::CommittedOffset;
 pub use groups::{GroupDescription, GroupListing, MemberDescription};
+pub use new_topic::{CreatedTopic, NewPartitions, NewTopic};
 pub use offsets::{ListedOffset, OffsetSpec};
-pub use topics::{
-    CreatedTopic, NewPartitions, NewTopic, PartitionDescription, TopicDescription, TopicListing,
-};
+pub use topics::{PartitionDescription, TopicDescription, TopicListing};
 
 pub(crate) use call::is_elsewhere;
 pub(crate) use group_offsets::{FetchedOffsets, fetch_request};

@@ -36,6 +36,11 @@ use varve_protocol::messages::{
 
 /// What a broker may take beyond the rebalance timeout to answer a join.
 const JOIN_GRACE: Duration = Duration::from_secs(5);
+/// Between two looks for a coordinator that is not where it was.
+const SEARCH_BACKOFF: Duration = Duration::from_millis(20);
+const SEARCH_BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// How long one such look may take.
+const SEARCH_MAX: Duration = Duration::from_secs(3);
 
 /// One consumer's part in its group.
 pub(super) struct GroupMember<'a> {
@@ -86,7 +91,7 @@ impl<'a> GroupMember<'a> {
     pub(super) async fn run(mut self) {
         loop {
             let step = match self.join().await {
-                Ok(connection) => self.stay(&connection).await,
+                Ok(connection) => self.stay(connection).await,
                 Err(step) => step,
             };
             match step {
@@ -487,7 +492,9 @@ impl<'a> GroupMember<'a> {
     }
 
     /// Heartbeats until something ends the generation.
-    async fn stay(&mut self, connection: &Connection) -> Step {
+    async fn stay(&mut self, connection: Arc<Connection>) -> Step {
+        let mut connection = connection;
+        let mut search = Backoff::new(SEARCH_BACKOFF, SEARCH_BACKOFF_MAX);
         let config = &self.shared.config;
         let mut changes = self.shared.changes.subscribe();
         let mut metadata = self.shared.cluster.watch();
@@ -511,16 +518,21 @@ impl<'a> GroupMember<'a> {
             };
             if beat_at <= now {
                 beat_at = now + config.heartbeat_interval;
-                match self.beat(connection).await {
-                    Ok(()) => heard_at = clock::now(),
+                match self.beat(&connection).await {
+                    Ok(()) => {
+                        heard_at = clock::now();
+                        search.reset();
+                    }
                     Err(Step::Lost(error)) if clock::now() < heard_at + config.session_timeout => {
                         // Within the session the coordinator may have moved without forgetting this member.
                         tracing::debug!(group = self.group, %error, "no heartbeat");
                         self.shared.cluster.forget_coordinator(self.group);
-                        match self.reconnect().await {
-                            Some(connection) => return Box::pin(self.stay(&connection)).await,
-                            None => return Step::Lost(error),
+                        tokio::time::sleep(search.next(self.shared.cluster.jitter())).await;
+                        let found = tokio::time::timeout(SEARCH_MAX, self.reconnect()).await;
+                        if let Ok(Some(found)) = found {
+                            connection = found;
                         }
+                        beat_at = clock::now();
                     }
                     Err(step) => return step,
                 }
@@ -567,7 +579,8 @@ impl<'a> GroupMember<'a> {
             group_instance_id: instance,
             ..Default::default()
         };
-        let patience = connection.request_timeout().min(self.shared.config.session_timeout);
+        // A coordinator answers heartbeats at once, or is gone.
+        let patience = connection.request_timeout().min(self.shared.config.heartbeat_interval);
         let response = connection.request(version, &request, patience).await.map_err(Step::Lost)?;
         let code = ErrorCode::from_code(response.error_code);
         match code {

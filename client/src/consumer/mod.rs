@@ -8,6 +8,7 @@ mod committer;
 mod driver;
 mod events;
 mod fetcher;
+mod handle;
 mod marks;
 mod membership;
 mod partition;
@@ -15,6 +16,7 @@ mod positions;
 pub(crate) mod protocol;
 mod run;
 mod session;
+mod shared;
 mod state;
 mod sticky_data;
 mod stream;
@@ -22,23 +24,24 @@ mod stream;
 pub use builder::ConsumerBuilder;
 pub use committer::CommitReport;
 pub use events::{Event, Events};
+pub use handle::ConsumerHandle;
 pub use run::{Concurrency, RunError};
 
 use crate::admin::OffsetSpec;
 use crate::client::Client;
 use crate::clock;
 use crate::config::ConsumerConfig;
-use crate::error::{CommitError, ConnectError, ConsumeError, ErrorContext, RequestError};
-use crate::net::Cluster;
+use crate::error::{CommitError, ConnectError, ConsumeError, ErrorContext};
 use crate::record::{ConsumerRecord, TopicPartition};
 use crate::spawn::spawn;
 use chunk::Reading;
 use events::EventSource;
 use parking_lot::Mutex;
+use shared::Shared;
 use state::{Committable, Delivered, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -58,34 +61,6 @@ pub struct Consumer {
     /// As a stream it has ended, after an error that nothing follows.
     has_ended: bool,
     driver: Option<JoinHandle<()>>,
-}
-
-/// Stops a consumer, and marks its records, from anywhere. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct ConsumerHandle {
-    shared: Arc<Shared>,
-}
-
-/// What the caller of `recv` and the background tasks share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    client: Client,
-    cluster: Arc<Cluster>,
-    config: ConsumerConfig,
-    group: Option<String>,
-    /// Empty when partitions were assigned by hand.
-    subscription: Mutex<BTreeSet<Arc<str>>>,
-    lane: u32,
-    /// Guards all positions and what is fetched. Held for a record, a request's plan, or an answer.
-    state: Mutex<State>,
-    /// Rises whenever something changed that a task may wait for.
-    changes: watch::Sender<u64>,
-    /// Held during a commit.
-    committing: tokio::sync::Mutex<()>,
-    events: EventSource,
-    is_closing: AtomicBool,
-    /// What became of the commit at the end.
-    last_commit: Mutex<Option<Result<(), CommitError>>>,
 }
 
 impl Consumer {
@@ -441,104 +416,5 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         // The background commits and leaves; nobody waits for it.
         self.shared.end();
-    }
-}
-
-impl ConsumerHandle {
-    /// Makes `recv` return `None` from now on.
-    pub fn stop(&self) {
-        self.shared.state.lock().is_stopped = true;
-        self.shared.bump();
-        self.shared.wake();
-    }
-
-    /// As [`Consumer::mark`].
-    pub fn mark(&self, record: &ConsumerRecord) {
-        self.shared.mark(&record.topic, record.partition, record.offset);
-    }
-
-    /// As [`Consumer::commit`].
-    ///
-    /// # Errors
-    /// As [`Consumer::commit`].
-    pub async fn commit(&self) -> Result<CommitReport, CommitError> {
-        self.shared.commit().await
-    }
-
-    fn mark_place(&self, topic: &str, partition: i32, offset: i64) {
-        self.shared.mark(topic, partition, offset);
-    }
-}
-
-impl Shared {
-    fn is_subscribed(&self) -> bool {
-        !self.subscription.lock().is_empty()
-    }
-
-    fn subscription(&self) -> BTreeSet<Arc<str>> {
-        self.subscription.lock().clone()
-    }
-
-    fn is_closing(&self) -> bool {
-        self.is_closing.load(Ordering::Acquire)
-    }
-
-    /// Ends when the consumer is being closed.
-    async fn closed(&self) {
-        let mut changes = self.changes.subscribe();
-        while !self.is_closing() {
-            let _ = changes.changed().await;
-        }
-    }
-
-    /// Tells all tasks that something changed.
-    fn bump(&self) {
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    /// Wakes whoever waits in `recv`.
-    fn wake(&self) {
-        let waker = self.state.lock().take_waker();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    fn end(&self) {
-        self.is_closing.store(true, Ordering::Release);
-        self.bump();
-    }
-
-    fn tell_error(&self, error: ConsumeError) {
-        self.state.lock().tell_error(error);
-        self.wake();
-    }
-
-    /// Something failed that will be tried again: an event, or an error if trying cannot help. Answers false, which
-    /// is "not settled" to callers.
-    fn on_trouble(&self, error: RequestError, context: ErrorContext) -> bool {
-        let is_retriable = error.is_retriable();
-        let error = ConsumeError::Transport { source: Arc::new(error), context: Box::new(context) };
-        if is_retriable {
-            self.events.tell(Event::Trouble(error));
-        } else {
-            self.tell_error(error);
-        }
-        false
-    }
-
-    fn mark(&self, topic: &str, partition: i32, offset: i64) {
-        let is_awaited = self.state.lock().mark(topic, partition, offset);
-        if is_awaited {
-            self.bump();
-        }
-    }
-
-    async fn commit(&self) -> Result<CommitReport, CommitError> {
-        if self.is_closing() {
-            return Err(CommitError::Closed);
-        }
-        let offsets = self.state.lock().committable(self.config.commit, true, None);
-        committer::commit(self, offsets).await
     }
 }

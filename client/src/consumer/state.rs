@@ -1,19 +1,24 @@
 //! All assigned partitions, what waits to be returned, and what is committed. A value behind one lock, shared by the
 //! caller of `recv` and the consumer's tasks.
 
-use super::chunk::{Chunk, ChunkEnd, Reading};
+mod commits;
+mod fetching;
+mod positions;
+
+pub(super) use commits::Committable;
+pub(super) use fetching::{Asked, FetchPlan};
+pub(super) use positions::Unpositioned;
+
+use super::chunk::Reading;
 use super::partition::{Partition, Phase};
-use super::session::{SessionKey, Wanted};
 use crate::admin::OffsetSpec;
 use crate::clock::Instant;
 use crate::config::{CommitPolicy, ConsumerConfig, OffsetReset};
 use crate::error::{ConsumeError, ErrorContext};
-use crate::net::MetadataCache;
 use crate::record::{ConsumerRecord, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
-use varve_protocol::vocabulary::TopicId;
 
 /// Errors that wait for `recv`; beyond that the oldest are dropped.
 const ERRORS_MAX: usize = 64;
@@ -65,14 +70,6 @@ pub(super) struct Membership {
     pub(super) generation: i32,
 }
 
-/// An offset to commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Committable {
-    pub(super) at: TopicPartition,
-    pub(super) offset: i64,
-    pub(super) leader_epoch: i32,
-}
-
 /// What became of a record on its way to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivered {
@@ -81,35 +78,6 @@ pub(super) enum Delivered {
     NotNow,
     /// The partition is gone, or elsewhere: drop what was begun.
     Never,
-}
-
-/// What to ask one broker for.
-#[derive(Debug, Default)]
-pub(super) struct FetchPlan {
-    pub(super) wanted: BTreeMap<SessionKey, Wanted>,
-    pub(super) asked: BTreeMap<SessionKey, Asked>,
-    /// Some of the broker's partitions are left out because enough of them is buffered.
-    pub(super) is_held_back: bool,
-    /// When a partition may be tried again.
-    pub(super) next_at: Option<Instant>,
-}
-
-/// A partition within a request, as it was then.
-#[derive(Debug, Clone)]
-pub(super) struct Asked {
-    pub(super) at: TopicPartition,
-    pub(super) token: u64,
-    pub(super) offset: i64,
-}
-
-/// A partition that needs a position.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unpositioned {
-    pub(super) at: TopicPartition,
-    pub(super) token: u64,
-    pub(super) phase: Phase,
-    pub(super) offset: i64,
-    pub(super) epoch: i32,
 }
 
 impl State {
@@ -138,8 +106,6 @@ impl State {
             },
         }
     }
-
-    // ---- the caller's side ----
 
     /// `recv` is called: what it returned before is done with.
     pub(super) fn begin_poll(&mut self, now: Instant) {
@@ -302,8 +268,6 @@ impl State {
         true
     }
 
-    // ---- assignment ----
-
     fn new_token(&mut self) -> u64 {
         self.next_token += 1;
         self.next_token
@@ -361,234 +325,5 @@ impl State {
                 self.last_returned.iter().all(|(at, _, _)| !partitions.contains(at))
             }
         }
-    }
-
-    // ---- commits ----
-
-    /// What to commit. `is_asked` says that the caller asks, who then vouches for everything returned so far.
-    pub(super) fn committable(
-        &self,
-        policy: CommitPolicy,
-        is_asked: bool,
-        among: Option<&[TopicPartition]>,
-    ) -> Vec<Committable> {
-        self.partitions
-            .iter()
-            .filter(|(at, _)| among.is_none_or(|among| among.contains(at)))
-            .filter(|(_, partition)| partition.consumed >= 0)
-            .filter_map(|(at, partition)| {
-                let offset = match policy {
-                    CommitPolicy::Marked { .. } => partition.marks.prefix(),
-                    _ if partition.marks.is_used() => partition.marks.prefix(),
-                    _ if is_asked => partition.consumed,
-                    _ => partition.polled,
-                };
-                let is_news = partition.committed != Some(offset);
-                let leader_epoch = partition.epoch_before(offset);
-                is_news.then(|| Committable { at: at.clone(), offset, leader_epoch })
-            })
-            .collect()
-    }
-
-    pub(super) fn on_committed(&mut self, at: &TopicPartition, offset: i64) {
-        if let Some(partition) = self.partitions.get_mut(at) {
-            partition.on_committed(offset);
-        }
-    }
-
-    // ---- positions ----
-
-    /// Partitions whose position has to be found or confirmed.
-    pub(super) fn unpositioned(&self, now: Instant) -> Vec<Unpositioned> {
-        self.partitions
-            .iter()
-            .filter(|(_, p)| !p.is_leaving && p.retry_at.is_none_or(|at| at <= now))
-            .filter(|(_, p)| !matches!(p.phase, Phase::Fetching | Phase::Failed))
-            .map(|(at, p)| Unpositioned {
-                at: at.clone(),
-                token: p.token,
-                phase: p.phase,
-                offset: p.fetch_offset,
-                epoch: p.fetch_epoch,
-            })
-            .collect()
-    }
-
-    /// The partition as long as it is still what it was.
-    pub(super) fn current(&mut self, at: &TopicPartition, token: u64) -> Option<&mut Partition> {
-        self.partitions.get_mut(at).filter(|partition| partition.token == token)
-    }
-
-    /// There is no committed offset.
-    pub(super) fn on_uncommitted(&mut self, at: &TopicPartition, token: u64) {
-        let phase = self.reset_phase();
-        let Some(partition) = self.current(at, token) else { return };
-        partition.phase = phase;
-        if phase == Phase::Failed {
-            let context = Box::new(ErrorContext::partition(&at.topic, at.partition));
-            self.tell_error(ConsumeError::NoPosition { context });
-        }
-    }
-
-    /// The position is not in the log. Answers whether it will be reset.
-    pub(super) fn on_out_of_range(&mut self, at: &TopicPartition, token: u64) {
-        let phase = self.reset_phase();
-        let Some(partition) = self.current(at, token) else { return };
-        let offset = partition.fetch_offset;
-        let released = partition.drop_fetched();
-        partition.phase = phase;
-        self.buffered_bytes -= released;
-        if phase == Phase::Failed {
-            let context = Box::new(ErrorContext::partition(&at.topic, at.partition).at(offset));
-            self.tell_error(ConsumeError::OffsetOutOfRange { context });
-        }
-    }
-
-    /// The leader's log parts from ours at `end`, below the position. Answers the position if it was set back.
-    pub(super) fn on_truncated(
-        &mut self,
-        at: &TopicPartition,
-        token: u64,
-        end: i64,
-        now: Instant,
-    ) -> Option<i64> {
-        let resets = self.limits.reset != OffsetReset::Error;
-        let fresh = self.new_token();
-        let partition = self.current(at, token)?;
-        let offset = partition.fetch_offset;
-        let released = partition.drop_fetched();
-        self.buffered_bytes -= released;
-        if resets && end >= 0 {
-            let partition = self.current(at, token)?;
-            // What was returned beyond the end no longer exists; reading goes on where the logs part.
-            partition.token = fresh;
-            partition.set_position(end, -1, now);
-            return Some(offset);
-        }
-        if resets {
-            self.on_out_of_range(at, token);
-            return None;
-        }
-        let context = Box::new(ErrorContext::partition(&at.topic, at.partition).at(offset));
-        self.fail(at, token, ConsumeError::Truncated { diverging_end: end, context });
-        None
-    }
-
-    /// Stops a partition until a seek, and tells why.
-    pub(super) fn fail(&mut self, at: &TopicPartition, token: u64, error: ConsumeError) {
-        let Some(partition) = self.current(at, token) else { return };
-        partition.phase = Phase::Failed;
-        let released = partition.drop_fetched();
-        self.buffered_bytes -= released;
-        self.tell_error(error);
-    }
-
-    // ---- fetching ----
-
-    /// What to ask a broker for. Positions under a new leader epoch are sent to be confirmed first (KIP-320).
-    pub(super) fn plan_fetch(
-        &mut self,
-        broker: i32,
-        metadata: &MetadataCache,
-        by_id: bool,
-        now: Instant,
-    ) -> FetchPlan {
-        let mut plan = FetchPlan::default();
-        let is_full = self.buffered_bytes >= self.limits.prefetch_bytes_max;
-        for (at, partition) in &mut self.partitions {
-            if partition.phase != Phase::Fetching || !partition.is_returnable() || self.is_stopped {
-                continue;
-            }
-            let Some(topic) = metadata.topic(&at.topic) else { continue };
-            let Some(known) = topic.partition(at.partition) else { continue };
-            let Some(leader) = known.leader else { continue };
-            if known.leader_epoch != partition.validated_under {
-                // What failed at the old leader need not wait before it is asked of the new one.
-                partition.retry_at = None;
-                if partition.fetch_epoch >= 0 && known.leader_epoch > partition.validated_under {
-                    if leader == broker {
-                        partition.phase = Phase::Validating;
-                    }
-                    continue;
-                }
-                partition.validated_under = known.leader_epoch;
-            }
-            let near = partition
-                .preferred_replica
-                .filter(|(replica, until)| *until > now && metadata.brokers.contains_key(replica));
-            if near.map_or(leader, |(replica, _)| replica) != broker {
-                continue;
-            }
-            if let Some(retry_at) = partition.retry_at.filter(|at| *at > now) {
-                plan.next_at = Some(plan.next_at.map_or(retry_at, |other| other.min(retry_at)));
-                continue;
-            }
-            let partition_bytes_max =
-                usize::try_from(self.limits.partition_bytes_max).unwrap_or(usize::MAX);
-            if is_full || partition.chunk_bytes >= partition_bytes_max {
-                plan.is_held_back = true;
-                continue;
-            }
-            let key = SessionKey {
-                topic_id: if by_id { topic.id } else { TopicId::ZERO },
-                topic: if by_id { String::new() } else { at.topic.to_string() },
-                partition: at.partition,
-            };
-            let wanted = Wanted {
-                fetch_offset: partition.fetch_offset,
-                current_leader_epoch: known.leader_epoch,
-                // Consumers confirm positions by OffsetForLeaderEpoch; this field is for followers.
-                last_fetched_epoch: -1,
-                partition_max_bytes: self.limits.partition_bytes_max,
-            };
-            let offset = partition.fetch_offset;
-            plan.asked
-                .insert(key.clone(), Asked { at: at.clone(), token: partition.token, offset });
-            plan.wanted.insert(key, wanted);
-        }
-        plan
-    }
-
-    /// Takes in what was fetched. Answers false if it is not wanted any more.
-    pub(super) fn on_fetched(
-        &mut self,
-        asked: &Asked,
-        chunk: Chunk,
-        end: ChunkEnd,
-        now: Instant,
-    ) -> bool {
-        let Some(partition) = self.current(&asked.at, asked.token) else { return false };
-        if partition.phase != Phase::Fetching || partition.fetch_offset != asked.offset {
-            return false;
-        }
-        let bytes = chunk.bytes.len();
-        partition.fetch_offset = end.next_offset;
-        partition.fetch_epoch = end.leader_epoch;
-        partition.progress_at = now;
-        partition.is_stall_told = false;
-        partition.chunk_bytes += bytes;
-        let was_empty = !partition.has_fetched();
-        partition.chunks.push_back(chunk);
-        self.buffered_bytes += bytes;
-        if was_empty {
-            self.ready.push_back(asked.at.clone());
-        }
-        true
-    }
-
-    /// Brokers that lead, or serve, a partition of ours.
-    pub(super) fn brokers(&self, metadata: &MetadataCache) -> BTreeSet<i32> {
-        self.partitions
-            .iter()
-            .flat_map(|(at, partition)| {
-                let leader = metadata.leader(&at.topic, at.partition);
-                leader.into_iter().chain(partition.preferred_replica.map(|(replica, _)| replica))
-            })
-            .collect()
-    }
-
-    /// Whether some assigned partition's leader is not known.
-    pub(super) fn has_leaderless(&self, metadata: &MetadataCache) -> bool {
-        self.partitions.keys().any(|at| metadata.leader(&at.topic, at.partition).is_none())
     }
 }
