@@ -387,7 +387,7 @@ impl World {
         let Some(leader) = node.replica.leader_mut() else { return };
         if are_eligible {
             // The answer may be lost: then the metadata tells.
-            if self.random.0 % 3 > 0 {
+            if !self.random.0.is_multiple_of(3) {
                 let isr = self.assignment.isr.clone();
                 let _ = leader.on_isr_committed(isr, self.assignment.partition_epoch);
             }
