@@ -126,6 +126,12 @@ fn read_one(
         }
         Err(code) => return refused(code),
     }
+    if let Some(nearest) = target.nearest
+        && wanted.fetch_offset <= high_watermark.0
+    {
+        data.preferred_read_replica = nearest.0;
+        return data;
+    }
     // As in Kafka, a limit below zero is no limit but a mistake.
     let Ok(bytes_max) = usize::try_from(wanted.bytes_max) else {
         return refused(ErrorCode::UnknownServerError);
