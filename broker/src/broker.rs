@@ -14,6 +14,7 @@
 //! | listener, connections (tasks) | serve clients | told by the stop signal |
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use varve_storage::config::ShardOptions;
 use varve_storage::{DataDir, DataDirError};
 
 use crate::clock;
-use crate::cluster::{ClusterPart, LateTransport};
+use crate::cluster::{InternalPort, JoinError, Membership, PeersTransport};
 use crate::config::BrokerConfig;
 use crate::fetch::session::SessionCache;
 use crate::groups::GroupCoordinator;
@@ -35,12 +36,11 @@ use crate::http::{
 };
 use crate::metadata::store::OpenError;
 use crate::metadata::{
-    BrokerRegistration, ChangeError, Endpoint, HostReady, MetadataHandle, MetadataOptions,
-    OpenedMetadata, QuorumTransport, ReconcileError, StartedMetadata,
+    ChangeError, HostReady, MetadataHandle, MetadataOptions, OpenedMetadata, ReconcileError,
+    StartedMetadata,
 };
 use crate::metrics::{Exposition, Metrics};
 use crate::peers::forward::Forwarder;
-use crate::peers::{INTERNAL_LISTENER, LocalIdentity};
 use crate::server::{self, ServerLimits, Tls, TlsFiles};
 use crate::shard::{Partitions, ShardError, ShardSettings, Shards};
 use crate::spawn::{self, Tasks};
@@ -97,20 +97,20 @@ pub enum StartError {
     /// The metadata cannot be written.
     #[error(transparent)]
     Register(#[from] ChangeError),
-    /// The data directory belongs to another cluster.
-    #[error(
-        "cluster.id is {wanted}, but the data directory belongs to cluster {found}: set data_dir to \
-         this cluster's directory, or cluster.id to the directory's cluster"
-    )]
-    OtherCluster {
-        /// The file's.
-        wanted: String,
-        /// The directory's.
-        found: String,
+    /// The id of the data directory cannot be read or made.
+    #[error("{}: {error}; if it is damaged, remove it: the broker makes a new one", path.display())]
+    DirectoryId {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        error: std::io::Error,
     },
-    /// The cluster does not take this broker.
-    #[error("the cluster does not take this broker: {0}")]
-    Join(String),
+    /// The cluster does not take the broker.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// A signal came before the broker served.
+    #[error("told to end by {0} before it served")]
+    Told(&'static str),
     /// The logs cannot be opened.
     #[error(transparent)]
     Shards(#[from] ShardError),
@@ -133,6 +133,7 @@ pub struct RunningBroker {
     ended: oneshot::Receiver<()>,
     http: Option<HttpPort>,
     metadata_writer: JoinHandle<()>,
+    signals: EndSignals,
 }
 
 #[derive(Debug)]
@@ -159,45 +160,51 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
         broker: OnceLock::new(),
     });
     let (http_addr, http) = start_http(&config, &observer)?;
-    let internal = bind_internal(&config)?;
     let runtime = runtime(&config)?;
 
-    let transport = Arc::new(LateTransport::default());
-    let way = Arc::clone(&transport) as Arc<dyn QuorumTransport>;
-    let (started, registration) =
-        start_metadata(&config, &data_dir, kafka_addr, internal.as_ref(), way)?;
+    let mut signals = {
+        let _entered = runtime.enter();
+        EndSignals::catch()?
+    };
+    let internal = InternalPort::bind(&config).map_err(|source| {
+        let address = config.listeners.internal.bind;
+        StartError::Bind { key: "listeners.internal.bind", address, source }
+    })?;
+
+    let mut options = MetadataOptions::of_broker(&config, kafka_addr, rand::random());
+    options.registration.directory = directory_id(data_dir.path())?;
+    options.registration.endpoints.extend(internal.as_ref().map(|port| port.endpoint().clone()));
+    let registration = options.registration.clone();
+    let transport = Arc::new(PeersTransport::default());
+    let started = start_metadata(&data_dir, options, &transport)?;
     let StartedMetadata { handle: metadata, writer, finisher } = started;
+    let metadata_writer = spawn::thread("metadata", move || writer.run())?;
     let mut tasks = Tasks::new();
     let (host_ready, told_ready) = oneshot::channel();
     let entered = runtime.enter();
     tasks.spawn(finisher.run_from_start(metadata.clone(), told_ready));
-    let cluster = match internal {
-        Some(listener) => {
-            let identity = local_identity(&config, &registration);
-            let metrics = Arc::clone(&metrics);
-            let cluster = ClusterPart::start(&config, listener, identity, &metadata, metrics)?;
-            transport.set(cluster.peers().clone());
-            Some(cluster)
-        }
-        None => None,
-    };
+    let membership = internal.map(|port| {
+        Membership::start(&config, port, &registration, &metadata, &transport, &metrics)
+    });
     drop(entered);
-    let metadata_writer = spawn::thread("metadata", move || writer.run())?;
-    if let Some(cluster) = &cluster {
-        runtime.block_on(cluster.join(registration)).map_err(StartError::Join)?;
-    }
-    let cluster_id = metadata.image().cluster_id().to_owned();
-    if let Some(wanted) = config.cluster.id.as_ref().filter(|id| **id != cluster_id) {
-        return Err(StartError::OtherCluster { wanted: wanted.clone(), found: cluster_id });
+    let membership = membership.transpose()?;
+    if let Some(membership) = &membership {
+        runtime.block_on(async {
+            tokio::select! {
+                registered = membership.register(&registration) => Ok(registered?),
+                signal = signals.next() => Err(StartError::Told(signal)),
+            }
+        })?;
     }
     health.set_registered(true);
+    let cluster_id = metadata.image().cluster_id().to_owned();
     tracing::info!(cluster_id, broker = config.node.id, "registered");
 
     let settings = shard_settings(&config, &data_dir, &metadata, &metrics, runtime.handle());
     let (shards, partitions) = Shards::start(settings)?;
-    if let Some(cluster) = &cluster {
+    if let Some(membership) = &membership {
         let _entered = runtime.enter();
-        cluster.carry(&partitions);
+        membership.replicate(&partitions);
     }
     let (reconciled, outcome) = oneshot::channel();
     // The finisher lives until the metadata's thread ends.
@@ -220,24 +227,35 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
         groups,
         metrics,
         producer_ids: ProducerIds::default(),
-        forwarder: cluster.as_ref().map(ClusterPart::forwarder),
+        forwarder: membership.as_ref().map(|membership| Arc::clone(&membership.forwarder)),
     });
-    if let Some(cluster) = &cluster {
-        cluster.serve(&broker);
-    }
     // It is set here and nowhere else.
     let _ = observer.broker.set(Arc::clone(&broker));
     let (stop, stopped) = watch::channel(false);
     let (ending, ended) = oneshot::channel();
-    let serving = Serving { broker: Arc::clone(&broker), shards, tasks, health, cluster, data_dir };
     let entered = runtime.enter();
+    if let Some(membership) = &membership {
+        membership.serve(&broker);
+    }
+    let serving =
+        Serving { broker: Arc::clone(&broker), shards, tasks, health, membership, data_dir };
     let listener = kafka.listen()?;
     spawn::detached(serving.run(listener, stopped, ending));
     drop(entered);
     let (tls, quic) = (config.listeners.kafka.tls.cert.is_some(), config.listeners.kafka.quic);
     tracing::info!(kafka = %kafka_addr, tls, quic, http = ?http_addr, partitions = broker.partitions.count(),
         created = reconciled.created, removed = reconciled.removed, took_ms, "serving");
-    Ok(RunningBroker { runtime, broker, kafka_addr, http_addr, stop, ended, http, metadata_writer })
+    Ok(RunningBroker {
+        runtime,
+        broker,
+        kafka_addr,
+        http_addr,
+        stop,
+        ended,
+        http,
+        metadata_writer,
+        signals,
+    })
 }
 
 impl RunningBroker {
@@ -261,10 +279,10 @@ impl RunningBroker {
 
     /// Serves until the process is told to end (SIGTERM, SIGINT) or `told` resolves, then ends in
     /// order.
-    pub fn run_until(self, told: impl Future<Output = ()>) {
+    pub fn run_until(mut self, told: impl Future<Output = ()>) {
         let signal = self.runtime.block_on(async {
             tokio::select! {
-                signal = end_signal() => signal,
+                signal = self.signals.next() => signal,
                 () = told => "told to",
             }
         });
@@ -297,8 +315,8 @@ struct Serving {
     shards: Shards,
     tasks: Tasks,
     health: Arc<Health>,
-    /// None where the broker is alone.
-    cluster: Option<ClusterPart>,
+    /// Of a broker that is one of several.
+    membership: Option<Membership>,
     /// Locks the data directory until the logs are closed.
     data_dir: DataDir,
 }
@@ -318,8 +336,13 @@ impl Serving {
         let limits = ServerLimits::new(config);
         let metrics = Arc::clone(&self.broker.metrics);
         let groups = self.broker.groups.clone();
+        let membership = self.membership.as_ref();
         let shutdown = async move {
             until_true(stopped).await;
+            // Others take over what this broker leads before it stops serving it.
+            if let Some(membership) = membership {
+                membership.be_relieved().await;
+            }
             // Members that wait for a rebalance are answered, so that nobody waits for them.
             groups.close();
         };
@@ -328,14 +351,11 @@ impl Serving {
             tracing::error!(%error, "no client can connect any more");
         }
         self.health.set_draining();
-        if let Some(cluster) = &self.cluster {
-            cluster.resign().await;
+        if let Some(membership) = &self.membership {
+            membership.stop();
         }
         self.broker.metadata.shutdown().await;
         self.shards.close().await;
-        if let Some(cluster) = self.cluster {
-            cluster.close().await;
-        }
         drop(self.data_dir);
         // The owner may be gone.
         let _ = ending.send(());
@@ -374,16 +394,27 @@ async fn tick(
     }
 }
 
-async fn end_signal() -> &'static str {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
-        tracing::error!("signals cannot be waited for; only SIGKILL ends this process");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+/// The signals that end a broker, caught from before it serves.
+#[derive(Debug)]
+struct EndSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl EndSignals {
+    /// To be called on the runtime.
+    fn catch() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (terminate, interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }
 
@@ -471,54 +502,34 @@ fn shard_count(config: &BrokerConfig) -> u16 {
 }
 
 fn start_metadata(
-    config: &BrokerConfig,
     data_dir: &DataDir,
-    kafka_addr: SocketAddr,
-    internal: Option<&TcpListener>,
-    transport: Arc<dyn QuorumTransport>,
-) -> Result<(StartedMetadata, BrokerRegistration), StartError> {
-    let mut options = MetadataOptions::of_broker(config, kafka_addr, rand::random());
-    if let Some(listener) = internal {
-        let endpoint = internal_endpoint(config, listener.local_addr()?);
-        options.registration.endpoints.push(endpoint);
-    }
-    let registration = options.registration.clone();
+    options: MetadataOptions,
+    transport: &Arc<PeersTransport>,
+) -> Result<StartedMetadata, StartError> {
     let opened = OpenedMetadata::open(data_dir.disk(), options)?;
-    let started = opened.start(transport, Box::new(rand::random))?;
-    Ok((started, registration))
+    Ok(opened.start(Arc::clone(transport) as _, Box::new(rand::random))?)
 }
 
-/// The internal listener; none where the broker is alone.
-fn bind_internal(config: &BrokerConfig) -> Result<Option<TcpListener>, StartError> {
-    if config.cluster.voters.is_empty() {
-        return Ok(None);
-    }
-    bind("listeners.internal.bind", config.listeners.internal.bind).map(Some)
-}
-
-/// Where other brokers are told to connect: the address that the file advertises, or that it names
-/// among the voters, or the one that is listened on.
-fn internal_endpoint(config: &BrokerConfig, bound: SocketAddr) -> Endpoint {
-    let own = config.cluster.voters.iter().find(|voter| voter.id == config.node.id);
-    let advertised = config.listeners.internal.advertised.as_ref();
-    let named = advertised.or(own.map(|voter| &voter.address));
-    let (host, port) = named
-        .and_then(|address| {
-            let (host, port) = address.rsplit_once(':')?;
-            // An IPv6 address is written in brackets before a port, and without them alone.
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            Some((host.to_owned(), port.parse().ok()?))
-        })
-        .unwrap_or_else(|| (bound.ip().to_string(), bound.port()));
-    Endpoint { listener: INTERNAL_LISTENER.to_owned(), host, port }
-}
-
-fn local_identity(config: &BrokerConfig, registration: &BrokerRegistration) -> LocalIdentity {
-    LocalIdentity {
-        broker: registration.id,
-        incarnation: registration.incarnation,
-        directory_id: registration.directory,
-        cluster_id: config.cluster.id.clone(),
+/// The id of a data directory: made once, so that a copy of it is known for one.
+fn directory_id(path: &Path) -> Result<u128, StartError> {
+    let file = path.join("directory.id");
+    let read = |error| StartError::DirectoryId { path: file.clone(), error };
+    match std::fs::read_to_string(&file) {
+        Ok(text) => {
+            let id = TopicId::parse(text.trim()).map(|id| id.0).filter(|id| *id != 0);
+            id.ok_or_else(|| read(std::io::ErrorKind::InvalidData.into()))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let id = TopicId(rand::random::<u128>().max(1));
+            let fresh = path.join("directory.id.new");
+            std::fs::write(&fresh, format!("{id}\n"))
+                .and_then(|()| std::fs::File::open(&fresh)?.sync_all())
+                .and_then(|()| std::fs::rename(&fresh, &file))
+                .and_then(|()| std::fs::File::open(path)?.sync_all())
+                .map_err(read)?;
+            Ok(id.0)
+        }
+        Err(error) => Err(read(error)),
     }
 }
 

@@ -1,302 +1,388 @@
-//! A broker among others: how it finds its cluster before it opens its logs, and what it has besides a
-//! broker that is alone.
+//! A broker as one of several: how it finds the others, registers, shows that it lives, and has its
+//! wishes decided.
 //!
-//! ```text
-//! internal listener, links ─► quorum has a leader, cluster has an id ─► registered ─► logs opened
-//!                                                                     ─► followers fetch ─► clients
-//! ```
-//!
-//! The listener serves from the beginning, since no quorum comes about without it; what needs logs or
-//! handlers waits until they are there.
+//! | task | what it does | ends |
+//! |---|---|---|
+//! | internal listener | serves the other brokers | told by the stop signal |
+//! | quorum clock | ticks the metadata's thread | told by the stop signal |
+//! | address book | tells the links which brokers there are | with the metadata |
+//! | heartbeats | shows the controller that this broker lives | told by the stop signal |
+//! | in-sync wishes | asks the controller for other in-sync sets | with the runtime |
 
 use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
+use thiserror::Error;
+use tokio::sync::watch;
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::messages::broker_registration::Listener;
 use varve_protocol::messages::{
-    AlterPartitionRequest, AlterPartitionResponse, BrokerRegistrationRequest,
-    BrokerRegistrationResponse,
+    AlterPartitionRequest, AlterPartitionResponse, BrokerHeartbeatRequest, BrokerHeartbeatResponse,
+    BrokerRegistrationRequest, BrokerRegistrationResponse,
 };
 use varve_protocol::vocabulary::{BrokerId, TopicId};
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
 use crate::metadata::{
-    BrokerRegistration, MetadataChange, MetadataHandle, MetadataImage, QUORUM_TICK, QuorumTransport,
+    BrokerRegistration, Endpoint, MetadataHandle, MetadataImage, QUORUM_TICK, QuorumTransport,
 };
 use crate::metrics::Metrics;
-use crate::peers::forward::{ForwardError, Forwarder};
-use crate::peers::registration::register;
-use crate::peers::{InternalService, LocalIdentity, PeerHost, Peers, PeersOptions, StartedParts};
+use crate::peers::forward::Forwarder;
+use crate::peers::{
+    INTERNAL_LISTENER, InternalService, LocalIdentity, PeerHost, Peers, PeersOptions, StartedParts,
+    decide,
+};
 use crate::replica::{IsrController, IsrWishes, ReplicaCarrier, propose};
 use crate::server::{self, ServerLimits};
 use crate::shard::{Partitions, ProposedIsr};
 use crate::spawn;
 
-/// Requests of one broker that wait for their answers.
-const REQUESTS_MAX: usize = 1_024;
-/// Before a registration is tried again that nobody answered.
+/// Between two signs of life.
+const HEARTBEAT: Duration = Duration::from_millis(250);
+/// How long a sign of life waits for its answer.
+const HEARTBEAT_MAX: Duration = Duration::from_millis(800);
+/// Before a registration is tried again.
 const REGISTER_PAUSE: Duration = Duration::from_millis(50);
-/// How long the end of a controller waits for another one.
-const RESIGN_MAX: Duration = Duration::from_millis(500);
-/// How often a broker that waits for its cluster says so.
-const WAITING_TOLD: Duration = Duration::from_secs(5);
+/// How long an orderly end waits for leaderships to move.
+const RELIEF_MAX: Duration = Duration::from_secs(5);
 
-impl PeerHost for MetadataHandle {
-    fn image(&self) -> Arc<MetadataImage> {
-        MetadataHandle::image(self)
-    }
-
-    fn on_peer_lost(&self, broker: BrokerId) {
-        MetadataHandle::on_peer_lost(self, broker);
-    }
-
-    fn on_quorum_messages(&self, from: BrokerId, messages: Vec<Bytes>) {
-        MetadataHandle::on_quorum_messages(self, from, messages);
-    }
+/// Why a broker is not taken into its cluster.
+#[derive(Debug, Error)]
+pub enum JoinError {
+    /// The controller refuses it.
+    #[error("the cluster refuses this broker: {0}")]
+    Refused(String),
 }
 
-/// The quorum's way to the other brokers, which is there a little later than the quorum. Nothing is
-/// sent before; the quorum sends again what matters.
+/// Carries the quorum's messages once there are links.
 #[derive(Debug, Default)]
-pub(crate) struct LateTransport {
-    peers: OnceLock<Peers>,
-}
+pub(crate) struct PeersTransport(OnceLock<Peers>);
 
-impl LateTransport {
-    /// From now on messages are sent.
-    pub(crate) fn set(&self, peers: Peers) {
-        let first = self.peers.set(peers).is_ok();
-        assert!(first, "there is one way to the other brokers");
-    }
-}
-
-impl QuorumTransport for LateTransport {
+impl QuorumTransport for PeersTransport {
     fn send(&self, to: BrokerId, messages: Vec<Bytes>) {
-        if let Some(peers) = self.peers.get() {
+        if let Some(peers) = self.0.get() {
             peers.send_quorum(to, messages);
         }
     }
 }
 
-/// What a broker of a cluster has besides.
+/// What the links tell and ask.
 #[derive(Debug)]
-pub(crate) struct ClusterPart {
+struct Host {
     metadata: MetadataHandle,
-    peers: Peers,
-    forwarder: Arc<Forwarder>,
-    partitions: watch::Sender<Option<Partitions>>,
-    broker: watch::Sender<Option<Arc<Broker>>>,
-    stop_listening: watch::Sender<bool>,
-    listening_ended: oneshot::Receiver<()>,
 }
 
-impl ClusterPart {
-    /// Listens to the other brokers and connects to them. To be called on the runtime, before the
-    /// metadata thread runs: [`Self::peers`] is its way to the others.
-    ///
-    /// # Errors
-    /// When the listener is no socket of this runtime.
+impl PeerHost for Host {
+    fn image(&self) -> Arc<MetadataImage> {
+        self.metadata.image()
+    }
+
+    fn on_peer_lost(&self, broker: BrokerId) {
+        tracing::warn!(%broker, "the process of another broker is gone");
+        self.metadata.on_peer_lost(broker);
+    }
+
+    fn on_quorum_messages(&self, from: BrokerId, messages: Vec<Bytes>) {
+        self.metadata.on_quorum_messages(from, messages);
+    }
+}
+
+/// The internal port, bound and not served yet.
+#[derive(Debug)]
+pub(crate) struct InternalPort {
+    listener: TcpListener,
+    /// What the others are told.
+    endpoint: Endpoint,
+}
+
+impl InternalPort {
+    /// Binds the port of a broker that is one of several; none for a cluster of one.
+    pub(crate) fn bind(config: &BrokerConfig) -> std::io::Result<Option<InternalPort>> {
+        if config.cluster.voters.is_empty() {
+            return Ok(None);
+        }
+        let listener = TcpListener::bind(config.listeners.internal.bind)?;
+        let bound: SocketAddr = listener.local_addr()?;
+        let advertised = config.listeners.internal.advertised.as_deref();
+        let (host, port) = advertised
+            .and_then(|advertised| {
+                let (host, port) = advertised.rsplit_once(':')?;
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                Some((host.to_owned(), port.parse().ok()?))
+            })
+            .unwrap_or_else(|| (bound.ip().to_string(), bound.port()));
+        let endpoint = Endpoint { listener: INTERNAL_LISTENER.to_owned(), host, port };
+        Ok(Some(InternalPort { listener, endpoint }))
+    }
+
+    /// What this broker registers besides the address for clients.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
+/// This broker among the others.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    peers: Peers,
+    metadata: MetadataHandle,
+    pub(crate) forwarder: Arc<Forwarder>,
+    partitions: watch::Sender<Option<Partitions>>,
+    broker: watch::Sender<Option<Arc<Broker>>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Membership {
+    /// Begins to talk to the others. To be called on the runtime.
     pub(crate) fn start(
         config: &BrokerConfig,
-        listener: std::net::TcpListener,
-        identity: LocalIdentity,
+        port: InternalPort,
+        registration: &BrokerRegistration,
         metadata: &MetadataHandle,
-        metrics: Arc<Metrics>,
-    ) -> std::io::Result<ClusterPart> {
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let host: Arc<dyn PeerHost> = Arc::new(metadata.clone());
-        let limits = ServerLimits { requests_max: REQUESTS_MAX, ..ServerLimits::new(config) };
-        let options = PeersOptions {
-            identity: identity.clone(),
-            voters: config.cluster.voters.clone(),
-            limits,
+        transport: &PeersTransport,
+        metrics: &Arc<Metrics>,
+    ) -> std::io::Result<Membership> {
+        let identity = LocalIdentity {
+            broker: registration.id,
+            incarnation: registration.incarnation,
+            directory_id: registration.directory,
+            cluster_id: config.cluster.id.clone(),
         };
+        let host: Arc<dyn PeerHost> = Arc::new(Host { metadata: metadata.clone() });
+        let limits = ServerLimits::new(config);
+        let voters = config.cluster.voters.clone();
+        let options = PeersOptions { identity: identity.clone(), voters, limits };
         let peers = Peers::start(options, Arc::clone(&host));
-        let (partitions, broker) = (watch::Sender::new(None), watch::Sender::new(None));
-        let parts = StartedParts {
-            metadata: watch::channel(Some(metadata.clone())).1,
-            partitions: partitions.subscribe(),
-            broker: broker.subscribe(),
-        };
-        let service = InternalService::new(identity, host, parts);
-        let (stop_listening, stopped) = watch::channel(false);
-        let (ending, listening_ended) = oneshot::channel();
+        let first = transport.0.set(peers.clone()).is_ok();
+        assert!(first, "a broker is started once");
+        let (partitions, started_partitions) = watch::channel(None);
+        let (broker, started_broker) = watch::channel(None);
+        let parts = StartedParts { partitions: started_partitions, broker: started_broker };
+        let service = InternalService::new(identity, host, parts).deciding(metadata.clone());
+        let (stop, stopped) = watch::channel(false);
+        port.listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(port.listener)?;
+        let shutdown = until_true(stopped.clone());
+        let served =
+            server::serve(listener, service, limits, Arc::clone(metrics), shutdown, Duration::ZERO);
         spawn::detached(async move {
-            let shutdown = until_true(stopped);
-            let patience = Duration::from_secs(1);
-            let served = server::serve(listener, service, limits, metrics, shutdown, patience);
             if let Err(error) = served.await {
-                tracing::error!(%error, "no broker can connect any more");
+                tracing::error!(%error, "no other broker can connect any more");
             }
-            // The owner may be gone.
-            let _ = ending.send(());
         });
-        spawn::detached(follow_brokers(metadata.clone(), peers.clone()));
-        spawn::detached(tick(metadata.clone(), stop_listening.subscribe()));
+        spawn::detached(tick(metadata.clone(), stopped));
+        spawn::detached(follow_addresses(metadata.clone(), peers.clone()));
         let forwarder = Arc::new(Forwarder::new(peers.clone(), metadata.clone()));
         metadata.set_gateway(Arc::clone(&forwarder) as _);
         let metadata = metadata.clone();
-        Ok(ClusterPart {
-            metadata,
-            peers,
-            forwarder,
-            partitions,
-            broker,
-            stop_listening,
-            listening_ended,
-        })
+        Ok(Membership { peers, metadata, forwarder, partitions, broker, stop })
     }
 
-    /// The connections to the other brokers.
-    pub(crate) fn peers(&self) -> &Peers {
-        &self.peers
-    }
-
-    /// The way of clients' wishes to the controller.
-    pub(crate) fn forwarder(&self) -> Arc<Forwarder> {
-        Arc::clone(&self.forwarder)
-    }
-
-    /// Waits until the cluster has an id, and registers this broker; returns when its own metadata
-    /// shows that.
-    ///
-    /// # Errors
-    /// The controller's words, when it does not take this broker.
-    pub(crate) async fn join(&self, registration: BrokerRegistration) -> Result<(), String> {
-        let mut controllers = self.metadata.watch_controller();
-        while self.metadata.load().cluster_id().is_empty() {
-            if self.metadata.is_controller() {
-                // If another broker decides by now, the id comes from there.
-                let _ = self.metadata.submit(MetadataChange::EnsureClusterId).await;
-                continue;
-            }
-            tokio::select! {
-                _ = self.metadata.wait_cluster_id() => {}
-                _ = controllers.changed() => {}
-                () = tokio::time::sleep(WAITING_TOLD) => {
-                    let connected = self.peers.connected_count();
-                    tracing::info!(connected, "waiting for the other voters of the cluster");
-                }
-            }
-        }
-        let cluster_id = self.metadata.load().cluster_id().to_owned();
-        let request = registration_request(&registration, cluster_id);
+    /// Registers; returns when this broker's own metadata shows it.
+    pub(crate) async fn register(
+        &self,
+        registration: &BrokerRegistration,
+    ) -> Result<(), JoinError> {
+        let request = registration_request(registration, &self.metadata.wait_cluster_id().await);
         loop {
-            let is_done = |response: &BrokerRegistrationResponse| !is_passing(response);
-            let response = match self.forwarder.ask(&request, is_done).await {
-                Ok(response) => response,
-                Err(ForwardError::Here) => register(&self.metadata, request.clone()).await,
-                Err(error) => {
-                    tracing::debug!(%error, "not registered yet");
-                    continue;
+            let response = self.ask_registration(&request).await;
+            let code = response.as_ref().map(|response| ErrorCode::from_code(response.error_code));
+            match (code, response) {
+                (Some(ErrorCode::None), Some(response)) => {
+                    self.until_registered(response.broker_epoch).await;
+                    return Ok(());
                 }
-            };
-            if is_passing(&response) {
-                tokio::time::sleep(REGISTER_PAUSE).await;
-                continue;
+                (Some(ErrorCode::DuplicateBrokerRegistration), Some(response)) => {
+                    let words = response.error_message.unwrap_or_default();
+                    return Err(JoinError::Refused(words));
+                }
+                _ => tokio::time::sleep(REGISTER_PAUSE).await,
             }
-            if response.error_code != 0 {
-                let code = ErrorCode::from_code(response.error_code);
-                return Err(response.error_message.unwrap_or_else(|| code.message().to_owned()));
-            }
-            break;
         }
-        loop {
-            let next = self.metadata.applied_index() + 1;
-            if self.peers.epoch() >= 0 {
-                break;
-            }
-            self.metadata.wait_applied(next).await;
-        }
-        self.peers.on_image(&self.metadata.image());
-        Ok(())
     }
 
-    /// Carries the replication of the shards, from before they are told their roles.
-    pub(crate) fn carry(&self, partitions: &Partitions) {
+    async fn ask_registration(
+        &self,
+        request: &BrokerRegistrationRequest,
+    ) -> Option<BrokerRegistrationResponse> {
+        if self.metadata.is_controller() {
+            return Some(decide::register(&self.metadata, request.clone()).await);
+        }
+        let controller = self.metadata.controller()?;
+        self.peers.request(controller, request, HEARTBEAT_MAX).await.ok()
+    }
+
+    async fn until_registered(&self, epoch: i64) {
+        while self.peers.epoch() < epoch {
+            self.metadata.wait_applied(self.metadata.applied_index() + 1).await;
+        }
+    }
+
+    /// There are logs: replication begins. To be called before the shards learn their roles.
+    pub(crate) fn replicate(&self, partitions: &Partitions) {
         let wishes = Arc::new(IsrWishes::default());
-        let carrier = ReplicaCarrier::new(
-            self.peers.clone(),
-            partitions.clone(),
-            tokio::runtime::Handle::current(),
-            Arc::clone(&wishes),
-        );
+        let runtime = tokio::runtime::Handle::current();
+        let (peers, isr_wishes) = (self.peers.clone(), Arc::clone(&wishes));
+        let carrier = ReplicaCarrier::new(peers, partitions.clone(), runtime, isr_wishes);
         partitions.set_events(Arc::new(carrier));
-        let controller = ClusterController {
+        self.partitions.send_replace(Some(partitions.clone()));
+        let controller = Controller {
             metadata: self.metadata.clone(),
-            forwarder: self.forwarder(),
             peers: self.peers.clone(),
+            forwarder: Arc::clone(&self.forwarder),
         };
         spawn::detached(propose(wishes, partitions.clone(), controller));
-        self.partitions.send_replace(Some(partitions.clone()));
     }
 
-    /// Answers other brokers' requests that need all of the broker.
+    /// All is there: this broker shows that it lives, and serves.
     pub(crate) fn serve(&self, broker: &Arc<Broker>) {
         self.broker.send_replace(Some(Arc::clone(broker)));
+        let (metadata, peers) = (self.metadata.clone(), self.peers.clone());
+        spawn::detached(show_life(metadata, peers, self.stop.subscribe()));
     }
 
-    /// Hands the leadership of the quorum to another voter, if this broker has it, so that nobody has
-    /// to find out that it is gone.
-    pub(crate) async fn resign(&self) {
-        if !self.metadata.is_controller() {
-            return;
+    /// Has what this broker leads taken over by others, as far as there are any.
+    pub(crate) async fn be_relieved(&self) {
+        let relief = async {
+            loop {
+                let answer = send_heartbeat(&self.metadata, &self.peers, true).await;
+                if answer.is_some_and(|answer| answer.should_shut_down) {
+                    return;
+                }
+                tokio::time::sleep(REGISTER_PAUSE / 5).await;
+            }
+        };
+        if tokio::time::timeout(RELIEF_MAX, relief).await.is_err() {
+            tracing::warn!("not all partitions could be handed over within {RELIEF_MAX:?}");
         }
-        let Some(heir) = self.peers.connected_voter() else { return };
-        self.metadata.transfer_leadership(heir);
-        let mut controllers = self.metadata.watch_controller();
-        let own = self.metadata.broker_id();
-        let taken = controllers.wait_for(|now| now.is_some_and(|now| now != own));
-        // Who does not take it finds out by itself.
-        let _ = tokio::time::timeout(RESIGN_MAX, taken).await;
+        if self.metadata.is_controller() {
+            let voters = self.metadata.quorum_status().membership.voters;
+            let own = self.metadata.broker_id();
+            let heir = voters.into_iter().find(|id| *id != own && self.peers.is_connected(*id));
+            if let Some(heir) = heir {
+                self.metadata.transfer_leadership(heir);
+                let mut controllers = self.metadata.watch_controller();
+                let gone = controllers.wait_for(|now| now.is_some_and(|now| now != own));
+                // It ends all the same; the others elect one.
+                let _ = tokio::time::timeout(HEARTBEAT_MAX, gone).await;
+            }
+        }
     }
 
-    /// Ends the listener and the connections.
-    pub(crate) async fn close(self) {
-        self.stop_listening.send_replace(true);
-        // An error means that it has ended already.
-        let _ = self.listening_ended.await;
+    /// Ends the talk with the others.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
         self.peers.stop();
-        self.broker.send_replace(None);
-        self.partitions.send_replace(None);
     }
 }
 
-/// Whether the same registration may be taken a little later.
-fn is_passing(response: &BrokerRegistrationResponse) -> bool {
-    let code = ErrorCode::from_code(response.error_code);
-    matches!(code, ErrorCode::NotController | ErrorCode::CoordinatorNotAvailable)
+async fn until_true(mut stopped: watch::Receiver<bool>) {
+    // An error means that the owner is gone, which ends the broker too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// Asks the controller for in-sync sets.
-struct ClusterController {
+async fn tick(metadata: MetadataHandle, mut stopped: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(QUORUM_TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => metadata.tick(),
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+    }
+}
+
+async fn follow_addresses(metadata: MetadataHandle, peers: Peers) {
+    use tokio::sync::broadcast::error::RecvError;
+    let mut updates = metadata.subscribe();
+    loop {
+        match updates.recv().await {
+            Ok(update) if update.delta.brokers.is_empty() => {}
+            Ok(update) => peers.on_image(&update.image),
+            Err(RecvError::Lagged(_)) => peers.on_image(&metadata.image()),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn show_life(metadata: MetadataHandle, peers: Peers, mut stopped: watch::Receiver<bool>) {
+    let mut beats = tokio::time::interval(HEARTBEAT);
+    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut controllers = metadata.watch_controller();
+    loop {
+        tokio::select! {
+            _ = beats.tick() => {}
+            // A new controller hears at once.
+            Ok(()) = controllers.changed() => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+        // What is not heard now is heard next time.
+        let _ = send_heartbeat(&metadata, &peers, false).await;
+    }
+}
+
+async fn send_heartbeat(
+    metadata: &MetadataHandle,
+    peers: &Peers,
+    want_shut_down: bool,
+) -> Option<BrokerHeartbeatResponse> {
+    let request = BrokerHeartbeatRequest {
+        broker_id: metadata.broker_id().0,
+        broker_epoch: peers.epoch(),
+        current_metadata_offset: i64::try_from(metadata.applied_index()).unwrap_or(i64::MAX),
+        want_shut_down,
+        ..BrokerHeartbeatRequest::default()
+    };
+    if metadata.is_controller() {
+        return Some(decide::heartbeat(metadata, &request).await);
+    }
+    let controller = metadata.controller()?;
+    peers.request(controller, &request, HEARTBEAT_MAX).await.ok()
+}
+
+fn registration_request(
+    registration: &BrokerRegistration,
+    cluster_id: &str,
+) -> BrokerRegistrationRequest {
+    let listener = |endpoint: &Endpoint| Listener {
+        name: endpoint.listener.clone(),
+        host: endpoint.host.clone(),
+        port: endpoint.port,
+        security_protocol: 0,
+    };
+    BrokerRegistrationRequest {
+        broker_id: registration.id.0,
+        cluster_id: cluster_id.to_owned(),
+        incarnation_id: TopicId(registration.incarnation),
+        listeners: registration.endpoints.iter().map(listener).collect(),
+        rack: registration.rack.clone(),
+        log_dirs: vec![TopicId(registration.directory)],
+        ..BrokerRegistrationRequest::default()
+    }
+}
+
+/// The controller, wherever it is, as leaders of partitions ask it.
+struct Controller {
     metadata: MetadataHandle,
-    forwarder: Arc<Forwarder>,
     peers: Peers,
+    forwarder: Arc<Forwarder>,
 }
 
-impl IsrController for ClusterController {
+impl IsrController for Controller {
     fn alter_partition(
         &self,
         request: AlterPartitionRequest,
     ) -> Pin<Box<dyn Future<Output = Option<AlterPartitionResponse>> + Send + '_>> {
         Box::pin(async move {
-            let not_controller = ErrorCode::NotController.code();
-            let is_done = |response: &AlterPartitionResponse| response.error_code != not_controller;
-            match self.forwarder.ask(&request, is_done).await {
-                Ok(response) => Some(response),
-                Err(error) => {
-                    tracing::debug!(%error, "in-sync sets could not be asked for");
-                    None
-                }
+            if self.metadata.is_controller() {
+                return Some(decide::alter_partition(&self.metadata, request).await);
             }
+            self.forwarder.ask(&request, |response| response.error_code == 0).await.ok()
         })
     }
 
@@ -309,59 +395,7 @@ impl IsrController for ClusterController {
         image.partition(&proposal.partition).is_some_and(|partition| {
             partition.leader == Some(self.metadata.broker_id())
                 && partition.leader_epoch == proposal.leader_epoch
-                && partition.partition_epoch == proposal.partition_epoch
+                && partition.partition_epoch <= proposal.partition_epoch
         })
-    }
-}
-
-/// Tells the quorum that time passes.
-async fn tick(metadata: MetadataHandle, mut stopped: watch::Receiver<bool>) {
-    let mut ticks = tokio::time::interval(QUORUM_TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => metadata.tick(),
-            _ = stopped.wait_for(|stopped| *stopped) => return,
-        }
-    }
-}
-
-async fn until_true(mut stopped: watch::Receiver<bool>) {
-    // An error means that the owner is gone, which ends the listener too.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-/// Connects to brokers as they come, and lets go of those that are removed.
-async fn follow_brokers(metadata: MetadataHandle, peers: Peers) {
-    let mut updates = metadata.subscribe();
-    loop {
-        match updates.recv().await {
-            Ok(update) if update.delta.brokers.is_empty() => {}
-            Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
-                peers.on_image(&metadata.image());
-            }
-            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
-        }
-    }
-}
-
-fn registration_request(
-    registration: &BrokerRegistration,
-    cluster_id: String,
-) -> BrokerRegistrationRequest {
-    let listeners = registration.endpoints.iter().map(|endpoint| Listener {
-        name: endpoint.listener.clone(),
-        host: endpoint.host.clone(),
-        port: endpoint.port,
-        security_protocol: 0,
-    });
-    BrokerRegistrationRequest {
-        broker_id: registration.id.0,
-        cluster_id,
-        incarnation_id: TopicId(registration.incarnation),
-        listeners: listeners.collect(),
-        rack: registration.rack.clone(),
-        log_dirs: vec![TopicId(registration.directory)],
-        ..BrokerRegistrationRequest::default()
     }
 }

@@ -3,7 +3,7 @@
 
 pub mod broker;
 mod clock;
-mod cluster;
+pub mod cluster;
 pub mod config;
 mod fetch;
 pub mod groups;

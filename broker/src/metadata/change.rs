@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use varve_protocol::error_code::ErrorCode;
-use varve_protocol::vocabulary::TopicId;
+use varve_protocol::vocabulary::{BrokerId, TopicId};
 
 use super::plan::{
-    BrokerRegistration, ConfigChange, ConfigError, NewPartitions, NewTopic, ProducerIdBlock,
-    TopicError, TopicSelector,
+    AlteredPartition, BrokerRegistration, ConfigChange, ConfigError, IsrChange, NewPartitions,
+    NewTopic, ProducerIdBlock, RegisterRefused, TopicError, TopicSelector,
 };
 use super::topic_image::TopicImage;
 use crate::topic_config::ConfigMap;
@@ -20,8 +20,44 @@ use crate::topic_config::ConfigMap;
 pub enum MetadataChange {
     /// Give the cluster its id, if it has none yet.
     EnsureClusterId,
-    /// A broker has started.
+    /// A broker that is a cluster by itself has started.
     RegisterBroker(BrokerRegistration),
+    /// One broker of several has started.
+    RegisterMember(BrokerRegistration),
+    /// A broker is dead.
+    FenceBroker {
+        /// Which.
+        id: BrokerId,
+        /// Of its registration.
+        epoch: i64,
+        /// How that is known.
+        why: &'static str,
+    },
+    /// A broker that counts as dead is alive.
+    UnfenceBroker {
+        /// Which.
+        id: BrokerId,
+        /// Of its registration.
+        epoch: i64,
+    },
+    /// A broker is about to end in order.
+    ShutDownBroker {
+        /// Which.
+        id: BrokerId,
+        /// Of its registration.
+        epoch: i64,
+    },
+    /// Every partition is to be led by its preferred replica, where that can be.
+    PreferLeaders,
+    /// A leader wants other in-sync replicas.
+    AlterPartitions {
+        /// The leader.
+        leader: BrokerId,
+        /// Of its registration.
+        epoch: i64,
+        /// Its wishes.
+        changes: Vec<IsrChange>,
+    },
     /// Create topics, each under a fresh id.
     CreateTopics {
         /// Which.
@@ -55,6 +91,10 @@ pub enum MetadataChange {
 pub enum Applied {
     /// Of changes that are told by the image alone.
     Done,
+    /// Of [`MetadataChange::RegisterMember`]: the broker's epoch.
+    Registered(Result<i64, RegisterRefused>),
+    /// Of [`MetadataChange::AlterPartitions`].
+    AlteredPartitions(Vec<Result<AlteredPartition, ErrorCode>>),
     /// Of [`MetadataChange::CreateTopics`].
     CreateTopics(Vec<Result<CreatedTopic, TopicError>>),
     /// Of [`MetadataChange::DeleteTopics`]: the topics as they were.

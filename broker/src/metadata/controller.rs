@@ -4,13 +4,14 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use varve_protocol::vocabulary::BrokerId;
 use varve_replication::quorum::QuorumStatus;
 
 use super::change::{ChangeError, CreatedTopic};
 use super::handle::{Command, MetadataHandle};
 use super::host::HostFuture;
+use super::liveness::{Heartbeat, HeartbeatAnswer};
 use super::plan::{NewTopic, ProducerIdBlock, TopicError};
 
 /// Carries this broker's own wishes to a controller that is another broker. Each returns when this
@@ -96,6 +97,17 @@ impl MetadataHandle {
     /// The process of another broker is known to be dead.
     pub fn on_peer_lost(&self, broker: BrokerId) {
         let _ = self.commands.try_send(Command::PeerLost(broker));
+    }
+
+    /// Tells the controller, which must be this broker, that a broker is alive.
+    ///
+    /// # Errors
+    /// [`ChangeError::ShuttingDown`].
+    pub async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<HeartbeatAnswer, ChangeError> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.commands.send(Command::Heartbeat(heartbeat, answer)).await;
+        sent.map_err(|_| ChangeError::ShuttingDown)?;
+        answered.await.map_err(|_| ChangeError::ShuttingDown)
     }
 
     /// A tick of the quorum's clock.

@@ -16,6 +16,7 @@ use super::change::{Applied, ChangeError, CreatedTopic, MetadataChange};
 use super::controller::ControllerGateway;
 use super::delta::Delta;
 use super::image::MetadataImage;
+use super::liveness::{Heartbeat, HeartbeatAnswer};
 use super::plan::{
     ConfigChange, ConfigError, NewPartitions, NewTopic, ProducerIdBlock, TopicError, TopicSelector,
 };
@@ -67,6 +68,7 @@ pub(super) enum Command {
     Tick,
     Messages(BrokerId, Vec<Bytes>),
     PeerLost(BrokerId),
+    Heartbeat(Heartbeat, oneshot::Sender<HeartbeatAnswer>),
     TransferLeadership(BrokerId),
     Stop,
 }

@@ -19,6 +19,7 @@ mod finisher;
 pub mod handle;
 mod host;
 pub mod image;
+mod liveness;
 mod node;
 mod placement;
 pub mod plan;
@@ -43,12 +44,13 @@ pub use finisher::{HostReady, MetadataFinisher};
 pub use handle::{EnsureTopicError, InternalTopic, MetadataHandle, MetadataUpdate, config_layers};
 pub use host::{HostError, HostFuture, HostedLog, PartitionHost};
 pub use image::{ApplyError, MetadataImage};
+pub use liveness::{Heartbeat, HeartbeatAnswer};
 pub use node::{IdSource, QuorumTransport};
 pub use placement::{Candidate, choose_replicas};
 pub use plan::{
-    BrokerRegistration, ConfigChange, ConfigEdits, ConfigError, ConfigResource, MetadataLimits,
-    NewPartitions, NewTopic, PlanSettings, ProducerIdBlock, ReplicaAssignment, TopicError,
-    TopicSelector,
+    AlteredPartition, BrokerRegistration, ConfigChange, ConfigEdits, ConfigError, ConfigResource,
+    IsrChange, MetadataLimits, NewPartitions, NewTopic, PlanSettings, ProducerIdBlock,
+    RegisterRefused, ReplicaAssignment, TopicError, TopicSelector,
 };
 pub use start::{
     KAFKA_LISTENER, MetadataOptions, NoTransport, OpenedMetadata, QUORUM_TICK, ReconcileError,

@@ -15,14 +15,18 @@ pub struct Candidate {
     pub rack: Option<String>,
 }
 
-/// Every registered broker, by id.
+/// Every broker that is alive and stays, by id.
 #[must_use]
 pub(super) fn candidates(image: &MetadataImage) -> Vec<Candidate> {
     let candidate = |broker: &std::sync::Arc<super::broker_image::BrokerImage>| Candidate {
         id: broker.id,
         rack: broker.rack.clone(),
     };
-    image.brokers().map(candidate).collect()
+    image.brokers().filter(|broker| is_there_to_stay(broker)).map(candidate).collect()
+}
+
+fn is_there_to_stay(broker: &super::broker_image::BrokerImage) -> bool {
+    !(broker.is_fenced || broker.in_controlled_shutdown || broker.is_draining)
 }
 
 /// The replicas of `partition_count` new partitions, preferred leader first. Leaders rotate over the

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use varve_protocol::error_code::ErrorCode;
 use varve_protocol::vocabulary::{BrokerId, TopicId};
 
 use super::change::{Applied, ChangeError, CreatedTopic, MetadataChange};
@@ -11,9 +12,11 @@ use super::delta::Delta;
 use super::image::MetadataImage;
 use super::node::IdSource;
 use super::plan::{
-    ConfigChange, NewPartitions, NewTopic, PlanSettings, TopicError, TopicSelector,
-    plan_config_change, plan_create_partitions, plan_create_topic, plan_delete_topic,
-    plan_producer_ids, plan_register_broker,
+    AlteredPartition, ConfigChange, IsrChange, NewPartitions, NewTopic, PlanSettings, TopicError,
+    TopicSelector, check_registration, plan_alter_partition, plan_config_change,
+    plan_create_partitions, plan_create_topic, plan_delete_topic, plan_fence,
+    plan_preferred_leaders, plan_producer_ids, plan_register_broker, plan_register_member,
+    plan_shutdown, plan_unfence,
 };
 use super::record::MetadataRecord;
 
@@ -44,6 +47,39 @@ impl Planning<'_> {
                 self.apply(planned, &mut records);
                 Applied::Done
             }
+            MetadataChange::RegisterMember(registration) => {
+                let epoch = self.image.broker_epoch_last() + 1;
+                let checked = check_registration(&self.image, &registration);
+                if checked.is_ok() {
+                    let planned = plan_register_member(&self.image, &registration);
+                    self.apply(planned, &mut records);
+                }
+                Applied::Registered(checked.map(|()| epoch))
+            }
+            MetadataChange::FenceBroker { id, epoch, why } => {
+                let planned = plan_fence(&self.image, id, epoch);
+                if !planned.is_empty() {
+                    tracing::warn!(broker = %id, epoch, why, "a broker counts as dead");
+                }
+                self.apply(planned, &mut records);
+                Applied::Done
+            }
+            MetadataChange::UnfenceBroker { id, epoch } => {
+                self.apply(plan_unfence(&self.image, id, epoch), &mut records);
+                Applied::Done
+            }
+            MetadataChange::ShutDownBroker { id, epoch } => {
+                self.apply(plan_shutdown(&self.image, id, epoch), &mut records);
+                Applied::Done
+            }
+            MetadataChange::PreferLeaders => {
+                self.apply(plan_preferred_leaders(&self.image), &mut records);
+                Applied::Done
+            }
+            MetadataChange::AlterPartitions { leader, epoch, changes } => {
+                let results = self.alter_partitions(leader, epoch, &changes, &mut records);
+                Applied::AlteredPartitions(results)
+            }
             MetadataChange::CreateTopics { topics, validate_only } => {
                 Applied::CreateTopics(self.create_topics(&topics, validate_only, &mut records))
             }
@@ -68,6 +104,25 @@ impl Planning<'_> {
             self.entries.push(records);
         }
         Ok(applied)
+    }
+
+    fn alter_partitions(
+        &mut self,
+        leader: BrokerId,
+        epoch: i64,
+        changes: &[IsrChange],
+        records: &mut Vec<MetadataRecord>,
+    ) -> Vec<Result<AlteredPartition, ErrorCode>> {
+        let is_same_run = self.image.broker(leader).is_some_and(|broker| broker.epoch == epoch);
+        let mut alter = |change: &IsrChange| {
+            if !is_same_run {
+                return Err(ErrorCode::StaleBrokerEpoch);
+            }
+            let (planned, altered) = plan_alter_partition(&self.image, leader, change)?;
+            self.apply(planned, records);
+            Ok(altered)
+        };
+        changes.iter().map(&mut alter).collect()
     }
 
     fn create_topics(

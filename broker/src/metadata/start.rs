@@ -21,6 +21,7 @@ use super::finisher::{MetadataFinisher, hosted_logs, hosted_partitions};
 use super::handle::{MetadataHandle, config_layers};
 use super::host::{HostError, PartitionHost};
 use super::image::MetadataImage;
+use super::liveness::Liveness;
 use super::node::{IdSource, Node, QuorumTransport};
 use super::plan::{BrokerRegistration, MetadataLimits, PlanSettings};
 use super::roles::all_roles;
@@ -177,8 +178,17 @@ impl OpenedMetadata {
         );
         shared.applied.send_replace(node.status().applied);
         let (batches_in, batches) = mpsc::channel(BATCHES_MAX);
-        let writer =
-            MetadataWriter { commands, batches: batches_in, node, transport, controller, status };
+        let writer = MetadataWriter {
+            commands,
+            batches: batches_in,
+            node,
+            transport,
+            controller,
+            status,
+            liveness: Liveness::default(),
+            is_controller: false,
+            lost: Vec::new(),
+        };
         Ok(StartedMetadata { handle, writer, finisher: MetadataFinisher { batches, shared } })
     }
 }

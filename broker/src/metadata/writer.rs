@@ -5,16 +5,21 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use varve_protocol::error_code::ErrorCode;
 use varve_protocol::vocabulary::BrokerId;
 use varve_replication::quorum::QuorumStatus;
 
 use super::change::MetadataChange;
 use super::handle::Command;
+use super::liveness::{Heartbeat, HeartbeatAnswer, Liveness};
 use super::node::{Answer, Batch, Node, QuorumTransport};
+use crate::clock;
 
 /// Commands that are taken together.
 const BATCH_COMMANDS_MAX: usize = 256;
+/// Dead brokers that are remembered for the case that this one becomes the controller.
+const LOST_MAX: usize = 64;
 
 /// What the thread owns; its owner calls [`Self::run`] on a thread of its own.
 pub struct MetadataWriter {
@@ -25,6 +30,10 @@ pub struct MetadataWriter {
     /// The broker that decides changes.
     pub(super) controller: watch::Sender<Option<BrokerId>>,
     pub(super) status: watch::Sender<QuorumStatus>,
+    pub(super) liveness: Liveness,
+    pub(super) is_controller: bool,
+    /// Brokers whose processes died and that nobody has fenced, as far as is known here.
+    pub(super) lost: Vec<BrokerId>,
 }
 
 impl MetadataWriter {
@@ -44,25 +53,79 @@ impl MetadataWriter {
                 return;
             }
             self.publish();
+            self.follow_role();
             if self.commands.blocking_recv_many(&mut commands, BATCH_COMMANDS_MAX) == 0 {
                 return;
             }
             let mut changes: Vec<(MetadataChange, Answer)> = Vec::new();
+            let mut wishes = Vec::new();
             for command in commands.drain(..) {
                 match command {
                     Command::Change(change, answer) => changes.push((change, answer)),
                     Command::Tick => {
                         self.node.on_tick();
                         self.node.admit_registered();
+                        let now_ms = clock::monotonic_ms();
+                        if let Some(image) = self.node.planned_image() {
+                            wishes.extend(self.liveness.on_tick(now_ms, image));
+                            if image.cluster_id().is_empty() {
+                                wishes.push(MetadataChange::EnsureClusterId);
+                            }
+                        }
                     }
                     Command::Messages(from, messages) => self.node.on_messages(from, messages),
-                    Command::PeerLost(broker) => self.node.on_peer_lost(broker),
+                    Command::PeerLost(broker) => {
+                        self.node.on_peer_lost(broker);
+                        self.lost.push(broker);
+                    }
+                    Command::Heartbeat(heartbeat, answer) => {
+                        self.lost.retain(|broker| *broker != heartbeat.broker);
+                        let (answered, wish) = self.on_heartbeat(heartbeat);
+                        wishes.extend(wish);
+                        // Whoever asked may be gone.
+                        let _ = answer.send(answered);
+                    }
                     Command::TransferLeadership(to) => self.node.transfer_leadership(to),
                     Command::Stop => return,
                 }
             }
+            wishes.extend(self.fence_lost());
+            changes.extend(wishes.into_iter().map(|wish| (wish, oneshot::channel().0)));
             self.node.on_changes(changes);
         }
+    }
+
+    fn follow_role(&mut self) {
+        let leads = self.node.is_controller();
+        if leads && !self.is_controller {
+            if let Some(image) = self.node.planned_image() {
+                self.liveness.on_elected(clock::monotonic_ms(), image);
+            }
+        } else if !leads && self.is_controller {
+            self.liveness.on_resigned();
+        }
+        self.is_controller = leads;
+    }
+
+    /// Brokers whose processes are known to be dead, once this broker is the controller: it may
+    /// become that because of the death.
+    fn fence_lost(&mut self) -> Vec<MetadataChange> {
+        let Some(image) = self.node.planned_image() else {
+            self.lost.truncate(LOST_MAX);
+            return Vec::new();
+        };
+        let now_ms = clock::monotonic_ms();
+        let fence = |broker| self.liveness.on_peer_lost(broker, now_ms, image);
+        self.lost.drain(..).filter_map(fence).collect()
+    }
+
+    fn on_heartbeat(&mut self, heartbeat: Heartbeat) -> (HeartbeatAnswer, Option<MetadataChange>) {
+        let now_ms = clock::monotonic_ms();
+        if let Some(image) = self.node.planned_image() {
+            return self.liveness.on_heartbeat(heartbeat, now_ms, image);
+        }
+        let code = ErrorCode::NotController;
+        (HeartbeatAnswer { code, is_caught_up: false, is_fenced: true, may_end: false }, None)
     }
 
     fn publish(&self) {

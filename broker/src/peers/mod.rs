@@ -3,7 +3,7 @@
 //! - `identity`: who speaks. `hello`: the first request of a connection, judged on both sides.
 //! - `link`: one connection to one peer, kept open; `reconnect` decides when it is tried again, and
 //!   when a peer counts as lost. `peers`: all links, by broker and lane.
-//! - `service`: what the internal listener answers. `forward`: clients' requests that only the
+//! - `service`: what the internal listener answers; `decide`: what the controller says. `forward`: clients' requests that only the
 //!   controller can decide.
 //!
 //! ```text
@@ -15,6 +15,7 @@
 //! A connection belongs to the broker that opened it: it says hello first, and nothing that comes
 //! later may speak for another. A client's listener serves none of this.
 
+pub(crate) mod decide;
 mod error;
 pub(crate) mod forward;
 mod hello;
@@ -22,7 +23,6 @@ mod identity;
 mod link;
 mod pool;
 mod reconnect;
-pub(crate) mod registration;
 mod service;
 
 #[cfg(test)]

@@ -13,20 +13,19 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::messages::{
-    AllocateProducerIdsRequest, AllocateProducerIdsResponse, BrokerRegistrationRequest,
-    ForwardRequest, PeerHelloRequest, QuorumMessagesRequest, ReplicaFetchRequest,
-    ReplicaFetchResponse, ReplicaProgressRequest,
+    AllocateProducerIdsRequest, AllocateProducerIdsResponse, AlterPartitionRequest,
+    BrokerHeartbeatRequest, BrokerRegistrationRequest, ForwardRequest, PeerHelloRequest,
+    QuorumMessagesRequest, ReplicaFetchRequest, ReplicaFetchResponse, ReplicaProgressRequest,
 };
 use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicIdPartition};
 use varve_protocol::wire::{
     ApiKey, DecodeError, EncodedFrame, Message, Reader, Request, RequestHeader, encode_response,
 };
 
-use super::forward;
 use super::hello::PeerIdentity;
 use super::identity::LocalIdentity;
 use super::pool::PeerHost;
-use super::registration;
+use super::{decide, forward};
 use crate::broker::Broker;
 use crate::handlers::Dispatcher;
 use crate::metadata::MetadataHandle;
@@ -43,14 +42,14 @@ const START_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct InternalService {
     identity: LocalIdentity,
     host: Arc<dyn PeerHost>,
+    /// Decides for other brokers while this one is the controller.
+    metadata: Option<MetadataHandle>,
     parts: StartedParts,
 }
 
 /// What a broker has once it has started.
 #[derive(Clone, Debug)]
 pub(crate) struct StartedParts {
-    /// Its metadata.
-    pub(crate) metadata: watch::Receiver<Option<MetadataHandle>>,
     /// Its logs.
     pub(crate) partitions: watch::Receiver<Option<Partitions>>,
     /// All of it.
@@ -78,7 +77,12 @@ impl InternalService {
         host: Arc<dyn PeerHost>,
         parts: StartedParts,
     ) -> InternalService {
-        InternalService { identity, host, parts }
+        InternalService { identity, host, metadata: None, parts }
+    }
+
+    /// Also decides for other brokers.
+    pub(crate) fn deciding(self, metadata: MetadataHandle) -> InternalService {
+        InternalService { metadata: Some(metadata), ..self }
     }
 
     fn on_hello(&self, remote: &Peer, session: &mut PeerSession, incoming: Incoming) -> Reply {
@@ -222,9 +226,7 @@ impl InternalService {
         })
     }
 
-    /// Does not need a broker that has started: whoever leads the quorum registers itself and the
-    /// others before any of them opens its logs.
-    fn on_register(&self, peer: PeerIdentity, incoming: Incoming) -> Reply {
+    fn on_registration(&self, peer: PeerIdentity, incoming: Incoming) -> Reply {
         let correlation_id = incoming.correlation_id;
         let request: BrokerRegistrationRequest = match incoming.decode() {
             Ok(request) => request,
@@ -233,11 +235,48 @@ impl InternalService {
         if request.broker_id != peer.broker.0 {
             return spoke_for(peer, request.broker_id);
         }
-        let metadata = self.parts.metadata.clone();
+        let Some(metadata) = self.metadata.clone() else {
+            return Reply::Close("nobody decides here".to_owned());
+        };
         later(async move {
-            let metadata = started(metadata).await?;
-            let response = registration::register(&metadata, request).await;
+            let response = decide::register(&metadata, request).await;
             answer::<BrokerRegistrationRequest>(correlation_id, &response)
+        })
+    }
+
+    fn on_heartbeat(&self, peer: PeerIdentity, incoming: Incoming) -> Reply {
+        let correlation_id = incoming.correlation_id;
+        let request: BrokerHeartbeatRequest = match incoming.decode() {
+            Ok(request) => request,
+            Err(error) => return malformed(ApiKey::BrokerHeartbeat, &error),
+        };
+        if request.broker_id != peer.broker.0 {
+            return spoke_for(peer, request.broker_id);
+        }
+        let Some(metadata) = self.metadata.clone() else {
+            return Reply::Close("nobody decides here".to_owned());
+        };
+        later(async move {
+            let response = decide::heartbeat(&metadata, &request).await;
+            answer::<BrokerHeartbeatRequest>(correlation_id, &response)
+        })
+    }
+
+    fn on_alter_partition(&self, peer: PeerIdentity, incoming: Incoming) -> Reply {
+        let correlation_id = incoming.correlation_id;
+        let request: AlterPartitionRequest = match incoming.decode() {
+            Ok(request) => request,
+            Err(error) => return malformed(ApiKey::AlterPartition, &error),
+        };
+        if request.broker_id != peer.broker.0 {
+            return spoke_for(peer, request.broker_id);
+        }
+        let Some(metadata) = self.metadata.clone() else {
+            return Reply::Close("nobody decides here".to_owned());
+        };
+        later(async move {
+            let response = decide::alter_partition(&metadata, request).await;
+            answer::<AlterPartitionRequest>(correlation_id, &response)
         })
     }
 
@@ -286,7 +325,9 @@ impl Service for InternalService {
             ApiKey::ReplicaProgress => self.on_progress(peer, incoming),
             ApiKey::Forward => self.on_forward(remote, incoming),
             ApiKey::AllocateProducerIds => self.on_allocate(peer, incoming),
-            ApiKey::BrokerRegistration => self.on_register(peer, incoming),
+            ApiKey::BrokerRegistration => self.on_registration(peer, incoming),
+            ApiKey::BrokerHeartbeat => self.on_heartbeat(peer, incoming),
+            ApiKey::AlterPartition => self.on_alter_partition(peer, incoming),
             other => Reply::Close(format!("{} is not served", other.name())),
         }
     }

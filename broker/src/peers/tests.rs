@@ -84,7 +84,6 @@ async fn listen(broker: i32, host: &Arc<Host>) -> (SocketAddr, oneshot::Sender<(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let parts = StartedParts {
-        metadata: watch::channel(None).1,
         partitions: watch::channel(None).1,
         broker: watch::channel(None).1,
     };

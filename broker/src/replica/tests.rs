@@ -242,7 +242,6 @@ impl Node {
         };
         let limits = ServerLimits::new(&BrokerConfig::default());
         let parts = StartedParts {
-            metadata: watch::channel(None).1,
             partitions: watch::channel(Some(partitions.clone())).1,
             broker: watch::channel(None).1,
         };

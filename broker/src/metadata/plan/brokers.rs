@@ -30,17 +30,7 @@ pub fn plan_register_broker(
     registration: &BrokerRegistration,
 ) -> Vec<MetadataRecord> {
     let id = registration.id;
-    let mut records = vec![MetadataRecord::RegisterBroker(RegisterBrokerRecord {
-        id,
-        incarnation: registration.incarnation,
-        epoch: image.broker_epoch_last() + 1,
-        rack: registration.rack.clone(),
-        endpoints: registration.endpoints.clone(),
-        directory: registration.directory,
-        is_fenced: false,
-        in_controlled_shutdown: false,
-        is_draining: false,
-    })];
+    let mut records = vec![register_record(image, registration, false)];
     for topic in image.topics() {
         for (index, partition) in (0..).zip(&topic.partitions) {
             if partition.leader == Some(id) {
@@ -52,4 +42,63 @@ pub fn plan_register_broker(
         }
     }
     records
+}
+
+pub(super) fn register_record(
+    image: &MetadataImage,
+    registration: &BrokerRegistration,
+    is_fenced: bool,
+) -> MetadataRecord {
+    MetadataRecord::RegisterBroker(RegisterBrokerRecord {
+        id: registration.id,
+        incarnation: registration.incarnation,
+        epoch: image.broker_epoch_last() + 1,
+        rack: registration.rack.clone(),
+        endpoints: registration.endpoints.clone(),
+        directory: registration.directory,
+        is_fenced,
+        in_controlled_shutdown: false,
+        is_draining: false,
+    })
+}
+
+/// Why a broker is not registered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegisterRefused {
+    /// Another run of the same number is alive.
+    #[error(
+        "broker {0} is registered and alive: two processes have the same node.id, or the old one is \
+         still ending"
+    )]
+    IdInUse(BrokerId),
+    /// Another broker has the same data directory.
+    #[error(
+        "broker {0} has the same data directory as broker {1}: one is a copy of the other; give the \
+         new broker an empty directory"
+    )]
+    CopiedDirectory(BrokerId, BrokerId),
+}
+
+/// Whether a broker may register.
+///
+/// # Errors
+/// [`RegisterRefused`].
+pub fn check_registration(
+    image: &MetadataImage,
+    registration: &BrokerRegistration,
+) -> Result<(), RegisterRefused> {
+    let id = registration.id;
+    for broker in image.brokers().filter(|broker| !broker.is_fenced) {
+        // The same directory: the broker was quicker to come back than its death to be noticed.
+        if broker.id == id
+            && broker.incarnation != registration.incarnation
+            && broker.directory != registration.directory
+        {
+            return Err(RegisterRefused::IdInUse(id));
+        }
+        if broker.id != id && broker.directory == registration.directory && broker.directory != 0 {
+            return Err(RegisterRefused::CopiedDirectory(id, broker.id));
+        }
+    }
+    Ok(())
 }

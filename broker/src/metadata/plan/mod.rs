@@ -7,13 +7,18 @@
 mod brokers;
 mod configs;
 mod error;
+mod failover;
 mod partitions;
 mod producer_ids;
 mod topics;
 
-pub use brokers::{BrokerRegistration, plan_register_broker};
+pub use brokers::{BrokerRegistration, RegisterRefused, check_registration, plan_register_broker};
 pub use configs::{ConfigChange, ConfigEdits, ConfigError, ConfigResource, plan_config_change};
 pub use error::TopicError;
+pub use failover::{
+    AlteredPartition, IsrChange, choose_leader, plan_alter_partition, plan_fence,
+    plan_preferred_leaders, plan_register_member, plan_shutdown, plan_unfence,
+};
 pub use partitions::{NewPartitions, plan_create_partitions};
 pub use producer_ids::{PRODUCER_ID_BLOCK_SIZE, ProducerIdBlock, plan_producer_ids};
 pub use topics::{
