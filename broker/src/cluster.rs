@@ -48,6 +48,8 @@ const HEARTBEAT: Duration = Duration::from_millis(250);
 const HEARTBEAT_MAX: Duration = Duration::from_millis(800);
 /// Before a registration is tried again.
 const REGISTER_PAUSE: Duration = Duration::from_millis(50);
+/// How long a start waits until the cluster counts this broker as alive.
+const ALIVE_MAX: Duration = Duration::from_secs(10);
 /// How long an orderly end waits for leaderships to move.
 const RELIEF_MAX: Duration = Duration::from_secs(5);
 
@@ -244,6 +246,22 @@ impl Membership {
         self.broker.send_replace(Some(Arc::clone(broker)));
         let (metadata, peers) = (self.metadata.clone(), self.peers.clone());
         spawn::detached(show_life(metadata, peers, self.stop.subscribe()));
+    }
+
+    /// Returns when the cluster counts this broker as alive: from then on it is given partitions.
+    pub(crate) async fn until_alive(&self) {
+        let is_alive = |image: &MetadataImage| {
+            let own = image.broker(self.metadata.broker_id());
+            own.is_some_and(|broker| !broker.is_fenced)
+        };
+        let alive = async {
+            while !is_alive(&self.metadata.image()) {
+                self.metadata.wait_applied(self.metadata.applied_index() + 1).await;
+            }
+        };
+        if tokio::time::timeout(ALIVE_MAX, alive).await.is_err() {
+            tracing::warn!("the cluster does not count this broker as alive yet");
+        }
     }
 
     /// Has what this broker leads taken over by others, as far as there are any.
