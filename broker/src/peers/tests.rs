@@ -83,10 +83,7 @@ fn limits() -> ServerLimits {
 async fn listen(broker: i32, host: &Arc<Host>) -> (SocketAddr, oneshot::Sender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let parts = StartedParts {
-        partitions: watch::channel(None).1,
-        broker: watch::channel(None).1,
-    };
+    let parts = StartedParts { partitions: watch::channel(None).1, broker: watch::channel(None).1 };
     let service = InternalService::new(identity(broker), Arc::clone(host) as _, parts);
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async { drop(stopped.await) };
