@@ -237,6 +237,16 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
     if let Some(membership) = &membership {
         membership.serve(&broker);
     }
+    drop(entered);
+    if let Some(membership) = &membership {
+        runtime.block_on(async {
+            tokio::select! {
+                () = membership.until_alive() => Ok(()),
+                signal = signals.next() => Err(StartError::Told(signal)),
+            }
+        })?;
+    }
+    let entered = runtime.enter();
     let serving =
         Serving { broker: Arc::clone(&broker), shards, tasks, health, membership, data_dir };
     let listener = kafka.listen()?;

@@ -219,15 +219,6 @@ impl<D: Disk> MetadataStore<D> {
     }
 }
 
-/// Applies one entry or snapshot.
-pub(super) fn apply_batch(
-    image: &mut MetadataImage,
-    data: &[u8],
-) -> Result<super::delta::Delta, String> {
-    let records = codec::decode_batch(data).map_err(|error| error.to_string())?;
-    image.apply_all(&records).map_err(|error| error.to_string())
-}
-
 fn replay(image: &mut MetadataImage, data: &[u8], place: Place) -> Result<(), OpenError> {
     let records =
         codec::decode_batch(data).map_err(|reason| OpenError::Decode { place, reason })?;

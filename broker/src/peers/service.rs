@@ -65,7 +65,6 @@ pub(crate) struct PeerSession {
 
 /// A request whose body is still to be read.
 struct Incoming {
-    api: ApiKey,
     version: i16,
     correlation_id: i32,
     body: Reader,
@@ -311,7 +310,7 @@ impl Service for InternalService {
                  listeners.kafka"
             ));
         };
-        let incoming = Incoming { api, version, correlation_id, body };
+        let incoming = Incoming { version, correlation_id, body };
         let Some(peer) = session.peer else {
             if api == ApiKey::PeerHello {
                 return self.on_hello(remote, session, incoming);

@@ -37,7 +37,6 @@ fn batch(value: &str) -> ValidatedBatch {
 }
 
 struct Node {
-    id: i32,
     disk: SimDisk,
     core: ShardCore<SimDisk, u32>,
     /// From where it would fetch.
@@ -58,8 +57,7 @@ impl Node {
         let settings = CoreSettings { broker: BrokerId(id), lag_ms_max: 1_000 };
         let core = ShardCore::new(settings, logs);
         let (progress, proposals) = (Vec::new(), Vec::new());
-        let mut node =
-            Self { id, disk, core, position: None, progress, proposals, told: Vec::new() };
+        let mut node = Self { disk, core, position: None, progress, proposals, told: Vec::new() };
         let log = NewLog { partition: TIP, config: Arc::new(LogConfig::default()) };
         node.command(Command::Create { logs: vec![log], answer: NOBODY }, 0);
         node.commit();

@@ -16,8 +16,8 @@ use super::exit::CliError;
 use super::output::Style;
 use super::profile::Profile;
 
-/// Brokers where nobody says how many.
-const NODES_DEFAULT: u16 = 1;
+/// Brokers where nobody says how many: one may fail.
+const NODES_DEFAULT: u16 = 3;
 /// The most brokers.
 const NODES_MAX: u16 = 5;
 /// Lines of the prompt that wait.
@@ -29,7 +29,7 @@ const LINES_MAX: usize = 16;
 pub(crate) struct DevArgs {
     #[command(subcommand)]
     command: Option<DevCommand>,
-    /// How many brokers to start: 1, 3 or 5, each in a rack of its own [default: 1, or as many as the
+    /// How many brokers to start: 1, 3 or 5, each in a rack of its own [default: 3, or as many as the
     /// folder has]
     #[arg(long, value_name = "N")]
     nodes: Option<u16>,
