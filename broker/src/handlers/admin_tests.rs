@@ -563,7 +563,7 @@ fn the_cluster_is_described() {
         };
         let response = answer(1);
         assert_eq!((response.error_code, response.controller_id), (0, 1));
-        assert_eq!(response.cluster_id, "MkU3OEVBNTcwNTJENDM2Qg");
+        assert_eq!(response.cluster_id, "AAAAAAAAAAAAAAAAAAAAAQ");
         assert_eq!(response.cluster_authorized_operations, 8096);
         assert_eq!(response.brokers.len(), 1);
         assert_eq!(answer(2).error_code, ErrorCode::MismatchedEndpointType.code());

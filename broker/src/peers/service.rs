@@ -130,7 +130,10 @@ impl InternalService {
         Reply::Later(Box::pin(async move {
             let response = match code {
                 ErrorCode::None => fetches.fetch(&started(partitions).await?, request).await,
-                code => ReplicaFetchResponse { error_code: code.code(), partitions: Vec::new() },
+                code => {
+                    fetches.on_refused();
+                    ReplicaFetchResponse { error_code: code.code(), partitions: Vec::new() }
+                }
             };
             answer::<ReplicaFetchRequest>(correlation_id, &response)
         }))

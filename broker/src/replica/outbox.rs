@@ -19,26 +19,33 @@ struct Marks {
     slots: Vec<u32>,
     /// By slot: whether it stands in `slots`.
     is_marked: Vec<bool>,
-    /// The follower has sent its next request, and wants the answer to this one now.
-    is_hurried: bool,
+    /// Requests that have come on the connection, and those that have begun to be answered: while
+    /// there are more of the first, the follower waits for the one after this.
+    arrived: u64,
+    begun: u64,
 }
 
 impl SessionOutbox {
-    /// Wants the pending fetch to be answered now.
-    pub(crate) fn hurry(&self) {
-        self.marks.lock().is_hurried = true;
+    /// A request has come: one that still waits is to be answered now.
+    pub(crate) fn on_request(&self) {
+        self.marks.lock().arrived += 1;
         self.notify.notify_one();
+    }
+
+    /// The next request begins to be answered.
+    pub(crate) fn begin(&self) {
+        self.marks.lock().begun += 1;
     }
 
     /// Takes the marks out; whether the answer is wanted now.
     pub(crate) fn drain(&self, into: &mut Vec<u32>) -> bool {
         let mut marks = self.marks.lock();
-        let Marks { slots, is_marked, is_hurried } = &mut *marks;
+        let Marks { slots, is_marked, arrived, begun } = &mut *marks;
         for slot in slots.drain(..) {
             is_marked[slot as usize] = false;
             into.push(slot);
         }
-        std::mem::take(is_hurried)
+        arrived > begun
     }
 
     /// Returns once there is a mark; at times without reason.

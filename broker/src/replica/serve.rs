@@ -71,9 +71,15 @@ enum Look {
 }
 
 impl LeaderSession {
-    /// The follower's next request has arrived: a fetch that still waits is answered now.
+    /// A fetch has arrived: one that still waits is answered now. To be called once for each that is
+    /// answered by [`Self::fetch`].
     pub(crate) fn on_next_request(&self) {
-        self.outbox.hurry();
+        self.outbox.on_request();
+    }
+
+    /// A fetch that had arrived is not answered by [`Self::fetch`].
+    pub(crate) fn on_refused(&self) {
+        self.outbox.begin();
     }
 
     /// Answers one fetch.
@@ -85,8 +91,7 @@ impl LeaderSession {
         let wait_ms = request.max_wait_ms.clamp(0, WAIT_MS_MAX);
         let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
         let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(ANSWER_BYTES_MAX);
-        // Whatever hurried the fetch before this one has been heeded by its answer.
-        self.outbox.drain(&mut Vec::new());
+        self.outbox.begin();
         let mut answers = self.state.lock().on_request(partitions, &self.outbox, &request);
         let mut deadline = std::pin::pin!(tokio::time::sleep(wait));
         let mut marked = Vec::new();
