@@ -1,10 +1,12 @@
-//! Writes the recorded frames as first inputs of the targets: `seed FOLDER`.
+//! Writes the recorded frames, and the files of a data directory, as first inputs of the targets:
+//! `seed FOLDER`.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use varve_fuzz::disk::{Kind, seeds};
 
 /// Inputs a target takes of each API and version.
 const INPUTS_MAX: usize = 2;
@@ -12,6 +14,18 @@ const INPUT_BYTES_MAX: usize = 2048;
 
 fn main() {
     let folder = std::env::args().nth(1).expect("a folder");
+    for (target, kind) in [
+        ("segment", Kind::Segment),
+        ("journal", Kind::Journal),
+        ("entry_log", Kind::Entries),
+        ("small_files", Kind::Envelope),
+    ] {
+        let folder = Path::new(&folder).join(target);
+        fs::create_dir_all(&folder).expect("the folder can be made");
+        for (number, seed) in seeds(kind).iter().enumerate() {
+            fs::write(folder.join(format!("made-{number}")), seed).expect("it can be written");
+        }
+    }
     let packed = include_bytes!("../../protocol/tests/golden/frames.jsonl.zst");
     let lines = zstd::decode_all(packed.as_slice()).expect("the corpus is whole");
     let mut taken: HashMap<(&str, i64, i64), usize> = HashMap::new();

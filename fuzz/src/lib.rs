@@ -1,5 +1,8 @@
-//! What the fuzz targets share: every message of the protocol behind one function.
+//! What the fuzz targets share: every message of the protocol behind one function, and a data
+//! directory whose files they damage.
 #![forbid(unsafe_code)]
+
+pub mod disk;
 
 use std::fmt::Debug;
 
@@ -46,6 +49,9 @@ check_any! {
     CreateAclsRequest DeleteAclsRequest DescribeClientQuotasRequest AlterClientQuotasRequest
     DescribeUserScramCredentialsRequest DescribeProducersRequest DescribeTransactionsRequest
     ListTransactionsRequest ListConfigResourcesRequest DescribeTopicPartitionsRequest
+    AlterPartitionRequest BrokerRegistrationRequest BrokerHeartbeatRequest
+    AllocateProducerIdsRequest PeerHelloRequest QuorumMessagesRequest ReplicaFetchRequest
+    ReplicaProgressRequest ForwardRequest
 }
 
 fn check_message<M: Message + Debug + PartialEq>(version: i16, reader: &mut Reader) {

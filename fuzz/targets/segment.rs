@@ -1,0 +1,7 @@
+//! A data directory whose segments an input has damaged; see `varve_fuzz::disk`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use varve_fuzz::disk::{Kind, run};
+
+fuzz_target!(|input: &[u8]| run(Kind::Segment, input));
