@@ -41,7 +41,7 @@ use crate::metadata::{
 };
 use crate::metrics::{Exposition, Metrics};
 use crate::peers::forward::Forwarder;
-use crate::server::{self, ServerLimits, Tls, TlsFiles};
+use crate::server::{self, DescriptorPlan, ServerLimits, Tls, TlsFiles};
 use crate::shard::{Partitions, ShardError, ShardSettings, Shards};
 use crate::spawn::{self, Tasks};
 
@@ -152,6 +152,7 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
     let health = Arc::new(Health::default());
     let began = clock::monotonic_ms();
     let data_dir = DataDir::lock(&config.data_dir, u32::from(shard_count(&config)))?;
+    let descriptors = DescriptorPlan::make(config.limits.connections_max, data_dir.shard_count());
     let kafka = KafkaPorts::bind(&config)?;
     let kafka_addr = kafka.tcp.local_addr()?;
     let observer = Arc::new(Observer {
@@ -200,7 +201,8 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
     let cluster_id = metadata.image().cluster_id().to_owned();
     tracing::info!(cluster_id, broker = config.node.id, "registered");
 
-    let settings = shard_settings(&config, &data_dir, &metadata, &metrics, runtime.handle());
+    let mut settings = shard_settings(&config, &data_dir, &metadata, &metrics, runtime.handle());
+    settings.options.open_files_max = descriptors.shard_files_max;
     let (shards, partitions) = Shards::start(settings)?;
     if let Some(membership) = &membership {
         let _entered = runtime.enter();
@@ -247,8 +249,15 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
         })?;
     }
     let entered = runtime.enter();
-    let serving =
-        Serving { broker: Arc::clone(&broker), shards, tasks, health, membership, data_dir };
+    let serving = Serving {
+        descriptors,
+        broker: Arc::clone(&broker),
+        shards,
+        tasks,
+        health,
+        membership,
+        data_dir,
+    };
     let listener = kafka.listen()?;
     spawn::detached(serving.run(listener, stopped, ending));
     drop(entered);
@@ -321,6 +330,7 @@ impl RunningBroker {
 
 /// The serving part of a broker, as one task.
 struct Serving {
+    descriptors: DescriptorPlan,
     broker: Arc<Broker>,
     shards: Shards,
     tasks: Tasks,
@@ -343,7 +353,8 @@ impl Serving {
         let service = Dispatcher::new(Arc::clone(&self.broker));
         let config = &self.broker.config;
         let patience = Duration::from_millis(config.limits.shutdown_ms.0);
-        let limits = ServerLimits::new(config);
+        let connections_max = self.descriptors.connections_max;
+        let limits = ServerLimits { connections_max, ..ServerLimits::new(config) };
         let metrics = Arc::clone(&self.broker.metrics);
         let groups = self.broker.groups.clone();
         let membership = self.membership.as_ref();

@@ -41,7 +41,7 @@ pub struct BrokerProcess {
 
 impl BrokerProcess {
     /// Starts a broker in `folder` on free ports, with these configuration keys besides. Started
-    /// again later, it keeps its ports.
+    /// again later, it keeps its ports. A key such as `ulimit -n` limits its process instead.
     ///
     /// # Panics
     /// When it does not come up.
@@ -288,17 +288,21 @@ fn spawn_broker(folder: &Path, settings: &Vec<(String, String)>, ports: Ports) -
         text.push_str(&format!("http.bind = \"{http}\"\n"));
     }
     text.push_str("groups.initial_rebalance_delay_ms = 0\n");
-    for (key, value) in settings {
+    // What begins so is no key of the broker's but a limit of its process.
+    let is_limit = |key: &str| key.starts_with("ulimit ");
+    for (key, value) in settings.iter().filter(|(key, _)| !is_limit(key)) {
         text.push_str(&format!("{key} = {value}\n"));
     }
+    let limits = settings.iter().filter(|(key, _)| is_limit(key));
+    let limits: String = limits.map(|(key, value)| format!("{key} {value} && ")).collect();
     let config = folder.join("varve.toml");
     fs::write(&config, text).expect("the broker's folder can be written to");
     let log = folder.join("broker.log");
     let log_file = File::options().create(true).append(true).open(&log).expect("a log file");
     let begun = now();
-    let child = Command::new(binary())
-        .args(["broker", "--supervised", "-c"])
-        .arg(&config)
+    let child = Command::new("sh")
+        .args(["-c", &format!("{limits}exec \"$0\" broker --supervised -c \"$1\"")])
+        .args([binary(), config.as_path()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(log_file)

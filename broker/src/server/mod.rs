@@ -16,6 +16,7 @@
 
 mod budget;
 mod connection;
+mod descriptors;
 mod frame_reader;
 mod listener;
 mod quic;
@@ -35,6 +36,7 @@ use bytes::Bytes;
 use varve_protocol::wire::EncodedFrame;
 
 pub use budget::{MemoryBudget, MemoryPermit};
+pub(crate) use descriptors::DescriptorPlan;
 pub(crate) use frame_reader::{Frame, FrameError, FrameReader};
 pub use listener::{Listener, ListenerStopped, serve};
 pub use quic::QuicError;

@@ -301,3 +301,44 @@ fn other_protocols_are_turned_away() {
     broker.assert_running();
     broker.connect().call(0, &ApiVersionsRequest::default()).unwrap();
 }
+
+/// A process that may open few files keeps those that its logs need: connections too many are
+/// closed at once, and the others do not notice.
+#[test]
+fn few_descriptors_are_survived() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut broker = BrokerProcess::start(folder.path(), &[("ulimit -n", "160"), ("shards", "1")]);
+    let mut connection = broker.connect();
+    connection.create_topic("kept", 40, &[("segment.bytes", "1048576")]).unwrap();
+    let batch = batch(&mut StdRng::seed_from_u64(1), 1, 100);
+    let mut crowd = Vec::new();
+    let mut refused = 0;
+    for _ in 0..200 {
+        let mut newcomer = Connection::open(broker.address()).unwrap();
+        match newcomer.call(0, &ApiVersionsRequest::default()) {
+            Ok(_) => crowd.push(newcomer),
+            Err(error) => {
+                // Closed, not left waiting until it gives up.
+                assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
+                refused += 1;
+            }
+        }
+    }
+    println!("{} connections served, {refused} refused", crowd.len());
+    assert!(crowd.len() >= 20 && refused >= 60, "{} served, {refused} refused", crowd.len());
+    // With every place taken, more segments are written to and read than files may be open.
+    for partition in 0..40 {
+        assert_eq!(connection.produce("kept", partition, batch.clone()).unwrap().error_code, 0);
+    }
+    for partition in 0..40 {
+        let (code, _, read) = connection.fetch("kept", partition, 0, 1_000).unwrap();
+        assert!(code == ErrorCode::None && !read.is_empty(), "{partition}: {code:?}");
+    }
+    broker.assert_running();
+    // Who leaves makes room.
+    drop(crowd);
+    wait_for("a place", Duration::from_secs(10), || {
+        let mut newcomer = Connection::open(broker.address()).ok()?;
+        newcomer.call(0, &ApiVersionsRequest::default()).ok()
+    });
+}
