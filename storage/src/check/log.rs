@@ -18,6 +18,8 @@ use crate::segment_header::{HEADER_PAGE_BYTES, Seal, SegmentHeader};
 
 /// The largest derived file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 30;
+/// Where a segment's first batch lies.
+const FIRST: u64 = HEADER_PAGE_BYTES as u64;
 /// Bytes of the header page that hold header and seal; zeros follow.
 const SECTORS_BYTES: usize = 1024;
 
@@ -53,7 +55,7 @@ impl Known {
         // Offsets may have gaps, so the place counts too; a segment begins where the log ended.
         let is_written_again = self.journal.iter().any(|again| {
             again.offsets.contains(&offsets.start)
-                || again.base_offset == offsets.start
+                || again.base_offset == offsets.start && again.positions.start == FIRST
                 || again.base_offset == base_offset && again.positions.contains(&position)
         });
         let is_known = offsets.start < self.durable_end && offsets.end > self.log_start;
@@ -219,7 +221,7 @@ impl CheckReport {
         let len = file.len()?;
         let end = seal.map_or(len, |seal| seal.end_position.min(len));
         let mut index = IndexCheck::load(self, disk, path, seal)?;
-        let mut position = u64::from(HEADER_PAGE_BYTES);
+        let mut position = FIRST;
         let mut next_offset = identity.base_offset;
         let mut headers_crc = 0;
         let mut epoch = walk.epoch;
