@@ -241,6 +241,29 @@ fn dev_ends_in_order_and_resumes() {
 }
 
 #[test]
+fn keys_are_explained_and_changed() {
+    check(&["config", "explain", "retention.ms"], 0, "varve topic alter-config", "");
+    check(&["config", "explain", "listeners.kafka.bind"], 0, "VARVE_LISTENERS__KAFKA__BIND", "");
+    check(&["config", "explain", "num.partitions", "--format", "json"], 0, "\"default\"", "");
+    check(&["config", "explain", "retenton.ms"], 2, "", "did you mean `retention.ms`?");
+
+    let dev = Dev::start(&["--no-profile"]);
+    let brokers = ["--brokers", &dev.address, "cluster", "config"];
+    let says = |arguments: &[&str]| dev.says(&[&brokers[..], arguments].concat(), "");
+    assert_eq!(says(&["get", "log.retention.ms"]), "604800000\n");
+    says(&["set", "log.retention.ms=1000000"]);
+    assert_eq!(says(&["get", "log.retention.ms"]), "1000000\n");
+    let changed = says(&["list", "--changed", "--format", "json"]);
+    let changed: serde_json::Value = serde_json::from_str(&changed).expect("JSON");
+    let entry = changed.as_array().expect("a list").iter().find(|e| e["key"] == "log.retention.ms");
+    assert_eq!(entry.expect("it was changed")["source"], "cluster");
+    says(&["reset", "log.retention.ms"]);
+    assert_eq!(says(&["get", "log.retention.ms"]), "604800000\n");
+    let wrong = dev.varve(&[&brokers[..], &["set", "log.retenton.ms=1"]].concat(), "");
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
 fn damage_on_the_disk_is_told_and_left_alone() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().to_str().expect("UTF-8");

@@ -92,7 +92,9 @@ pub use error::{
     RequestError, TryEnqueueError,
 };
 pub use producer::{Delivery, Producer, ProducerBuilder, ProducerStats, Reservation};
-pub use record::{ConsumerRecord, ProducerRecord, RecordMetadata, Topic, TopicPartition};
+pub use record::{
+    ConsumerRecord, PartitionBounds, ProducerRecord, RecordMetadata, Topic, TopicPartition,
+};
 pub use varve_protocol::ErrorCode;
-pub use varve_protocol::records::{Compression, Header, TimestampType};
+pub use varve_protocol::records::{Attributes, Compression, Header, TimestampType};
 pub use varve_protocol::vocabulary::{Acks, TopicId};

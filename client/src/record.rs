@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
-use varve_protocol::records::{Header, TimestampType};
+use varve_protocol::records::{Attributes, Header, TimestampType};
 
 /// A topic's name on a record: borrowed from the program text, or shared. Making one from `&'static str` or from
 /// `Arc<str>` does not allocate.
@@ -205,6 +205,12 @@ pub struct ConsumerRecord {
     pub timestamp_ms: i64,
     /// What the timestamp means.
     pub timestamp_type: TimestampType,
+    /// The attribute bits of the batch that it came in.
+    pub attributes: Attributes,
+    /// The idempotent producer that wrote it; -1 for none.
+    pub producer_id: i64,
+    /// That producer's epoch; -1 for none.
+    pub producer_epoch: i16,
     /// Its key.
     pub key: Option<Bytes>,
     /// Its value; `None` is a tombstone.
@@ -237,6 +243,18 @@ impl ConsumerRecord {
     pub fn topic_partition(&self) -> TopicPartition {
         TopicPartition { topic: Arc::clone(&self.topic), partition: self.partition }
     }
+}
+
+/// Where a partition began and ended when it was last read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionBounds {
+    /// The first offset that may be read.
+    pub log_start: i64,
+    /// `read_committed` consumers read up to here.
+    pub last_stable: i64,
+    /// Consumers read up to here.
+    pub high_watermark: i64,
 }
 
 /// A partition of a topic, by name.

@@ -14,6 +14,9 @@ pub(crate) enum ClusterCommand {
     /// Show the cluster's id, its brokers and how much it holds
     #[command(visible_alias = "metadata")]
     Info(InfoArgs),
+    /// List, get, set and reset the configuration that all brokers share
+    #[command(subcommand)]
+    Config(super::config::ClusterConfigCommand),
 }
 
 #[derive(Debug, clap::Args)]
@@ -29,6 +32,7 @@ pub(crate) async fn run(
 ) -> Result<(), CliError> {
     match command {
         ClusterCommand::Info(arguments) => info(connection, arguments).await,
+        ClusterCommand::Config(command) => super::config::run_cluster(connection, command).await,
     }
 }
 

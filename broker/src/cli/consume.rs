@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use varve_client::{
     Admin, CommitPolicy, ConsumeError, Consumer, ConsumerRecord, IsolationLevel, OffsetReset,
-    OffsetSpec, TopicPartition,
+    OffsetSpec, PartitionBounds, TopicPartition,
 };
 
 use super::connection::ConnectionArgs;
@@ -208,7 +208,11 @@ impl Reader {
                 continue;
             }
             self.printed += 1;
-            self.printer.print(&record, self.printed, &mut self.buffer)?;
+            let bounds = match self.printer.wants_bounds() {
+                true => consumer.bounds(&record.topic_partition()),
+                false => None,
+            };
+            self.printer.print(&record, bounds, self.printed, &mut self.buffer)?;
             if let Some(left) = &mut self.left {
                 *left -= 1;
             }
@@ -256,9 +260,15 @@ impl Printer {
         Format::parse(&arguments.format).map(Self::Format).map_err(CliError::usage)
     }
 
+    /// Whether the format has one of %[ %| %].
+    fn wants_bounds(&self) -> bool {
+        matches!(self, Self::Format(format) if format.has_bounds())
+    }
+
     fn print(
         &self,
         record: &ConsumerRecord,
+        bounds: Option<PartitionBounds>,
         number: u64,
         out: &mut Vec<u8>,
     ) -> Result<(), CliError> {
@@ -268,14 +278,20 @@ impl Printer {
                 serde_json::to_writer(&mut *out, &json).map_err(CliError::failed)?;
                 out.push(b'\n');
             }
-            Self::Format(format) => format.print(&view(record, number), out),
+            Self::Format(format) => format.print(&view(record, bounds, number), out),
         }
         Ok(())
     }
 }
 
-fn view(record: &ConsumerRecord, number: u64) -> RecordView<'_> {
+fn view(record: &ConsumerRecord, bounds: Option<PartitionBounds>, number: u64) -> RecordView<'_> {
     RecordView {
+        attributes: record.attributes.0,
+        producer_id: record.producer_id,
+        producer_epoch: record.producer_epoch,
+        log_start: bounds.map_or(-1, |bounds| bounds.log_start),
+        last_stable: bounds.map_or(-1, |bounds| bounds.last_stable),
+        high_watermark: bounds.map_or(-1, |bounds| bounds.high_watermark),
         topic: &record.topic,
         partition: record.partition,
         offset: record.offset,
@@ -289,7 +305,6 @@ fn view(record: &ConsumerRecord, number: u64) -> RecordView<'_> {
             .map(|header| (header.key.as_ref(), header.value.as_deref()))
             .collect(),
         number,
-        ..RecordView::default()
     }
 }
 

@@ -7,6 +7,7 @@ mod broker;
 mod child;
 mod clock;
 mod cluster;
+mod config;
 mod connection;
 mod consume;
 mod demo;
@@ -79,6 +80,9 @@ enum Command {
     /// Make certificates for TLS and QUIC
     #[command(subcommand)]
     Security(security::SecurityCommand),
+    /// Explain the keys of every configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Look into a data directory without its broker
     #[command(subcommand)]
     Storage(storage::StorageCommand),
@@ -123,6 +127,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Group(command) => block_on(group::run(&cli.connection, &command)),
         Command::Cluster(command) => block_on(cluster::run(&cli.connection, &command)),
         Command::Security(command) => security::run(&command),
+        Command::Config(command) => config::run(&command),
         Command::Storage(command) => storage::run(&command),
         Command::Generate(GenerateCommand::Completions { shell }) => completions(shell),
         Command::Version(arguments) => version(&arguments),

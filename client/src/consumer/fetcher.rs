@@ -231,6 +231,7 @@ fn take_in_partition(
     match code {
         ErrorCode::None => {
             partition.high_watermark = data.high_watermark;
+            partition.last_stable = data.last_stable_offset;
             partition.log_start = data.log_start_offset;
             partition.retry_at = None;
             if data.preferred_read_replica >= 0 {

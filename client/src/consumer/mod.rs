@@ -32,7 +32,7 @@ use crate::client::Client;
 use crate::clock;
 use crate::config::ConsumerConfig;
 use crate::error::{CommitError, ConnectError, ConsumeError, ErrorContext};
-use crate::record::{ConsumerRecord, TopicPartition};
+use crate::record::{ConsumerRecord, PartitionBounds, TopicPartition};
 use crate::spawn::spawn;
 use chunk::Reading;
 use events::EventSource;
@@ -370,6 +370,17 @@ impl Consumer {
             .get(partition)
             .map(|known| known.high_watermark)
             .filter(|offset| *offset >= 0)
+    }
+
+    /// Where a partition begins and ends, as the last answer told.
+    pub fn bounds(&self, partition: &TopicPartition) -> Option<PartitionBounds> {
+        let state = self.shared.state.lock();
+        let known = state.partitions.get(partition).filter(|known| known.high_watermark >= 0)?;
+        Some(PartitionBounds {
+            log_start: known.log_start,
+            last_stable: known.last_stable,
+            high_watermark: known.high_watermark,
+        })
     }
 
     /// A listener to what happens beside the records, from now on.

@@ -57,6 +57,7 @@ pub(super) struct Partition {
     pub(super) reading: Option<Reading>,
     /// -1 before the first answer.
     pub(super) high_watermark: i64,
+    pub(super) last_stable: i64,
     pub(super) log_start: i64,
     /// A nearer broker to fetch from, and until when (KIP-392).
     pub(super) preferred_replica: Option<(i32, Instant)>,
@@ -86,6 +87,7 @@ impl Partition {
             chunk_bytes: 0,
             reading: None,
             high_watermark: -1,
+            last_stable: -1,
             log_start: -1,
             preferred_replica: None,
             retry_at: None,

@@ -119,6 +119,17 @@ pub(crate) struct FormatError {
 }
 
 impl Format {
+    /// Whether it prints where the record's partition begins or ends.
+    pub(crate) fn has_bounds(&self) -> bool {
+        let is_bound = |field| {
+            matches!(
+                field,
+                NumberField::LogStart | NumberField::LastStable | NumberField::HighWatermark
+            )
+        };
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Number(field, _) if is_bound(*field)))
+    }
+
     /// Whether reading this format names each record's topic.
     pub(crate) fn reads_topic(&self) -> bool {
         self.pieces.iter().any(|piece| matches!(piece, Piece::Text(TextField::Topic, _)))
