@@ -180,6 +180,13 @@ fn a_first_hour() {
     assert_eq!(json["headers"], serde_json::json!([{"key": "trace", "value": "7"}]));
 
     // Two of three in a group, and the third by a later member.
+    let batch =
+        ["consume", "orders", "-o", ":1", "-p", "1", "-f", "%a{compression} %x %[ %| %]\\n"];
+    let batch = dev.says(&batch, "");
+    let words: Vec<&str> = batch.split_whitespace().collect();
+    assert_eq!((words[0], words[2], words[3]), ("none", "0", words[4]), "{batch}");
+    assert!(words[1].parse::<i64>().is_ok_and(|producer| producer >= 0), "{batch}");
+    assert!(words[4].parse::<i64>().is_ok_and(|end| end > 0), "{batch}");
     let group = ["consume", "orders", "-g", "billing", "-f", "%v\\n", "-n"];
     assert_eq!(dev.says(&[&group[..], &["2"]].concat(), ""), "1\n2\n");
     let described = dev.says(&["group", "describe", "billing", "--format", "json"], "");

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 use varve_broker::broker::{self, RunningBroker, StartError};
-use varve_broker::config::{EXIT_CONFIG, Loaded, LogOutputConfig, Sources};
+use varve_broker::config::{ConfigError, EXIT_CONFIG, Loaded, LogOutputConfig, Sources};
 
 use super::child::Ports;
 use super::exit::CliError;
 use super::output::print_text;
+use super::reload::{self, SetFilter};
 use super::spawn;
 
 /// The options of `varve broker`.
@@ -46,17 +47,19 @@ pub(crate) fn run(arguments: &BrokerArgs) -> Result<(), CliError> {
     if arguments.check {
         return print_text("the configuration is right");
     }
-    start_log(&loaded.config.log)?;
+    let set_filter = start_log(&loaded.config.log)?;
     if arguments.supervised && !has_line(&mut std::io::stdin().lock())? {
         // The parent was gone before it said "begin".
         return Ok(());
     }
-    let config = Arc::new(loaded.config);
+    let config = Arc::new(loaded.config.clone());
     let data_dir = config.data_dir.clone();
     let running = broker::start(config).map_err(start_failed)?;
     write_ports(&data_dir, &running)?;
+    let metrics = Arc::clone(&running.broker().metrics);
+    let reloads = reload::on_hangup(loaded, || read(arguments), set_filter, metrics);
     if !arguments.supervised {
-        running.run_until(std::future::pending());
+        running.run_until(reloads);
         return Ok(());
     }
     let ports = serde_json::to_string(&ports(&running)).map_err(CliError::failed)?;
@@ -71,7 +74,10 @@ pub(crate) fn run(arguments: &BrokerArgs) -> Result<(), CliError> {
         let _ = gone.send(());
     });
     running.run_until(async {
-        let _ = parent_is_gone.await;
+        tokio::select! {
+            _ = parent_is_gone => {}
+            () = reloads => {}
+        }
     });
     Ok(())
 }
@@ -101,9 +107,9 @@ fn write_ports(data_dir: &Path, running: &RunningBroker) -> Result<(), CliError>
         .map_err(|error| CliError::failed(format!("{}: {error}", folder.display())))
 }
 
-/// Begins to tell events on standard error.
-fn start_log(config: &LogOutputConfig) -> Result<(), CliError> {
-    let words = std::env::var("VARVE_LOG").unwrap_or_else(|_| config.filter.clone());
+/// Begins to tell events on standard error; returns how to change which ones.
+fn start_log(config: &LogOutputConfig) -> Result<SetFilter, CliError> {
+    let words = reload::filter_words(config);
     let filter = EnvFilter::try_new(&words).map_err(|error| {
         eprintln!("error[VV0103]: {words:?} is no filter of events: {error}");
         CliError::told(EXIT_CONFIG)
@@ -111,11 +117,16 @@ fn start_log(config: &LogOutputConfig) -> Result<(), CliError> {
     let is_terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if config.format == "json" || (config.format == "auto" && !is_terminal) {
-        builder.json().flatten_event(true).init();
+        let builder = builder.json().flatten_event(true).with_filter_reloading();
+        let handle = builder.reload_handle();
+        builder.init();
+        Ok(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
     } else {
-        builder.with_ansi(is_terminal).init();
+        let builder = builder.with_ansi(is_terminal).with_filter_reloading();
+        let handle = builder.reload_handle();
+        builder.init();
+        Ok(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
     }
-    Ok(())
 }
 
 /// What the person who starts a broker can do where it does not start.
@@ -135,6 +146,13 @@ fn start_failed(error: StartError) -> CliError {
 }
 
 fn load(arguments: &BrokerArgs) -> Result<Loaded, CliError> {
+    read(arguments).map_err(|error| {
+        eprintln!("{error}");
+        CliError::told(EXIT_CONFIG)
+    })
+}
+
+fn read(arguments: &BrokerArgs) -> Result<Loaded, ConfigError> {
     let mut builder = Sources::builder();
     // A supervised broker has all it needs from its parent, and nothing of the machine's.
     if !arguments.supervised {
@@ -149,8 +167,5 @@ fn load(arguments: &BrokerArgs) -> Result<Loaded, CliError> {
         });
         builder = builder.env(variables);
     }
-    builder.sets(arguments.sets.iter().cloned()).build().load().map_err(|error| {
-        eprintln!("{error}");
-        CliError::told(EXIT_CONFIG)
-    })
+    builder.sets(arguments.sets.iter().cloned()).build().load()
 }

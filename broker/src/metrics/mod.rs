@@ -208,6 +208,8 @@ pub struct RuntimeMetrics {
     pub last_beat_ms: Gauge,
     /// The longest time between two beats, in milliseconds beyond the beat's own interval.
     pub stall_ms_max: Gauge,
+    /// 1 if the configuration was wrong when it was last read again.
+    pub config_reload_failed: Gauge,
 }
 
 /// All of a broker's series.
@@ -248,6 +250,12 @@ impl Metrics {
         self.topics.write(out);
         self.write_storage(out);
         self.write_groups(out);
+        out.one(
+            "varve_config_last_reload_successful",
+            Kind::Gauge,
+            "Whether the configuration was right when it was last read.",
+            float(1 - self.runtime.config_reload_failed.value().min(1)),
+        );
         out.one(
             "varve_runtime_stall_seconds",
             Kind::Gauge,
