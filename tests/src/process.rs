@@ -54,7 +54,7 @@ impl BrokerProcess {
     pub fn begin(folder: &Path, settings: &[(&str, &str)]) -> StartingBroker {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let ports = Ports { kafka: free, http: Some(free) };
-        let settings =
+        let settings: Vec<_> =
             settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         fs::create_dir_all(folder).expect("the broker's folder can be made");
         let mut spawned = spawn_broker(folder, &settings, ports);
@@ -278,7 +278,7 @@ impl Drop for Spawned {
     }
 }
 
-fn spawn_broker(folder: &Path, settings: &Vec<(String, String)>, ports: Ports) -> Spawned {
+fn spawn_broker(folder: &Path, settings: &[(String, String)], ports: Ports) -> Spawned {
     let mut text = format!(
         "data_dir = {:?}\nlisteners.kafka.bind = \"{}\"\n",
         folder.join("data").display().to_string(),

@@ -469,7 +469,7 @@ impl Partitions {
         .await
     }
 
-    /// Says who carries replication. To be called once, before the first [`Self::set_roles`].
+    /// Says who carries replication. To be called once, before the first `set_roles`.
     pub fn set_events(&self, events: Arc<dyn ReplicaEvents>) {
         let first = self.inner.events.set(events).is_ok();
         assert!(first, "replication is carried by one");

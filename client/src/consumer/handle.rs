@@ -20,15 +20,15 @@ impl ConsumerHandle {
         self.shared.wake();
     }
 
-    /// As [`Consumer::mark`].
+    /// As [`Consumer::mark`](super::Consumer::mark).
     pub fn mark(&self, record: &ConsumerRecord) {
         self.shared.mark(&record.topic, record.partition, record.offset);
     }
 
-    /// As [`Consumer::commit`].
+    /// As [`Consumer::commit`](super::Consumer::commit).
     ///
     /// # Errors
-    /// As [`Consumer::commit`].
+    /// As [`Consumer::commit`](super::Consumer::commit).
     pub async fn commit(&self) -> Result<CommitReport, CommitError> {
         self.shared.commit().await
     }
