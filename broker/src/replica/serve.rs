@@ -139,7 +139,9 @@ impl LeaderSession {
                     answers.push(answer);
                 }
                 Look::Answer(answer) => {
-                    let told = (answer.high_watermark >= 0).then_some(Told {
+                    // Who must cut its log first has still to hear that the rest agrees.
+                    let is_accepted = answer.high_watermark >= 0 && answer.diverging.epoch < 0;
+                    let told = is_accepted.then_some(Told {
                         high_watermark: Offset(answer.high_watermark),
                         log_start: Offset(answer.log_start),
                     });

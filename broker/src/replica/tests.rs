@@ -438,6 +438,33 @@ async fn what_only_a_dead_leader_had_is_cut_when_it_comes_back() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_only_had_to_cut_is_in_sync_again_without_a_new_record() {
+    let world = World::new();
+    let one = world.start(1, 11).await;
+    let two = world.start(2, 12).await;
+    world.truth.elect(1, &[1, 2]).await;
+    for partition in 0..PARTITIONS {
+        one.append(partition, 1, Acks::All).await;
+    }
+    two.stop().await;
+    world.truth.elect(1, &[1]).await;
+    for partition in 0..PARTITIONS {
+        one.append(partition, 2, Acks::All).await;
+    }
+    one.stop().await;
+    // An unclean election; nothing is left to fetch once the second records are cut.
+    let two = world.start(2, 22).await;
+    world.truth.elect(2, &[2]).await;
+    let one = world.start(1, 21).await;
+    world.truth.tell().await;
+    world.truth.until_isr(&[1, 2]).await;
+    check_same(&[&one, &two]);
+    for node in [one, two] {
+        node.stop().await;
+    }
+}
+
 /// A measurement, not a check: `cargo test --release -- --ignored --nocapture acknowledged`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
