@@ -14,7 +14,6 @@
 //! | listener, connections (tasks) | serve clients | told by the stop signal |
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -36,8 +35,8 @@ use crate::http::{
 };
 use crate::metadata::store::OpenError;
 use crate::metadata::{
-    ChangeError, HostReady, MetadataHandle, MetadataOptions, OpenedMetadata, ReconcileError,
-    StartedMetadata,
+    BrokerRegistration, ChangeError, HostReady, MetadataHandle, MetadataOptions, OpenedMetadata,
+    ReconcileError, StartedMetadata,
 };
 use crate::metrics::{Exposition, Metrics};
 use crate::peers::forward::Forwarder;
@@ -97,14 +96,6 @@ pub enum StartError {
     /// The metadata cannot be written.
     #[error(transparent)]
     Register(#[from] ChangeError),
-    /// The id of the data directory cannot be read or made.
-    #[error("{}: {error}; if it is damaged, remove it: the broker makes a new one", path.display())]
-    DirectoryId {
-        /// The file.
-        path: PathBuf,
-        /// What happened.
-        error: std::io::Error,
-    },
     /// The cluster does not take the broker.
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -173,11 +164,11 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
     })?;
 
     let mut options = MetadataOptions::of_broker(&config, kafka_addr, rand::random());
-    options.registration.directory = directory_id(data_dir.path())?;
+    // Of a directory that has none yet.
+    options.registration.directory = rand::random();
     options.registration.endpoints.extend(internal.as_ref().map(|port| port.endpoint().clone()));
-    let registration = options.registration.clone();
     let transport = Arc::new(PeersTransport::default());
-    let started = start_metadata(&data_dir, options, &transport)?;
+    let (started, registration) = start_metadata(&data_dir, options, &transport)?;
     let StartedMetadata { handle: metadata, writer, finisher } = started;
     let metadata_writer = spawn::thread("metadata", move || writer.run())?;
     let mut tasks = Tasks::new();
@@ -526,32 +517,11 @@ fn start_metadata(
     data_dir: &DataDir,
     options: MetadataOptions,
     transport: &Arc<PeersTransport>,
-) -> Result<StartedMetadata, StartError> {
+) -> Result<(StartedMetadata, BrokerRegistration), StartError> {
     let opened = OpenedMetadata::open(data_dir.disk(), options)?;
-    Ok(opened.start(Arc::clone(transport) as _, Box::new(rand::random))?)
-}
-
-/// The id of a data directory: made once, so that a copy of it is known for one.
-fn directory_id(path: &Path) -> Result<u128, StartError> {
-    let file = path.join("directory.id");
-    let read = |error| StartError::DirectoryId { path: file.clone(), error };
-    match std::fs::read_to_string(&file) {
-        Ok(text) => {
-            let id = TopicId::parse(text.trim()).map(|id| id.0).filter(|id| *id != 0);
-            id.ok_or_else(|| read(std::io::ErrorKind::InvalidData.into()))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let id = TopicId(rand::random::<u128>().max(1));
-            let fresh = path.join("directory.id.new");
-            std::fs::write(&fresh, format!("{id}\n"))
-                .and_then(|()| std::fs::File::open(&fresh)?.sync_all())
-                .and_then(|()| std::fs::rename(&fresh, &file))
-                .and_then(|()| std::fs::File::open(path)?.sync_all())
-                .map_err(read)?;
-            Ok(id.0)
-        }
-        Err(error) => Err(read(error)),
-    }
+    let registration = opened.registration().clone();
+    let started = opened.start(Arc::clone(transport) as _, Box::new(rand::random))?;
+    Ok((started, registration))
 }
 
 fn shard_settings(
@@ -624,6 +594,7 @@ impl Observed for Observer {
         if let Some(broker) = self.broker.get() {
             broker.gauges().write(detail, out);
             if detail == Detail::Topics {
+                broker.metadata.write_quorum(out);
                 http::write_disk(&broker.config.data_dir, out);
             }
         }

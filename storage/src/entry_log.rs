@@ -209,6 +209,17 @@ impl<D: Disk> EntryLog<D> {
         self.position - LOG_START
     }
 
+    /// Takes room on the disk for so many records (entries, hard states) with so many bytes in all, so
+    /// that writing them is not refused later.
+    ///
+    /// # Errors
+    /// [`EntryLogError::DiskFull`]: nothing has changed. [`EntryLogError::DirectoryFailed`].
+    pub fn reserve(&mut self, records: usize, bytes: usize) -> Result<(), EntryLogError> {
+        self.disk.latch().check()?;
+        let around = RECORD_HEADER_BYTES + usize::try_from(ALIGNMENT).expect("it is 8");
+        self.allocate(self.position + (bytes + records * around) as u64)
+    }
+
     /// Appends entries, which follow the last one. Durable after [`Self::sync`].
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use super::plan::{
     AlteredPartition, BrokerRegistration, ConfigChange, ConfigError, IsrChange, NewPartitions,
     NewTopic, ProducerIdBlock, RegisterRefused, TopicError, TopicSelector,
 };
+use super::store::AppendError;
 use super::topic_image::TopicImage;
 use crate::topic_config::ConfigMap;
 
@@ -138,6 +139,15 @@ pub enum ChangeError {
     /// There are no producer ids left.
     #[error("all producer ids have been handed out")]
     ProducerIdsExhausted,
+}
+
+impl From<AppendError> for ChangeError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Full => Self::DiskFull,
+            AppendError::Failed(reason) => Self::StoreFailed(reason),
+        }
+    }
 }
 
 impl ChangeError {

@@ -20,6 +20,7 @@ use super::liveness::{Heartbeat, HeartbeatAnswer};
 use super::plan::{
     ConfigChange, ConfigError, NewPartitions, NewTopic, ProducerIdBlock, TopicError, TopicSelector,
 };
+use super::quorum_metrics::QuorumMetrics;
 use super::topic_image::TopicImage;
 use super::topic_name::CONSUMER_OFFSETS;
 use crate::topic_config::{ConfigLayers, ConfigMap, StaticConfig};
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     pub(super) status: watch::Receiver<QuorumStatus>,
     /// The last entry of the log that the image shows.
     pub(super) applied: watch::Sender<u64>,
+    pub(super) metrics: Arc<QuorumMetrics>,
 }
 
 /// A new image and how it differs from the one before.
@@ -139,14 +141,24 @@ impl MetadataHandle {
         fixed: StaticConfig,
         controller: watch::Receiver<Option<BrokerId>>,
         status: watch::Receiver<QuorumStatus>,
+        metrics: Arc<QuorumMetrics>,
     ) -> (Self, mpsc::Receiver<Command>, Arc<Shared>) {
         let (commands, receiver) = mpsc::channel(CHANGES_MAX);
         let (updates, _) = broadcast::channel(UPDATES_MAX);
         let image = ArcSwap::new(image);
         let gateway = OnceLock::new();
         let applied = watch::Sender::new(0);
-        let shared =
-            Shared { image, updates, broker_id, fixed, gateway, controller, status, applied };
+        let shared = Shared {
+            image,
+            updates,
+            broker_id,
+            fixed,
+            gateway,
+            controller,
+            status,
+            applied,
+            metrics,
+        };
         let shared = Arc::new(shared);
         (Self { shared: shared.clone(), commands }, receiver, shared)
     }

@@ -24,6 +24,7 @@ mod node;
 mod placement;
 pub mod plan;
 mod planning;
+mod quorum_metrics;
 pub mod record;
 mod roles;
 pub mod start;
@@ -56,7 +57,7 @@ pub use start::{
     KAFKA_LISTENER, MetadataOptions, NoTransport, OpenedMetadata, QUORUM_TICK, ReconcileError,
     Reconciled, StartedMetadata, reconcile,
 };
-pub use store::{AppendError, METADATA_DIRECTORY, MetadataStore, OpenError};
+pub use store::{AppendError, LogOwner, METADATA_DIRECTORY, MetadataStore, OpenError};
 pub use topic_image::{PartitionImage, TopicImage};
 pub use topic_name::{
     CONSUMER_OFFSETS, InvalidTopicName, TRANSACTION_STATE, check_topic_name, is_internal_topic,

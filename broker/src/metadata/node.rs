@@ -315,14 +315,22 @@ impl Node {
                 }
             };
             let mut proposed = None;
+            let mut reason = ChangeError::NotController;
             for records in planning.entries.drain(..) {
-                match self.quorum.propose(&codec::encode_batch(&records)) {
+                let entry = codec::encode_batch(&records);
+                if let Err(error) = self.log.reserve(entry.len()) {
+                    tracing::warn!(%error, "a metadata change was refused");
+                    reason = error.into();
+                    refused = true;
+                    continue;
+                }
+                match self.quorum.propose(&entry) {
                     Ok(place) => proposed = Some(place),
                     Err(_) => refused = true,
                 }
             }
             match (proposed, self.pending.back()) {
-                _ if refused => drop(answer.send(Err(ChangeError::NotController))),
+                _ if refused => drop(answer.send(Err(reason))),
                 (Some(proposed), _) => {
                     self.pending.push_back(Pending { proposed, answer, applied });
                 }

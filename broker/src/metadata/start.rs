@@ -4,7 +4,7 @@
 //! listeners; [`OpenedMetadata::start`] registers it, so that the image is complete; the shards
 //! recover their logs; [`reconcile`] makes logs and image agree; then requests are served.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use varve_protocol::vocabulary::{BrokerId, TopicIdPartition};
-use varve_replication::quorum::{Membership, Quorum, QuorumOptions};
+use varve_replication::quorum::{Quorum, QuorumOptions};
 use varve_storage::Disk;
 
 use super::broker_image::Endpoint;
@@ -24,8 +24,9 @@ use super::image::MetadataImage;
 use super::liveness::Liveness;
 use super::node::{IdSource, Node, QuorumTransport};
 use super::plan::{BrokerRegistration, MetadataLimits, PlanSettings};
+use super::quorum_metrics::{QuorumMetrics, TimedLog};
 use super::roles::all_roles;
-use super::store::{MetadataStore, OpenError, QuorumLog, RecoveredMetadata};
+use super::store::{LogOwner, MetadataStore, OpenError, QuorumLog, RecoveredMetadata};
 use super::writer::MetadataWriter;
 use crate::config::BrokerConfig;
 use crate::topic_config::StaticConfig;
@@ -126,12 +127,24 @@ impl OpenedMetadata {
     /// Opens the metadata of a data directory. Blocks for the disk.
     ///
     /// # Errors
-    /// [`OpenError`] when the log is damaged, or was written by a version that knows more.
-    pub fn open<D: Disk>(disk: D, options: MetadataOptions) -> Result<Self, OpenError> {
-        let voters = options.quorum.voters.clone();
-        let bootstrap = Membership { voters, learners: Vec::new() };
-        let (log, recovered) = MetadataStore::open(disk, &bootstrap)?;
+    /// [`OpenError`] when the log is damaged, was written by a version that knows more, or belongs to
+    /// somebody else.
+    pub fn open<D: Disk>(disk: D, mut options: MetadataOptions) -> Result<Self, OpenError> {
+        let owner = LogOwner {
+            broker: options.quorum.id,
+            directory: options.registration.directory,
+            voters: options.quorum.voters.clone(),
+        };
+        let (log, recovered) = MetadataStore::open(disk, owner)?;
+        options.registration.directory = log.owner().directory;
+        options.quorum.voters.clone_from(&log.owner().voters);
         Ok(Self::new(Box::new(log), recovered, options))
+    }
+
+    /// What the broker registers with: its directory is the one that was opened.
+    #[must_use]
+    pub fn registration(&self) -> &BrokerRegistration {
+        &self.options.registration
     }
 
     /// Takes a log and what it held.
@@ -162,6 +175,8 @@ impl OpenedMetadata {
             options;
         let broker_id = registration.id;
         let fixed = settings.fixed.clone();
+        let metrics = Arc::new(QuorumMetrics::default());
+        let log = Box::new(TimedLog::new(log, Arc::clone(&metrics)));
         let mut node = Node::new(quorum, log, image, settings, broker_id, ids);
         if voters == [broker_id] && node.status().membership.voters == [broker_id] {
             decide_at_start(&mut node, MetadataChange::EnsureClusterId)?;
@@ -175,12 +190,14 @@ impl OpenedMetadata {
             fixed,
             controller.subscribe(),
             status.subscribe(),
+            metrics,
         );
         shared.applied.send_replace(node.status().applied);
         let (batches_in, batches) = mpsc::channel(BATCHES_MAX);
         let writer = MetadataWriter {
             commands,
             batches: batches_in,
+            backlog: VecDeque::new(),
             node,
             transport,
             controller,
@@ -188,6 +205,7 @@ impl OpenedMetadata {
             liveness: Liveness::default(),
             is_controller: false,
             lost: Vec::new(),
+            shared: Arc::clone(&shared),
         };
         Ok(StartedMetadata { handle, writer, finisher: MetadataFinisher { batches, shared } })
     }

@@ -2,8 +2,11 @@
 //!
 //! An entry of storage's [`EntryLog`] is an entry of the quorum, mostly one batch of records (see
 //! `codec`), durable once [`QuorumLog::persist`] has returned. A snapshot is the image as one batch; it replaces the
-//! entries before it, so that replay stays short.
+//! entries before it, so that replay stays short. Beside the vote lies whose log it is, and who voted
+//! at first: a file that says otherwise later does not change what the log means.
 
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use varve_protocol::vocabulary::BrokerId;
 use varve_replication::quorum::{
     HardState, LogEntry, MalformedBytes, Membership, Payload, Persist, QuorumSnapshot,
     RecoveredQuorum,
@@ -18,8 +21,16 @@ pub const METADATA_DIRECTORY: &str = "metadata";
 /// A snapshot is due after so many bytes of entries, or as many as the last snapshot had, if more:
 /// so that all snapshots together cost no more than the entries.
 const SNAPSHOT_ENTRY_BYTES_MIN: u64 = 1 << 20;
+
 /// A durable log of the quorum's entries, its vote and a snapshot.
 pub trait QuorumLog: Send {
+    /// Takes room for an entry that is about to be proposed, so that it can be written whatever else
+    /// fills the disk meanwhile.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing has changed.
+    fn reserve(&mut self, entry_bytes: usize) -> Result<(), AppendError>;
+
     /// Writes what a step of the quorum wants durable, with one sync. Can be repeated after
     /// [`AppendError::Full`].
     ///
@@ -37,6 +48,17 @@ pub trait QuorumLog: Send {
     /// [`AppendError::Failed`]: nothing may be written any more. A full disk is no error: the
     /// entries stay, and a snapshot is due later.
     fn compact(&mut self, snapshot: &QuorumSnapshot) -> Result<(), AppendError>;
+}
+
+/// Whose log it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogOwner {
+    /// The broker.
+    pub broker: BrokerId,
+    /// Of the data directory; chosen when it was made.
+    pub directory: u128,
+    /// Those who vote as long as the log says nothing else.
+    pub voters: Vec<BrokerId>,
 }
 
 /// Why the metadata log did not take a change.
@@ -71,6 +93,38 @@ pub enum OpenError {
         place: Place,
         /// What is wrong with it.
         reason: MalformedBytes,
+    },
+    /// Entries are gone that this broker knew to be committed.
+    #[error(
+        "the metadata log ends with entry {last}, but entry {committed} was committed: entries were \
+         lost. Restore the directory '{METADATA_DIRECTORY}' from a copy, or, in a cluster, remove this \
+         broker's data directory, so that the others fill it again"
+    )]
+    Lost {
+        /// The last entry.
+        last: u64,
+        /// The last one that was committed.
+        committed: u64,
+    },
+    /// The data directory belongs to another broker.
+    #[error(
+        "the data directory belongs to broker {found}, but node.id is {expected}; a broker keeps its \
+         number for life: set node.id to {found}, or choose an empty data directory"
+    )]
+    OtherBroker {
+        /// Whose it is.
+        found: BrokerId,
+        /// Who opens it.
+        expected: BrokerId,
+    },
+    /// The file makes this a cluster of one, but it is not.
+    #[error(
+        "the data directory belongs to a cluster with the voters {found:?}, but cluster.voters is \
+         empty; restore the key"
+    )]
+    NotAlone {
+        /// The voters.
+        found: Vec<i32>,
     },
     /// A snapshot or an entry contradicts what comes before it.
     #[error(
@@ -110,6 +164,9 @@ impl std::fmt::Display for Place {
 #[derive(Debug)]
 pub struct MetadataStore<D: Disk> {
     log: EntryLog<D>,
+    owner: LogOwner,
+    /// As it was written last.
+    hard_state: HardState,
     /// Entries are snapshot once they have so many bytes.
     snapshot_due_bytes: u64,
     snapshot_bytes_min: u64,
@@ -125,28 +182,45 @@ pub struct RecoveredMetadata {
 }
 
 impl<D: Disk> MetadataStore<D> {
-    /// Opens the log and reads it. `bootstrap` took part in the quorum as long as nothing says
-    /// otherwise.
+    /// Opens the log and reads it. One that belongs to nobody yet is given to `owner`.
     ///
     /// # Errors
-    /// [`OpenError`] when it is damaged, or was written by a version that knows more.
-    pub fn open(disk: D, bootstrap: &Membership) -> Result<(Self, RecoveredMetadata), OpenError> {
-        Self::open_with(disk, bootstrap, SNAPSHOT_ENTRY_BYTES_MIN)
+    /// [`OpenError`] when it is damaged, was written by a version that knows more, or belongs to
+    /// somebody else.
+    pub fn open(disk: D, owner: LogOwner) -> Result<(Self, RecoveredMetadata), OpenError> {
+        Self::open_with(disk, owner, SNAPSHOT_ENTRY_BYTES_MIN)
     }
 
     /// As [`Self::open`], with snapshots after so many bytes of entries at least.
     pub(super) fn open_with(
         disk: D,
-        bootstrap: &Membership,
+        owner: LogOwner,
         snapshot_bytes_min: u64,
     ) -> Result<(Self, RecoveredMetadata), OpenError> {
-        let (log, recovered) = EntryLog::open(disk, METADATA_DIRECTORY)?;
+        let (mut log, recovered) = EntryLog::open(disk, METADATA_DIRECTORY)?;
+        let vote = recovered.hard_state.as_ref().map(decode_vote).transpose();
+        let vote = vote.map_err(|reason| OpenError::Entry { place: Place::HardState, reason })?;
+        let hard_state = vote.as_ref().map(|(hard_state, _)| *hard_state);
+        let owner = match vote {
+            Some((_, Some(found))) => check_owner(found, &owner)?,
+            _ => {
+                log.set_hard_state(&encode_vote(&hard_state.unwrap_or_default(), &owner))?;
+                log.sync()?;
+                owner
+            }
+        };
+        let (last, committed) = (log.last_index(), hard_state.map_or(0, |state| state.commit));
+        if committed > last {
+            return Err(OpenError::Lost { last, committed });
+        }
+        let bootstrap = Membership { voters: owner.voters.clone(), learners: Vec::new() };
         let mut image = MetadataImage::default();
         let mut snapshot_due_bytes = snapshot_bytes_min;
         let mut snapshot = None;
         if let Some(stored) = recovered.snapshot {
             let place = Place::Snapshot(stored.index);
-            let decoded = QuorumSnapshot::decode(stored.index, stored.term, stored.data, bootstrap);
+            let decoded =
+                QuorumSnapshot::decode(stored.index, stored.term, stored.data, &bootstrap);
             let decoded = decoded.map_err(|reason| OpenError::Entry { place, reason })?;
             replay(&mut image, &decoded.data, place)?;
             snapshot_due_bytes = snapshot_due_bytes.max(decoded.data.len() as u64);
@@ -163,16 +237,25 @@ impl<D: Disk> MetadataStore<D> {
             }
             entries.push(LogEntry { index, term, payload });
         }
-        let hard_state = recovered.hard_state.as_deref().map(HardState::decode).transpose();
-        let hard_state =
-            hard_state.map_err(|reason| OpenError::Entry { place: Place::HardState, reason })?;
         let quorum = RecoveredQuorum { hard_state, snapshot, entries };
-        let store = Self { log, snapshot_due_bytes, snapshot_bytes_min };
+        let hard_state = hard_state.unwrap_or_default();
+        let store = Self { log, owner, hard_state, snapshot_due_bytes, snapshot_bytes_min };
         Ok((store, RecoveredMetadata { quorum, image }))
+    }
+
+    /// Whose log it is.
+    #[must_use]
+    pub fn owner(&self) -> &LogOwner {
+        &self.owner
     }
 }
 
 impl<D: Disk> QuorumLog for MetadataStore<D> {
+    fn reserve(&mut self, entry_bytes: usize) -> Result<(), AppendError> {
+        // The vote is written beside it.
+        self.log.reserve(2, entry_bytes + VOTE_BYTES_MAX).map_err(refused)
+    }
+
     fn persist(&mut self, persist: &Persist) -> Result<(), AppendError> {
         if let Some(snapshot) = &persist.snapshot {
             self.install(snapshot)?;
@@ -188,7 +271,15 @@ impl<D: Disk> QuorumLog for MetadataStore<D> {
             self.log.append(&entries).map_err(refused)?;
         }
         if let Some(state) = &persist.hard_state {
-            self.log.set_hard_state(&state.encode()).map_err(refused)?;
+            // How much is committed is learned again from the leader: alone it is not worth a sync,
+            // beside entries or a vote it costs none.
+            let has_voted =
+                (state.term, state.vote) != (self.hard_state.term, self.hard_state.vote);
+            if !has_voted && persist.entries.is_empty() && persist.snapshot.is_none() {
+                return Ok(());
+            }
+            self.log.set_hard_state(&encode_vote(state, &self.owner)).map_err(refused)?;
+            self.hard_state = *state;
         }
         self.log.sync().map_err(refused)
     }
@@ -224,6 +315,57 @@ fn replay(image: &mut MetadataImage, data: &[u8], place: Place) -> Result<(), Op
         codec::decode_batch(data).map_err(|reason| OpenError::Decode { place, reason })?;
     let applied = image.apply_all(&records);
     applied.map(drop).map_err(|reason| OpenError::Apply { place, reason })
+}
+
+const HARD_STATE_BYTES: usize = 22;
+/// With five voters it has 66.
+const VOTE_BYTES_MAX: usize = 256;
+
+/// What lies beside the entries; one of before logs had owners ends after the hard state.
+///
+/// ```text
+/// 0 hard state, 22 bytes · 22 broker i32 · 26 directory u128 · 42 number of voters u32 · their ids
+/// ```
+fn encode_vote(state: &HardState, owner: &LogOwner) -> Bytes {
+    let mut out = BytesMut::from(&state.encode()[..]);
+    out.put_i32(owner.broker.0);
+    out.put_u128(owner.directory);
+    out.put_u32(u32::try_from(owner.voters.len()).expect("voters are few"));
+    for voter in &owner.voters {
+        out.put_i32(voter.0);
+    }
+    out.freeze()
+}
+
+fn decode_vote(bytes: &Bytes) -> Result<(HardState, Option<LogOwner>), MalformedBytes> {
+    const SHORT: MalformedBytes = MalformedBytes("it is not of the size that it should have");
+    if bytes.len() < HARD_STATE_BYTES {
+        return Err(SHORT);
+    }
+    let (state, mut rest) = bytes.split_at(HARD_STATE_BYTES);
+    let state = HardState::decode(state)?;
+    if rest.is_empty() {
+        return Ok((state, None));
+    }
+    let broker = BrokerId(rest.try_get_i32().map_err(|_| SHORT)?);
+    let directory = rest.try_get_u128().map_err(|_| SHORT)?;
+    let count = rest.try_get_u32().map_err(|_| SHORT)? as usize;
+    if rest.len() != count.saturating_mul(4) {
+        return Err(SHORT);
+    }
+    let voters = (0..count).map(|_| BrokerId(rest.get_i32())).collect();
+    Ok((state, Some(LogOwner { broker, directory, voters })))
+}
+
+fn check_owner(found: LogOwner, expected: &LogOwner) -> Result<LogOwner, OpenError> {
+    if found.broker != expected.broker {
+        return Err(OpenError::OtherBroker { found: found.broker, expected: expected.broker });
+    }
+    if expected.voters == [expected.broker] && found.voters != expected.voters {
+        let found = found.voters.iter().map(|voter| voter.0).collect();
+        return Err(OpenError::NotAlone { found });
+    }
+    Ok(found)
 }
 
 fn refused(error: EntryLogError) -> AppendError {

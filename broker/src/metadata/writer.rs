@@ -3,15 +3,17 @@
 //! A thread of its own, since it waits for the disk. It takes all that waits at once, so that many
 //! changes share one sync, and passes what was committed to the finisher (see [`super::finisher`]).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::vocabulary::BrokerId;
 use varve_replication::quorum::QuorumStatus;
 
 use super::change::MetadataChange;
-use super::handle::Command;
+use super::handle::{Command, Shared};
 use super::liveness::{Heartbeat, HeartbeatAnswer, Liveness};
 use super::node::{Answer, Batch, Node, QuorumTransport};
 use crate::clock;
@@ -20,11 +22,15 @@ use crate::clock;
 const BATCH_COMMANDS_MAX: usize = 256;
 /// Dead brokers that are remembered for the case that this one becomes the controller.
 const LOST_MAX: usize = 64;
+/// Batches that wait for a busy finisher before the quorum waits for it too.
+const BACKLOG_MAX: usize = 4_096;
 
 /// What the thread owns; its owner calls [`Self::run`] on a thread of its own.
 pub struct MetadataWriter {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) batches: mpsc::Sender<Batch>,
+    /// What the finisher had no time for.
+    pub(super) backlog: VecDeque<Batch>,
     pub(super) node: Node,
     pub(super) transport: Arc<dyn QuorumTransport>,
     /// The broker that decides changes.
@@ -34,6 +40,7 @@ pub struct MetadataWriter {
     pub(super) is_controller: bool,
     /// Brokers whose processes died and that nobody has fenced, as far as is known here.
     pub(super) lost: Vec<BrokerId>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl MetadataWriter {
@@ -47,9 +54,8 @@ impl MetadataWriter {
         let mut commands = Vec::with_capacity(BATCH_COMMANDS_MAX);
         loop {
             // What the start left to be done comes first.
-            if let Some(batch) = self.node.step(&*self.transport)
-                && self.batches.blocking_send(batch).is_err()
-            {
+            self.backlog.extend(self.node.step(&*self.transport));
+            if !self.hand_on() {
                 return;
             }
             self.publish();
@@ -128,11 +134,40 @@ impl MetadataWriter {
         (HeartbeatAnswer { code, is_caught_up: false, is_fenced: true, may_end: false }, None)
     }
 
+    /// Passes batches to the finisher; answers whether it is still there. In a quorum of several it
+    /// is not waited for: who makes many logs must not look dead to the others.
+    fn hand_on(&mut self) -> bool {
+        while let Some(batch) = self.backlog.pop_front() {
+            let members = &self.status.borrow().membership;
+            let is_alone = members.voters.len() + members.learners.len() <= 1;
+            if is_alone || self.backlog.len() >= BACKLOG_MAX {
+                if self.batches.blocking_send(batch).is_err() {
+                    return false;
+                }
+                continue;
+            }
+            match self.batches.try_send(batch) {
+                Ok(()) => {}
+                // The next tick tries again.
+                Err(TrySendError::Full(batch)) => {
+                    self.backlog.push_front(batch);
+                    return true;
+                }
+                Err(TrySendError::Closed(_)) => return false,
+            }
+        }
+        true
+    }
+
     fn publish(&self) {
         let controller = self.node.controller();
         self.controller
             .send_if_modified(|known| std::mem::replace(known, controller) != controller);
         let status = self.node.status();
+        let leader = status.role.leader;
+        if leader.is_some() && leader != self.status.borrow().role.leader {
+            self.shared.metrics.leader_changes.increment();
+        }
         self.status.send_if_modified(|known| {
             let is_news = *known != status;
             *known = status;

@@ -14,8 +14,8 @@ use crate::metadata::plan::{
 use crate::metadata::record::MetadataRecord;
 use crate::metadata::store::{MetadataStore, QuorumLog};
 use crate::metadata::{
-    AppendError, ConfigChange, ConfigEdits, ConfigResource, METADATA_DIRECTORY, MetadataImage,
-    NewTopic, OpenError, TopicSelector, decode_batch, encode_batch,
+    AppendError, ConfigChange, ConfigEdits, ConfigResource, LogOwner, METADATA_DIRECTORY,
+    MetadataImage, NewTopic, OpenError, TopicSelector, decode_batch, encode_batch,
 };
 use crate::topic_config::{ConfigEdit, StaticConfig};
 
@@ -63,6 +63,11 @@ fn expected_images(steps: u128) -> Vec<MetadataImage> {
     images
 }
 
+/// This broker, alone.
+fn owner() -> LogOwner {
+    LogOwner { broker: BrokerId(1), directory: 7, voters: vec![BrokerId(1)] }
+}
+
 /// The log under test, as the quorum of one broker uses it: a step is an entry with its term and
 /// commit.
 struct Store {
@@ -73,8 +78,7 @@ struct Store {
 
 impl Store {
     fn open_with(disk: SimDisk, snapshot_bytes: u64) -> Result<(Self, MetadataImage), OpenError> {
-        let bootstrap = Membership { voters: vec![BrokerId(1)], learners: Vec::new() };
-        let (inner, recovered) = MetadataStore::open_with(disk, &bootstrap, snapshot_bytes)?;
+        let (inner, recovered) = MetadataStore::open_with(disk, owner(), snapshot_bytes)?;
         let mut image = recovered.image;
         let mut last = recovered.quorum.snapshot.map_or(0, |snapshot| snapshot.index);
         for entry in recovered.quorum.entries {
@@ -265,4 +269,61 @@ fn a_log_of_a_later_version_says_who_wrote_it() {
     }
     let error = Store::open_with(disk, u64::MAX).err().unwrap().to_string();
     assert!(error.contains("entry 1") && error.contains("written by varve 9.1.0"), "{error}");
+}
+
+/// A directory that one broker alone wrote before there was a quorum: terms of 1, no vote, entries and
+/// snapshots without a kind.
+#[test]
+fn a_log_of_before_there_was_a_quorum_opens() {
+    let images = expected_images(STEPS);
+    for with_snapshot in [false, true] {
+        let disk = SimDisk::new(8);
+        {
+            let (mut log, _) =
+                varve_storage::EntryLog::open(disk.clone(), METADATA_DIRECTORY).unwrap();
+            let encode = |records: &[MetadataRecord]| bytes::Bytes::from(encode_batch(records));
+            for (index, step) in (1..).zip(0..STEPS) {
+                let before = &images[usize::try_from(step).unwrap()];
+                let data = encode(&step_records(before, step));
+                log.append(&[varve_storage::Entry { index, term: 1, data }]).unwrap();
+                if with_snapshot && step == STEPS / 2 {
+                    let after = &images[usize::try_from(step).unwrap() + 1];
+                    log.install_snapshot(index, 1, &encode(&after.to_records())).unwrap();
+                }
+            }
+            log.sync().unwrap();
+        }
+        for _ in 0..2 {
+            let (_, image) = Store::open_with(disk.clone(), u64::MAX).unwrap();
+            assert_eq!(&image, images.last().unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_directory_of_another_broker_or_cluster_is_refused() {
+    let disk = SimDisk::new(9);
+    let voters = vec![BrokerId(1), BrokerId(2), BrokerId(3)];
+    let first = LogOwner { broker: BrokerId(1), directory: 5, voters };
+    drop(MetadataStore::open(disk.clone(), first.clone()).unwrap());
+    let again = LogOwner { directory: 6, voters: vec![BrokerId(1), BrokerId(9)], ..first.clone() };
+    let (store, _) = MetadataStore::open(disk.clone(), again).unwrap();
+    assert_eq!(store.owner(), &first, "the directory keeps its id and its first voters");
+    let other = LogOwner { broker: BrokerId(2), ..first.clone() };
+    let refused = MetadataStore::open(disk.clone(), other).unwrap_err().to_string();
+    assert!(refused.contains("belongs to broker 1, but node.id is 2"), "{refused}");
+    let alone = LogOwner { voters: vec![BrokerId(1)], ..first };
+    let refused = MetadataStore::open(disk, alone).unwrap_err().to_string();
+    assert!(refused.contains("voters [1, 2, 3]"), "{refused}");
+}
+
+#[test]
+fn a_log_that_lost_committed_entries_is_refused() {
+    let disk = SimDisk::new(10);
+    let (mut store, _) = MetadataStore::open(disk.clone(), owner()).unwrap();
+    let hard_state = Some(HardState { term: 3, vote: None, commit: 9 });
+    store.persist(&Persist { hard_state, ..Persist::default() }).unwrap();
+    drop(store);
+    let refused = MetadataStore::open(disk, owner()).unwrap_err().to_string();
+    assert!(refused.contains("ends with entry 0, but entry 9 was committed"), "{refused}");
 }

@@ -44,6 +44,10 @@ impl MemoryLog {
 }
 
 impl QuorumLog for MemoryLog {
+    fn reserve(&mut self, _: usize) -> Result<(), AppendError> {
+        Ok(())
+    }
+
     fn persist(&mut self, persist: &Persist) -> Result<(), AppendError> {
         let mut state = self.shared.lock();
         if state.fails {
