@@ -114,7 +114,9 @@ fn read(disk: &SimDisk, path: &str, is_forged: bool) {
     };
     let is_whole = report.as_ref().is_ok_and(varve_storage::CheckReport::is_whole);
     // Bytes whose checksums were forged may contradict each other in more ways than a look sees.
-    assert!(!is_damaged || !is_whole || is_forged, "a look saw no damage: {report:#?}");
+    let damage = opened.as_ref().map(|(_, report)| &report.damaged).ok();
+    let told = "a look and a start disagree";
+    assert!(!is_damaged || !is_whole || is_forged, "{told}: {damage:#?} {report:#?}");
     let Ok((shard, _)) = opened else { return };
     for log in shard.logs() {
         let reader = log.reader();

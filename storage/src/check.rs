@@ -7,6 +7,7 @@
 //! Meant for a stopped broker. On a running one, the end of an open file may look torn.
 
 mod log;
+mod replayed;
 
 use std::collections::BTreeMap;
 use std::fmt;

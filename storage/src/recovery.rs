@@ -32,8 +32,8 @@ use crate::shard::{LogShard, Mark, decode_marks};
 use crate::spawn::in_parallel;
 
 pub(crate) use generations::{SegmentIdentity, is_void, void_from};
-pub(crate) use scan_log::payload_end;
 use scan_log::{RecoverError, RecoveredLog, recover_log};
+pub(crate) use scan_log::{payload_below, payload_end};
 
 /// Why a shard did not open. Nothing was taken away.
 #[derive(Debug, thiserror::Error)]

@@ -83,8 +83,20 @@ impl<'a, F: DiskFile> HeaderScan<'a, F> {
     }
 }
 
+/// What a scan reads.
+pub(crate) trait ScanSource {
+    /// Fills the buffer from `position` on.
+    fn fill(&self, position: u64, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+impl<F: DiskFile> ScanSource for F {
+    fn fill(&self, position: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.read_at(position, buffer)
+    }
+}
+
 /// Reads every byte from a position on, and stops at the first that is not part of a whole batch.
-pub(crate) struct CheckedScan<'a, F: DiskFile> {
+pub(crate) struct CheckedScan<'a, F: ScanSource> {
     file: &'a F,
     position: u64,
     end: u64,
@@ -100,7 +112,7 @@ const CHUNK: u64 = 256 << 10;
 /// zeros, and a read of them costs as much as one of batches and leaves them in the page cache.
 const PAGE: u64 = 4 << 10;
 
-impl<'a, F: DiskFile> CheckedScan<'a, F> {
+impl<'a, F: ScanSource> CheckedScan<'a, F> {
     /// From `position` to at most `end`, which lies within the file.
     pub(crate) fn new(file: &'a F, position: u64, end: u64) -> Self {
         let mut chunk = PAGE - position % PAGE;
@@ -144,7 +156,7 @@ impl<'a, F: DiskFile> CheckedScan<'a, F> {
             let len = (self.end - at).min(self.chunk.max(count as u64));
             self.chunk = CHUNK;
             self.buffer.resize(usize::try_from(len).expect("at most a chunk"), 0);
-            self.file.read_at(at, &mut self.buffer)?;
+            self.file.fill(at, &mut self.buffer)?;
             self.buffered = at..at + len;
         }
         let start = usize::try_from(at - self.buffered.start).expect("within the buffer");

@@ -3,16 +3,18 @@
 use std::io;
 use std::ops::Range;
 
-use varve_protocol::records::BatchHeader;
 use varve_protocol::vocabulary::{LeaderEpoch, TopicIdPartition};
 
+use super::replayed::Replayed;
 use super::{CheckReport, Remedy, Severity};
 use crate::file::{DirEntry, Disk, DiskFile, OpenMode, read_file};
 use crate::index::{IndexEntry, SegmentIndex};
 use crate::layout::{STATE_FILE, parse_offset_name, segment_name, snapshot_name};
 use crate::partition_state::PartitionState;
 use crate::producer_state::ProducerStates;
-use crate::recovery::{LogEvidence, SegmentIdentity, is_void, payload_end, void_from};
+use crate::recovery::{
+    LogEvidence, SegmentIdentity, is_void, payload_below, payload_end, void_from,
+};
 use crate::scan::{CheckedScan, headers_crc_append};
 use crate::segment_header::{HEADER_PAGE_BYTES, Seal, SegmentHeader};
 
@@ -23,11 +25,11 @@ const FIRST: u64 = HEADER_PAGE_BYTES as u64;
 /// Bytes of the header page that hold header and seal; zeros follow.
 const SECTORS_BYTES: usize = 1024;
 
-/// A segment file with an intact header.
+/// A segment with an intact header, or one that the journal makes.
 struct SegmentFile<F> {
     path: String,
     identity: SegmentIdentity,
-    file: F,
+    file: Replayed<F>,
     seal: Option<Seal>,
 }
 
@@ -37,29 +39,16 @@ struct Known {
     log_start: i64,
     /// Everything below.
     durable_end: i64,
-    journal: Vec<WrittenAgain>,
-}
-
-/// What the journal writes again at the next start.
-struct WrittenAgain {
-    /// The segment.
-    base_offset: i64,
-    positions: Range<u64>,
-    offsets: Range<i64>,
+    /// Segments that begin before this need no journal: all of them is on the disk, or they were
+    /// rewritten or deleted since.
+    replay_from: i64,
 }
 
 impl Known {
-    /// What comes of it that no valid bytes are at `position` of the segment at `base_offset`,
-    /// where the offsets belong.
-    fn remedy(&self, base_offset: i64, position: u64, offsets: Range<i64>) -> Remedy {
-        // Offsets may have gaps, so the place counts too; a segment begins where the log ended.
-        let is_written_again = self.journal.iter().any(|again| {
-            again.offsets.contains(&offsets.start)
-                || again.base_offset == offsets.start && again.positions.start == FIRST
-                || again.base_offset == base_offset && again.positions.contains(&position)
-        });
+    /// What comes of it that `offsets` have no valid bytes.
+    fn remedy(&self, offsets: Range<i64>) -> Remedy {
         let is_known = offsets.start < self.durable_end && offsets.end > self.log_start;
-        if is_written_again || !is_known { Remedy::NextStart } else { Remedy::RestoreLog }
+        if is_known { Remedy::RestoreLog } else { Remedy::NextStart }
     }
 }
 
@@ -106,13 +95,14 @@ impl CheckReport {
             covers_end: entry.target.base_offset,
             resets: entry.target.resets,
         }));
-        let (void, live): (Vec<_>, Vec<_>) =
+        let (void, mut live): (Vec<_>, Vec<_>) =
             segments.into_iter().partition(|segment| is_void(&identities, &segment.identity));
         for segment in void {
             let what = "void since a truncation or a compaction; it is removed";
             self.note(&segment.path, None, Remedy::NextStart, what);
         }
         let known = known(state, &evidence, &identities, &live);
+        self.replay(disk, dir, (&evidence, &identities, &known), &mut live, &mut headless)?;
         let told = self.problems.len();
         self.walk_log(disk, dir, &live, &known, on_segment)?;
         // As a start judges: if the log is whole without such a file, it was never durable, or
@@ -125,6 +115,60 @@ impl CheckReport {
         Ok(())
     }
 
+    /// Does what a start does with the journal's entries, but not on the disk.
+    fn replay<D: Disk>(
+        &mut self,
+        disk: &D,
+        dir: &str,
+        (evidence, identities, known): (&LogEvidence, &[SegmentIdentity], &Known),
+        live: &mut Vec<SegmentFile<D::File>>,
+        headless: &mut Vec<(i64, String)>,
+    ) -> io::Result<()> {
+        for entry in &evidence.entries {
+            let target = &entry.target;
+            let (len, _) = payload_below(&entry.payload, void_from(identities, target.generation));
+            if len == 0 {
+                continue;
+            }
+            let base_offset = target.base_offset;
+            let found = live.iter().position(|l| l.identity.base_offset == base_offset);
+            let number = match found {
+                Some(number) => number,
+                None if base_offset < known.replay_from => continue,
+                None => {
+                    let path = format!("{dir}/{}", segment_name(base_offset));
+                    let is_it = |(base, _): &(i64, String)| *base == base_offset;
+                    let file = headless.iter().position(is_it).map(|number| {
+                        headless.remove(number);
+                        disk.open(&path, OpenMode::Read)
+                    });
+                    let identity = SegmentIdentity {
+                        base_offset,
+                        generation: target.generation,
+                        rewrite: 0,
+                        covers_end: base_offset,
+                        resets: target.resets,
+                    };
+                    let what = "the journal makes the file, or its header, anew";
+                    self.note(&path, Some(0), Remedy::NextStart, what);
+                    let file = Replayed::new(file.transpose()?)?;
+                    live.push(SegmentFile { path, identity, file, seal: None });
+                    live.len() - 1
+                }
+            };
+            let SegmentFile { path, identity, file, .. } = &mut live[number];
+            if identity.generation == target.generation && identity.rewrite == 0 {
+                let is_missing = file.apply(target.position, entry.payload.slice(..len))?;
+                if is_missing && found.is_some() {
+                    let what = "bytes that the journal writes again";
+                    self.note(path, Some(target.position), Remedy::NextStart, what);
+                }
+            }
+        }
+        live.sort_by_key(|segment| segment.identity.base_offset);
+        Ok(())
+    }
+
     fn walk_log<D: Disk>(
         &mut self,
         disk: &D,
@@ -134,7 +178,7 @@ impl CheckReport {
         on_segment: &mut dyn FnMut(&Self),
     ) -> io::Result<()> {
         let Some(first) = live.first() else {
-            if known.durable_end > 0 && known.journal.is_empty() {
+            if known.durable_end > 0 {
                 self.note(dir, None, Remedy::RestoreLog, "the segments are missing");
             }
             return Ok(());
@@ -146,7 +190,7 @@ impl CheckReport {
             let base_offset = segment.identity.base_offset;
             if base_offset > walk.next_offset {
                 let what = format!("offsets {} to {base_offset} are missing", walk.next_offset);
-                let remedy = known.remedy(base_offset, 0, walk.next_offset..base_offset);
+                let remedy = known.remedy(walk.next_offset..base_offset);
                 self.note(&segment.path, None, remedy, what);
             }
             let limit = live.get(number + 1).map(|next| next.identity.base_offset);
@@ -203,7 +247,7 @@ impl CheckReport {
             covers_end: header.covers_end,
             resets: header.resets,
         };
-        Ok(Ok(SegmentFile { path, identity, file, seal }))
+        Ok(Ok(SegmentFile { path, identity, file: Replayed::new(Some(file))?, seal }))
     }
 
     /// Reads all batches of a segment; `limit` is where the next one begins.
@@ -218,7 +262,7 @@ impl CheckReport {
         let SegmentFile { path, identity, file, seal } = segment;
         // A seal from before a truncation counts no more, until the next checkpoint writes it anew.
         let seal = seal.filter(|seal| limit.is_none_or(|limit| seal.next_offset <= limit));
-        let len = file.len()?;
+        let len = file.len();
         let end = seal.map_or(len, |seal| seal.end_position.min(len));
         let mut index = IndexCheck::load(self, disk, path, seal)?;
         let mut position = FIRST;
@@ -246,8 +290,7 @@ impl CheckReport {
         }
         index.finish(self, position);
         let place = Some(position);
-        let remedy =
-            known.remedy(identity.base_offset, position, next_offset..limit.unwrap_or(i64::MAX));
+        let remedy = known.remedy(next_offset..limit.unwrap_or(i64::MAX));
         match seal {
             Some(seal) if position == seal.end_position => {
                 if headers_crc != seal.headers_crc {
@@ -302,22 +345,18 @@ fn known<F>(
         live.windows(2).filter(|pair| pair[1].identity.generation > pair[0].identity.generation);
     let cuts = cuts.map(|pair| pair[1].identity.base_offset);
     let durable_end = ends.chain(cuts).max().unwrap_or(i64::MIN);
-    let journal = evidence.entries.iter().filter_map(|entry| {
-        let first = BatchHeader::parse(&entry.payload).ok()?;
-        let position = entry.target.position;
-        Some(WrittenAgain {
-            base_offset: entry.target.base_offset,
-            positions: position..position + entry.payload.len() as u64,
-            offsets: first.base_offset.0..payload_end(&entry.payload),
-        })
-    });
     // What a reset made void says nothing of the log's start.
     let counts = |generation| void(generation) != i64::MIN;
     let of_state = state.filter(|state| counts(state.generation)).map(|state| state.log_start);
     let of_record = evidence.record.as_ref().filter(|record| counts(record.generation));
     let starts = [of_state, of_record.map(|record| record.log_start)];
     let log_start = starts.into_iter().flatten().max().unwrap_or(i64::MIN);
-    Known { log_start, durable_end, journal: journal.collect() }
+    // A record of before a truncation or reset does not say what is on the disk.
+    let record = evidence.record.as_ref().filter(|record| {
+        record.end_offset != i64::MIN && void(record.generation) > record.end_offset
+    });
+    let replay_from = record.map_or(i64::MIN, |record| record.active_base);
+    Known { log_start, durable_end, replay_from }
 }
 
 /// The index of a segment beside the walk over it: every entry must speak of a batch.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use varve_protocol::records::BatchHeader;
 use varve_protocol::vocabulary::{LeaderEpoch, Offset, TopicIdPartition};
 
-pub(crate) use self::replay::payload_end;
+pub(crate) use self::replay::{payload_below, payload_end};
 use self::start::ScanStart;
 use super::LogEvidence;
 use super::generations::SegmentIdentity;

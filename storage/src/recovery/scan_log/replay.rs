@@ -106,7 +106,7 @@ impl<D: Disk> Recovery<'_, D> {
 }
 
 /// How much of an entry's payload is whole batches below an offset, and the offset behind them.
-fn payload_below(payload: &[u8], void: i64) -> (usize, i64) {
+pub(crate) fn payload_below(payload: &[u8], void: i64) -> (usize, i64) {
     let mut len = 0;
     let mut end_offset = i64::MIN;
     while let Ok(header) = BatchHeader::parse(&payload[len..]) {
