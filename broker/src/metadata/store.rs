@@ -192,7 +192,10 @@ impl<D: Disk> MetadataStore<D> {
     }
 
     /// As [`Self::open`], with snapshots after so many bytes of entries at least.
-    pub(super) fn open_with(
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(
         disk: D,
         owner: LogOwner,
         snapshot_bytes_min: u64,

@@ -52,60 +52,92 @@ impl MetadataWriter {
     pub fn run(mut self) {
         let _abort = crate::spawn::AbortOnPanic("metadata");
         let mut commands = Vec::with_capacity(BATCH_COMMANDS_MAX);
-        loop {
-            // What the start left to be done comes first.
-            self.backlog.extend(self.node.step(&*self.transport));
-            if !self.hand_on() {
-                return;
-            }
-            self.publish();
-            self.follow_role();
+        while self.step(clock::monotonic_ms()) {
             if self.commands.blocking_recv_many(&mut commands, BATCH_COMMANDS_MAX) == 0 {
                 return;
             }
-            let mut changes: Vec<(MetadataChange, Answer)> = Vec::new();
-            let mut wishes = Vec::new();
-            for command in commands.drain(..) {
-                match command {
-                    Command::Change(change, answer) => changes.push((change, answer)),
-                    Command::Tick => {
-                        self.node.on_tick();
-                        self.node.admit_registered();
-                        let now_ms = clock::monotonic_ms();
-                        if let Some(image) = self.node.planned_image() {
-                            wishes.extend(self.liveness.on_tick(now_ms, image));
-                            if image.cluster_id().is_empty() {
-                                wishes.push(MetadataChange::EnsureClusterId);
-                            }
-                        }
-                    }
-                    Command::Messages(from, messages) => self.node.on_messages(from, messages),
-                    Command::PeerLost(broker) => {
-                        self.node.on_peer_lost(broker);
-                        self.lost.push(broker);
-                    }
-                    Command::Heartbeat(heartbeat, answer) => {
-                        self.lost.retain(|broker| *broker != heartbeat.broker);
-                        let (answered, wish) = self.on_heartbeat(heartbeat);
-                        wishes.extend(wish);
-                        // Whoever asked may be gone.
-                        let _ = answer.send(answered);
-                    }
-                    Command::TransferLeadership(to) => self.node.transfer_leadership(to),
-                    Command::Stop => return,
-                }
+            if !self.on_commands(&mut commands, clock::monotonic_ms()) {
+                return;
             }
-            wishes.extend(self.fence_lost());
-            changes.extend(wishes.into_iter().map(|wish| (wish, oneshot::channel().0)));
-            self.node.on_changes(changes);
         }
     }
 
-    fn follow_role(&mut self) {
+    /// As [`Self::run`] with what has come by now, on the caller's thread and by the caller's clock:
+    /// how a simulator steps it. Answers whether it goes on.
+    #[cfg(feature = "simulation")]
+    pub fn run_ready(&mut self, now_ms: i64) -> bool {
+        let mut commands = Vec::new();
+        while self.step(now_ms) {
+            while commands.len() < BATCH_COMMANDS_MAX
+                && let Ok(command) = self.commands.try_recv()
+            {
+                commands.push(command);
+            }
+            if commands.is_empty() {
+                return true;
+            }
+            if !self.on_commands(&mut commands, now_ms) {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Does what is to be done, the start's leavings first; false once the finisher is gone.
+    fn step(&mut self, now_ms: i64) -> bool {
+        self.backlog.extend(self.node.step(&*self.transport));
+        if !self.hand_on() {
+            return false;
+        }
+        self.publish();
+        self.follow_role(now_ms);
+        true
+    }
+
+    /// Takes commands; false when it is told to end.
+    fn on_commands(&mut self, commands: &mut Vec<Command>, now_ms: i64) -> bool {
+        let mut changes: Vec<(MetadataChange, Answer)> = Vec::new();
+        let mut wishes = Vec::new();
+        for command in commands.drain(..) {
+            match command {
+                Command::Change(change, answer) => changes.push((change, answer)),
+                Command::Tick => {
+                    self.node.on_tick();
+                    self.node.admit_registered();
+                    if let Some(image) = self.node.planned_image() {
+                        wishes.extend(self.liveness.on_tick(now_ms, image));
+                        if image.cluster_id().is_empty() {
+                            wishes.push(MetadataChange::EnsureClusterId);
+                        }
+                    }
+                }
+                Command::Messages(from, messages) => self.node.on_messages(from, messages),
+                Command::PeerLost(broker) => {
+                    self.node.on_peer_lost(broker);
+                    self.lost.push(broker);
+                }
+                Command::Heartbeat(heartbeat, answer) => {
+                    self.lost.retain(|broker| *broker != heartbeat.broker);
+                    let (answered, wish) = self.on_heartbeat(heartbeat, now_ms);
+                    wishes.extend(wish);
+                    // Whoever asked may be gone.
+                    let _ = answer.send(answered);
+                }
+                Command::TransferLeadership(to) => self.node.transfer_leadership(to),
+                Command::Stop => return false,
+            }
+        }
+        wishes.extend(self.fence_lost(now_ms));
+        changes.extend(wishes.into_iter().map(|wish| (wish, oneshot::channel().0)));
+        self.node.on_changes(changes);
+        true
+    }
+
+    fn follow_role(&mut self, now_ms: i64) {
         let leads = self.node.is_controller();
         if leads && !self.is_controller {
             if let Some(image) = self.node.planned_image() {
-                self.liveness.on_elected(clock::monotonic_ms(), image);
+                self.liveness.on_elected(now_ms, image);
             }
         } else if !leads && self.is_controller {
             self.liveness.on_resigned();
@@ -115,18 +147,20 @@ impl MetadataWriter {
 
     /// Brokers whose processes are known to be dead, once this broker is the controller: it may
     /// become that because of the death.
-    fn fence_lost(&mut self) -> Vec<MetadataChange> {
+    fn fence_lost(&mut self, now_ms: i64) -> Vec<MetadataChange> {
         let Some(image) = self.node.planned_image() else {
             self.lost.truncate(LOST_MAX);
             return Vec::new();
         };
-        let now_ms = clock::monotonic_ms();
         let fence = |broker| self.liveness.on_peer_lost(broker, now_ms, image);
         self.lost.drain(..).filter_map(fence).collect()
     }
 
-    fn on_heartbeat(&mut self, heartbeat: Heartbeat) -> (HeartbeatAnswer, Option<MetadataChange>) {
-        let now_ms = clock::monotonic_ms();
+    fn on_heartbeat(
+        &mut self,
+        heartbeat: Heartbeat,
+        now_ms: i64,
+    ) -> (HeartbeatAnswer, Option<MetadataChange>) {
         if let Some(image) = self.node.planned_image() {
             return self.liveness.on_heartbeat(heartbeat, now_ms, image);
         }
