@@ -9,6 +9,7 @@ use varve_protocol::messages::describe_cluster::{
 
 use super::RequestContext;
 use super::authorized_operations::CLUSTER_OPERATIONS;
+use super::metadata::controller_id;
 use crate::broker::Broker;
 use crate::metadata::{BrokerImage, MetadataHandle};
 
@@ -53,15 +54,17 @@ pub(super) fn answer(
             host: endpoint.host.clone(),
             port: i32::from(endpoint.port),
             rack: broker.rack.clone(),
-            ..DescribeClusterBroker::default()
+            is_fenced: broker.is_fenced,
         })
     };
+    let is_wanted =
+        |broker: &&Arc<BrokerImage>| !broker.is_fenced || request.include_fenced_brokers;
     let cluster_authorized_operations =
         if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { i32::MIN };
     DescribeClusterResponse {
         cluster_id: image.cluster_id().to_owned(),
-        controller_id: metadata.broker_id().0,
-        brokers: image.brokers().filter_map(describe).collect(),
+        controller_id: controller_id(metadata, &image),
+        brokers: image.brokers().filter(is_wanted).filter_map(describe).collect(),
         cluster_authorized_operations,
         ..DescribeClusterResponse::default()
     }

@@ -109,7 +109,9 @@ fn describe(
 ) -> DescribeTopicPartitionsResponseTopic {
     let partitions = wanted.filter_map(|index| {
         let index = PartitionIndex(index);
-        Some(partition(describe_partition(image, index, topic.partition(index)?)))
+        let known = topic.partition(index)?;
+        let elr = known.elr.iter().map(|broker| broker.0).collect();
+        Some(partition(describe_partition(image, index, known), elr))
     });
     DescribeTopicPartitionsResponseTopic {
         name: Some(topic.name.to_string()),
@@ -121,7 +123,10 @@ fn describe(
     }
 }
 
-fn partition(told: MetadataResponsePartition) -> DescribeTopicPartitionsResponsePartition {
+fn partition(
+    told: MetadataResponsePartition,
+    elr: Vec<i32>,
+) -> DescribeTopicPartitionsResponsePartition {
     DescribeTopicPartitionsResponsePartition {
         error_code: told.error_code,
         partition_index: told.partition_index,
@@ -129,7 +134,7 @@ fn partition(told: MetadataResponsePartition) -> DescribeTopicPartitionsResponse
         leader_epoch: told.leader_epoch,
         replica_nodes: told.replica_nodes,
         isr_nodes: told.isr_nodes,
-        eligible_leader_replicas: Some(Vec::new()),
+        eligible_leader_replicas: Some(elr),
         last_known_elr: Some(Vec::new()),
         offline_replicas: told.offline_replicas,
     }

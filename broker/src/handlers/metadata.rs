@@ -69,7 +69,7 @@ pub(super) async fn answer(
     MetadataResponse {
         brokers: describe_brokers(&image, listener),
         cluster_id: Some(image.cluster_id().to_owned()),
-        controller_id: metadata.broker_id().0,
+        controller_id: controller_id(metadata, &image),
         topics,
         cluster_authorized_operations,
         ..MetadataResponse::default()
@@ -180,8 +180,9 @@ pub(super) fn describe_partition(
     partition: &PartitionImage,
 ) -> MetadataResponsePartition {
     let numbers = |brokers: &[BrokerId]| brokers.iter().map(|broker| broker.0).collect();
-    let leader = partition.leader.filter(|leader| image.broker(*leader).is_some());
-    let is_offline = |broker: &&BrokerId| image.broker(**broker).is_none();
+    let is_alive = |id: &BrokerId| image.broker(*id).is_some_and(|broker| !broker.is_fenced);
+    let leader = partition.leader.filter(is_alive);
+    let is_offline = |id: &&BrokerId| !is_alive(id);
     MetadataResponsePartition {
         error_code: match leader {
             Some(_) => ErrorCode::None.code(),
@@ -206,5 +207,12 @@ fn describe_brokers(image: &MetadataImage, listener: &str) -> Vec<MetadataRespon
             rack: broker.rack.clone(),
         })
     };
-    image.brokers().filter_map(describe).collect()
+    image.brokers().filter(|broker| !broker.is_fenced).filter_map(describe).collect()
+}
+
+/// The broker for administrative requests: the controller, which is spared handing them on, or
+/// else this one.
+pub(super) fn controller_id(metadata: &MetadataHandle, image: &MetadataImage) -> i32 {
+    let is_alive = |id: &BrokerId| image.broker(*id).is_some_and(|broker| !broker.is_fenced);
+    metadata.controller().filter(is_alive).unwrap_or(metadata.broker_id()).0
 }

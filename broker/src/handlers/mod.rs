@@ -24,6 +24,7 @@ mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_quorum;
 mod describe_topic_partitions;
 mod describe_user_scram_credentials;
 pub(crate) mod error_table;
@@ -38,6 +39,7 @@ mod leave_group;
 mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod message;
 mod metadata;
 mod offset_commit;
@@ -240,6 +242,8 @@ routes! {
     ListTransactions => transactions::list;
     ListConfigResources => list_config_resources;
     DescribeTopicPartitions => describe_topic_partitions;
+    DescribeQuorum => describe_quorum;
+    ListPartitionReassignments => list_partition_reassignments;
 }
 
 impl Dispatcher {

@@ -129,12 +129,16 @@ apis! {
         SaslAuthenticate = 36, SaslAuthenticateRequest, announced 0..=2;
         CreatePartitions = 37, CreatePartitionsRequest, announced 0..=3;
         DeleteGroups = 42, DeleteGroupsRequest, announced 0..=2;
+        ElectLeaders = 43, ElectLeadersRequest, announced 0..=2;
         IncrementalAlterConfigs = 44, IncrementalAlterConfigsRequest, announced 0..=1;
+        AlterPartitionReassignments = 45, AlterPartitionReassignmentsRequest, announced 0..=1;
+        ListPartitionReassignments = 46, ListPartitionReassignmentsRequest, announced 0..=0;
         OffsetDelete = 47, OffsetDeleteRequest, announced 0..=0;
         DescribeClientQuotas = 48, DescribeClientQuotasRequest, announced 0..=1;
         AlterClientQuotas = 49, AlterClientQuotasRequest, announced 0..=1;
         DescribeUserScramCredentials = 50, DescribeUserScramCredentialsRequest, announced 0..=0;
-        DescribeCluster = 60, DescribeClusterRequest, announced 0..=1;
+        DescribeQuorum = 55, DescribeQuorumRequest, announced 0..=2;
+        DescribeCluster = 60, DescribeClusterRequest, announced 0..=2;
         DescribeProducers = 61, DescribeProducersRequest, announced 0..=0;
         DescribeTransactions = 65, DescribeTransactionsRequest, announced 0..=0;
         ListTransactions = 66, ListTransactionsRequest, announced 0..=1;
