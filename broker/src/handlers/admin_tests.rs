@@ -563,11 +563,45 @@ fn the_cluster_is_described() {
         };
         let response = answer(1);
         assert_eq!((response.error_code, response.controller_id), (0, 1));
-        assert_eq!(response.cluster_id, "AAAAAAAAAAAAAAAAAAAAAQ");
+        assert_eq!(response.cluster_id, handle.image().cluster_id());
         assert_eq!(response.cluster_authorized_operations, 8096);
         assert_eq!(response.brokers.len(), 1);
         assert_eq!(answer(2).error_code, ErrorCode::MismatchedEndpointType.code());
         assert_eq!(answer(9).error_code, ErrorCode::UnsupportedEndpointType.code());
         assert_eq!(answer(9).error_message.as_deref(), Some("Unsupported endpoint type 9"));
+    });
+}
+
+#[test]
+fn the_quorum_is_told_by_the_controller() {
+    use varve_protocol::messages::describe_quorum::{
+        DescribeQuorumRequest, PartitionData, TopicData,
+    };
+    let request = |topic_name: &str| DescribeQuorumRequest {
+        topics: vec![TopicData {
+            topic_name: topic_name.to_owned(),
+            partitions: vec![PartitionData { partition_index: 0 }],
+        }],
+    };
+    with_topic(async |handle| {
+        let told = super::describe_quorum::answer(&handle, 7, &request("__cluster_metadata"));
+        let partition = &told.topics[0].partitions[0];
+        assert_eq!((partition.error_code, partition.leader_id), (0, 1));
+        assert_eq!(partition.high_watermark, partition.current_voters[0].log_end_offset);
+        assert_eq!(partition.current_voters[0].last_caught_up_timestamp, 7);
+        assert_eq!(told.nodes.len(), 1);
+        let told = super::describe_quorum::answer(&handle, 7, &request("odd-a"));
+        assert_eq!(told.topics[0].partitions[0].error_code, 3);
+        assert!(told.nodes.is_empty());
+    });
+}
+
+#[test]
+fn nothing_is_being_moved() {
+    use varve_protocol::messages::ListPartitionReassignmentsRequest;
+    with_topic(async |handle| {
+        let all = ListPartitionReassignmentsRequest { topics: None, timeout_ms: 3_000 };
+        let told = super::list_partition_reassignments::answer(&handle.image(), &all);
+        assert_eq!((told.error_code, told.topics.len()), (0, 0));
     });
 }
