@@ -40,10 +40,7 @@ pub(super) fn answer(
             }
         }
     }
-    ListPartitionReassignmentsResponse {
-        topics,
-        ..ListPartitionReassignmentsResponse::default()
-    }
+    ListPartitionReassignmentsResponse { topics, ..ListPartitionReassignmentsResponse::default() }
 }
 
 fn ongoing(

@@ -103,6 +103,11 @@ fn compared(api: ApiKey) -> &'static [&'static str] {
         ApiKey::OffsetDelete => &["partition_index"],
         ApiKey::DescribeCluster => &["endpoint_type"],
         ApiKey::DescribeUserScramCredentials => &["user"],
+        ApiKey::ElectLeaders => &["topic", "partition_id"],
+        ApiKey::AlterPartitionReassignments | ApiKey::ListPartitionReassignments => {
+            &["name", "partition_index"]
+        }
+        ApiKey::DescribeQuorum => &["topic_name", "partition_index"],
         ApiKey::DescribeTopicPartitions => &[
             "name",
             "topic_name",
@@ -178,6 +183,8 @@ message_facts! {
     DeleteAclsRequest DescribeClientQuotasRequest AlterClientQuotasRequest
     DescribeUserScramCredentialsRequest DescribeProducersRequest DescribeTransactionsRequest
     ListTransactionsRequest ListConfigResourcesRequest DescribeTopicPartitionsRequest
+    ElectLeadersRequest AlterPartitionReassignmentsRequest ListPartitionReassignmentsRequest
+    DescribeQuorumRequest
 }
 
 fn read<M: Message>(version: i16, reader: &mut Reader) -> Result<M, String> {
