@@ -57,6 +57,8 @@ pub fn run(kind: Kind, input: &[u8]) {
     let files: Vec<&String> = files.iter().filter(|path| kind.holds(path)).collect();
     let path = files[usize::from(choice) % files.len()];
     let disk = disk.after_kill();
+    // A forged position may ask for a file of gigabytes.
+    disk.set_capacity(Some(16 << 20));
     let mut bytes = content(&disk, path);
     let is_replaced = mode & 2 != 0;
     if is_replaced {

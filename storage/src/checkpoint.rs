@@ -140,7 +140,7 @@ impl Checkpoint {
     pub(crate) fn decode(file: &[u8]) -> Result<Self, EnvelopeError> {
         let mut reader = FieldReader::new(open_envelope(MAGIC, VERSION, file)?);
         let sequence = reader.u64()?;
-        let next_generation = reader.u32()?;
+        let next_generation = reader.generation()?;
         let shard_count = reader.u32()?;
         let count = reader.count(20 + 4 + 8 + 8 + 8 + 8 + 8 + 8 + 4 + 8 + 8 + 4 + 1)?;
         let mut logs = Vec::with_capacity(count);
@@ -155,7 +155,7 @@ impl Checkpoint {
 fn decode_log(reader: &mut FieldReader<'_>) -> Result<LogRecord, FieldError> {
     Ok(LogRecord {
         tip: reader.partition()?,
-        generation: reader.u32()?,
+        generation: reader.generation()?,
         log_start: reader.i64()?,
         active_base: reader.i64()?,
         position: reader.u64()?,

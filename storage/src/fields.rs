@@ -57,6 +57,10 @@ impl FieldWriter {
     }
 }
 
+/// No log has a higher generation: what says so was not written by varve, and counting on from
+/// there would overflow.
+pub(crate) const GENERATION_MAX: u32 = u32::MAX / 2;
+
 /// The file ended, or a field holds what it may not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("byte {position} does not hold what the format says")]
@@ -117,6 +121,12 @@ impl<'a> FieldReader<'a> {
 
     pub(crate) fn i32(&mut self) -> Result<i32, FieldError> {
         Ok(i32::from_be_bytes(self.array()?))
+    }
+
+    /// A generation, at most [`GENERATION_MAX`].
+    pub(crate) fn generation(&mut self) -> Result<u32, FieldError> {
+        let generation = self.u32()?;
+        if generation > GENERATION_MAX { Err(self.error()) } else { Ok(generation) }
     }
 
     pub(crate) fn u64(&mut self) -> Result<u64, FieldError> {

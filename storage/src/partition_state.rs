@@ -48,7 +48,7 @@ impl PartitionState {
     fn decode(file: &[u8]) -> Result<Self, EnvelopeError> {
         let mut reader = FieldReader::new(open_envelope(MAGIC, VERSION, file)?);
         let state = Self {
-            generation: reader.u32()?,
+            generation: reader.generation()?,
             log_start: reader.i64()?,
             epochs: EpochCache::decode(&mut reader)?,
         };

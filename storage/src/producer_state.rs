@@ -286,7 +286,7 @@ impl ProducerStates {
         if reader.i64()? != offset {
             return Err(reader.error().into());
         }
-        let generation = reader.u32()?;
+        let generation = reader.generation()?;
         let states = Self::decode_body(&mut reader)?;
         reader.end()?;
         Ok((states, generation))

@@ -22,6 +22,7 @@ use varve_protocol::vocabulary::{Offset, TimestampMs, TopicIdPartition};
 
 use crate::checkpoint::{Checkpoint, CheckpointError, LogRecord};
 use crate::config::{ShardId, ShardOptions};
+use crate::fields::GENERATION_MAX;
 use crate::file::{DirectoryFailed, Disk};
 use crate::journal::{EntryKind, ReplayEntry, open_journal};
 use crate::layout::{
@@ -135,6 +136,7 @@ pub(crate) fn parse_deleted_dir(name: &str) -> Option<(TopicIdPartition, u32)> {
     let (log, rest) = name.split_at(name.find('.')?);
     let generation = rest.strip_prefix(DELETED_SUFFIX)?;
     let generation = generation.trim_start_matches('-').parse().unwrap_or(0);
+    let generation = if generation > GENERATION_MAX { 0 } else { generation };
     Some((parse_partition_dir(log)?, generation))
 }
 

@@ -65,7 +65,7 @@ impl SegmentHeader {
             cluster_id,
             tip: reader.partition().ok()?,
             base_offset: reader.i64().ok()?,
-            generation: reader.u32().ok()?,
+            generation: reader.generation().ok()?,
             rewrite: reader.u32().ok()?,
             covers_end: reader.i64().ok()?,
             created_ms: reader.i64().ok()?,

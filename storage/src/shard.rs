@@ -421,7 +421,7 @@ pub(crate) fn decode_marks(payload: &[u8]) -> Vec<Mark> {
     let mut marks = Vec::new();
     while reader.remaining() >= MARK_BYTES {
         let (Ok(tip), Ok(generation), Ok(end_offset)) =
-            (reader.partition(), reader.u32(), reader.i64())
+            (reader.partition(), reader.generation(), reader.i64())
         else {
             break;
         };

@@ -303,7 +303,9 @@ impl Replay {
         number: u64,
     ) -> Result<(), EntryLogError> {
         let start = usize::try_from(position).expect("within the file");
-        let Some(last) = content[start..].iter().rposition(|byte| *byte != 0) else {
+        // The file may end before the last record's padding does.
+        let behind = content.get(start..).unwrap_or_default();
+        let Some(last) = behind.iter().rposition(|byte| *byte != 0) else {
             return Ok(());
         };
         let data_end = start + last + 1;

@@ -141,3 +141,25 @@ fn goes_on_after_a_full_disk_and_stops_after_a_failed_sync() {
     assert!(matches!(log.sync(), Err(EntryLogError::DirectoryFailed(_))));
     assert!(matches!(log.append(&[entry(2, 1, 1)]), Err(EntryLogError::DirectoryFailed(_))));
 }
+
+/// A file may lose the padding behind its last record with its length.
+#[test]
+fn opens_a_file_that_ends_before_its_padding() {
+    use crate::file::{Disk, DiskFile, OpenMode};
+    let disk = SimDisk::new(1);
+    let (mut log, _) = reopen(&disk);
+    log.append(&[entry(1, 1, 5)]).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    let path = format!("metadata/{}", disk.list("metadata").unwrap()[0].name);
+    let file = disk.open(&path, OpenMode::Read).unwrap();
+    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+    file.read_at(0, &mut bytes).unwrap();
+    bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1);
+    disk.open(&path, OpenMode::Replace).unwrap().write_at(0, &[&bytes]).unwrap();
+    let (mut log, recovered) = reopen(&disk);
+    assert_eq!(recovered.entries, [entry(1, 1, 5)]);
+    log.append(&[entry(2, 1, 5)]).unwrap();
+    log.sync().unwrap();
+    assert_eq!(reopen(&disk).1.entries, [entry(1, 1, 5), entry(2, 1, 5)]);
+}

@@ -12,6 +12,7 @@ use crate::config::ShardId;
 use crate::fields::FieldReader;
 use crate::file::{Disk, DiskFile, OpenMode};
 use crate::layout::journal_file;
+use crate::segment_header::HEADER_PAGE_BYTES;
 
 /// What [`open_journal`] found.
 pub(crate) struct OpenedJournal<D: Disk> {
@@ -204,9 +205,15 @@ fn read_entry(content: &Bytes, position: u64) -> Option<FoundEntry> {
     let sequence = reader.u64().ok()?;
     let synced_position = reader.u64().ok()?;
     let tip = reader.partition().ok()?;
-    let generation = reader.u32().ok()?;
+    let generation = reader.generation().ok()?;
     let base_offset = reader.i64().ok()?;
     let target_position = reader.u64().ok()?;
+    // No segment is longer than its index can say.
+    let is_possible = base_offset >= 0
+        && (u64::from(HEADER_PAGE_BYTES)..=u64::from(u32::MAX)).contains(&target_position);
+    if kind == EntryKind::Append && !is_possible {
+        return None;
+    }
     let payload_start = start + ENTRY_HEADER_BYTES;
     let payload_end = payload_start.checked_add(len)?;
     let payload = content.get(payload_start..payload_end)?;
