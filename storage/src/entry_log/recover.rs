@@ -140,7 +140,12 @@ fn examine<D: Disk>(
 
 /// Whether anything lies behind the last record.
 fn is_torn(content: &[u8], end: u64) -> bool {
-    content[usize::try_from(end).expect("within the file")..].iter().any(|byte| *byte != 0)
+    behind(content, end).iter().any(|byte| *byte != 0)
+}
+
+/// What lies from `end` on. The file may end before the last record's padding does.
+fn behind(content: &[u8], end: u64) -> &[u8] {
+    usize::try_from(end).ok().and_then(|end| content.get(end..)).unwrap_or_default()
 }
 
 /// What a look at an entry log found; see [`inspect`].
@@ -303,9 +308,7 @@ impl Replay {
         number: u64,
     ) -> Result<(), EntryLogError> {
         let start = usize::try_from(position).expect("within the file");
-        // The file may end before the last record's padding does.
-        let behind = content.get(start..).unwrap_or_default();
-        let Some(last) = behind.iter().rposition(|byte| *byte != 0) else {
+        let Some(last) = behind(content, position).iter().rposition(|byte| *byte != 0) else {
             return Ok(());
         };
         let data_end = start + last + 1;
