@@ -35,10 +35,11 @@ use crate::http::{
 };
 use crate::metadata::store::OpenError;
 use crate::metadata::{
-    BrokerRegistration, ChangeError, HostReady, MetadataHandle, MetadataOptions, OpenedMetadata,
-    ReconcileError, StartedMetadata,
+    ChangeError, HostReady, MetadataHandle, MetadataOptions, OpenedMetadata, ReconcileError,
+    StartedMetadata,
 };
 use crate::metrics::{Exposition, Metrics};
+use crate::peers::LocalIdentity;
 use crate::peers::forward::Forwarder;
 use crate::server::{self, DescriptorPlan, ServerLimits, Tls, TlsFiles};
 use crate::shard::{Partitions, ShardError, ShardSettings, Shards};
@@ -168,16 +169,17 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
     options.registration.directory = rand::random();
     options.registration.endpoints.extend(internal.as_ref().map(|port| port.endpoint().clone()));
     let transport = Arc::new(PeersTransport::default());
-    let (started, registration) = start_metadata(&data_dir, options, &transport)?;
+    let mut registration = options.registration.clone();
+    let (started, identity) = start_metadata(&data_dir, options, &transport)?;
+    registration.directory = identity.directory_id;
     let StartedMetadata { handle: metadata, writer, finisher } = started;
     let metadata_writer = spawn::thread("metadata", move || writer.run())?;
     let mut tasks = Tasks::new();
     let (host_ready, told_ready) = oneshot::channel();
     let entered = runtime.enter();
     tasks.spawn(finisher.run_from_start(metadata.clone(), told_ready));
-    let membership = internal.map(|port| {
-        Membership::start(&config, port, &registration, &metadata, &transport, &metrics)
-    });
+    let membership = internal
+        .map(|port| Membership::start(&config, port, identity, &metadata, &transport, &metrics));
     drop(entered);
     let membership = membership.transpose()?;
     if let Some(membership) = &membership {
@@ -190,6 +192,9 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
     }
     health.set_registered(true);
     let cluster_id = metadata.image().cluster_id().to_owned();
+    if let Some(expected) = config.cluster.id.clone().filter(|id| *id != cluster_id) {
+        return Err(OpenError::OtherCluster { found: cluster_id, expected }.into());
+    }
     tracing::info!(cluster_id, broker = config.node.id, "registered");
 
     let mut settings = shard_settings(&config, &data_dir, &metadata, &metrics, runtime.handle());
@@ -517,11 +522,17 @@ fn start_metadata(
     data_dir: &DataDir,
     options: MetadataOptions,
     transport: &Arc<PeersTransport>,
-) -> Result<(StartedMetadata, BrokerRegistration), StartError> {
+) -> Result<(StartedMetadata, LocalIdentity), StartError> {
     let opened = OpenedMetadata::open(data_dir.disk(), options)?;
-    let registration = opened.registration().clone();
+    let registration = opened.registration();
+    let identity = LocalIdentity {
+        broker: registration.id,
+        incarnation: registration.incarnation,
+        directory_id: registration.directory,
+        cluster_id: opened.cluster_id().map(str::to_owned),
+    };
     let started = opened.start(Arc::clone(transport) as _, Box::new(rand::random))?;
-    Ok((started, registration))
+    Ok((started, identity))
 }
 
 fn shard_settings(

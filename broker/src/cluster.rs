@@ -27,6 +27,7 @@ use varve_protocol::messages::{
 use varve_protocol::vocabulary::{BrokerId, TopicId};
 
 use crate::broker::Broker;
+use crate::clock;
 use crate::config::BrokerConfig;
 use crate::metadata::{
     BrokerRegistration, Endpoint, MetadataHandle, MetadataImage, QUORUM_TICK, QuorumTransport,
@@ -34,8 +35,8 @@ use crate::metadata::{
 use crate::metrics::Metrics;
 use crate::peers::forward::Forwarder;
 use crate::peers::{
-    INTERNAL_LISTENER, InternalService, LocalIdentity, PeerHost, Peers, PeersOptions, StartedParts,
-    decide,
+    INTERNAL_LISTENER, InternalService, LocalIdentity, LogExtent, PeerHost, Peers, PeersOptions,
+    StartedParts, decide,
 };
 use crate::replica::{IsrController, IsrWishes, ReplicaCarrier, propose};
 use crate::server::{self, ServerLimits};
@@ -48,6 +49,8 @@ const HEARTBEAT: Duration = Duration::from_millis(250);
 const HEARTBEAT_MAX: Duration = Duration::from_millis(800);
 /// Before a registration is tried again.
 const REGISTER_PAUSE: Duration = Duration::from_millis(50);
+/// After so long, a broker that others refuse, and that nobody takes, ends.
+const REFUSED_MS_MAX: i64 = 3_000;
 /// How long a start waits until the cluster counts this broker as alive.
 const ALIVE_MAX: Duration = Duration::from_secs(10);
 /// How long an orderly end waits for leaderships to move.
@@ -77,6 +80,8 @@ impl QuorumTransport for PeersTransport {
 #[derive(Debug)]
 struct Host {
     metadata: MetadataHandle,
+    /// From when there are any.
+    peers: OnceLock<Peers>,
 }
 
 impl PeerHost for Host {
@@ -91,6 +96,18 @@ impl PeerHost for Host {
 
     fn on_quorum_messages(&self, from: BrokerId, messages: Vec<Bytes>) {
         self.metadata.on_quorum_messages(from, messages);
+    }
+
+    fn log(&self) -> LogExtent {
+        self.metadata.log_extent()
+    }
+
+    fn on_peer_log(&self, broker: BrokerId, log: LogExtent) {
+        self.metadata.on_peer_log(broker, log);
+    }
+
+    fn is_taken(&self, broker: BrokerId, incarnation: u128) -> bool {
+        self.peers.get().is_some_and(|peers| peers.is_taken(broker, incarnation))
     }
 }
 
@@ -144,23 +161,18 @@ impl Membership {
     pub(crate) fn start(
         config: &BrokerConfig,
         port: InternalPort,
-        registration: &BrokerRegistration,
+        identity: LocalIdentity,
         metadata: &MetadataHandle,
         transport: &PeersTransport,
         metrics: &Arc<Metrics>,
     ) -> std::io::Result<Membership> {
-        let identity = LocalIdentity {
-            broker: registration.id,
-            incarnation: registration.incarnation,
-            directory_id: registration.directory,
-            cluster_id: config.cluster.id.clone(),
-        };
-        let host: Arc<dyn PeerHost> = Arc::new(Host { metadata: metadata.clone() });
+        let told = Arc::new(Host { metadata: metadata.clone(), peers: OnceLock::new() });
+        let host: Arc<dyn PeerHost> = Arc::clone(&told) as _;
         let limits = ServerLimits::new(config);
         let voters = config.cluster.voters.clone();
         let options = PeersOptions { identity: identity.clone(), voters, limits };
         let peers = Peers::start(options, Arc::clone(&host));
-        let first = transport.0.set(peers.clone()).is_ok();
+        let first = transport.0.set(peers.clone()).is_ok() && told.peers.set(peers.clone()).is_ok();
         assert!(first, "a broker is started once");
         let (partitions, started_partitions) = watch::channel(None);
         let (broker, started_broker) = watch::channel(None);
@@ -185,13 +197,22 @@ impl Membership {
         Ok(Membership { peers, metadata, forwarder, partitions, broker, stop })
     }
 
-    /// Registers; returns when this broker's own metadata shows it.
+    /// Registers; returns when this broker's own metadata shows it. Who is no voter gets the metadata
+    /// only once it is registered: any voter says whether it can do that.
     pub(crate) async fn register(
         &self,
         registration: &BrokerRegistration,
     ) -> Result<(), JoinError> {
-        let request = registration_request(registration, &self.metadata.wait_cluster_id().await);
+        let began_ms = clock::monotonic_ms();
         loop {
+            let Some(cluster_id) = self.cluster_id() else {
+                if clock::monotonic_ms() - began_ms > REFUSED_MS_MAX {
+                    self.check_refusals()?;
+                }
+                tokio::time::sleep(REGISTER_PAUSE).await;
+                continue;
+            };
+            let request = registration_request(registration, &cluster_id);
             let response = self.ask_registration(&request).await;
             let code = response.as_ref().map(|response| ErrorCode::from_code(response.error_code));
             match (code, response) {
@@ -199,12 +220,36 @@ impl Membership {
                     self.until_registered(response.broker_epoch).await;
                     return Ok(());
                 }
-                (Some(ErrorCode::DuplicateBrokerRegistration), Some(response)) => {
+                (
+                    Some(ErrorCode::DuplicateBrokerRegistration | ErrorCode::InconsistentClusterId),
+                    Some(response),
+                ) => {
                     let words = response.error_message.unwrap_or_default();
                     return Err(JoinError::Refused(words));
                 }
                 _ => tokio::time::sleep(REGISTER_PAUSE).await,
             }
+            if clock::monotonic_ms() - began_ms > REFUSED_MS_MAX {
+                self.check_refusals()?;
+            }
+        }
+    }
+
+    /// The cluster's id, by this broker's own metadata or that of others.
+    fn cluster_id(&self) -> Option<String> {
+        let known = self.metadata.load().cluster_id().to_owned();
+        let seen = || self.peers.cluster_seen().map(str::to_owned);
+        Some(known).filter(|id| !id.is_empty()).or_else(seen)
+    }
+
+    /// Who is believed by nobody does not wait for ever.
+    fn check_refusals(&self) -> Result<(), JoinError> {
+        let refusals = self.peers.refusals();
+        match refusals.first() {
+            Some(refused) if self.peers.connected_count() == 0 => {
+                Err(JoinError::Refused(refused.to_string()))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -215,8 +260,18 @@ impl Membership {
         if self.metadata.is_controller() {
             return Some(decide::register(&self.metadata, request.clone()).await);
         }
-        let controller = self.metadata.controller()?;
-        self.peers.request(controller, request, HEARTBEAT_MAX).await.ok()
+        if let Some(controller) = self.metadata.controller() {
+            return self.peers.request(controller, request, HEARTBEAT_MAX).await.ok();
+        }
+        for broker in self.peers.connected() {
+            match self.peers.request(broker, request, HEARTBEAT_MAX).await {
+                Ok(response) if response.error_code != ErrorCode::NotController.code() => {
+                    return Some(response);
+                }
+                _ => {}
+            }
+        }
+        None
     }
 
     async fn until_registered(&self, epoch: i64) {

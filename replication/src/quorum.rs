@@ -19,6 +19,7 @@
 
 mod convert;
 mod entry;
+mod guard;
 mod message;
 mod node;
 mod raft_ids;

@@ -2,7 +2,7 @@
 //! paused and brought back one by one.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::wait_for;
@@ -16,6 +16,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Cluster {
     brokers: Vec<BrokerProcess>,
+    /// As configuration names them.
+    voters: String,
+    folder: PathBuf,
 }
 
 impl Cluster {
@@ -43,7 +46,47 @@ impl Cluster {
                 BrokerProcess::begin(&folder.join(format!("broker-{id}")), &all)
             })
             .collect();
-        Self { brokers: starting.into_iter().map(StartingBroker::wait).collect() }
+        let brokers = starting.into_iter().map(StartingBroker::wait).collect();
+        Self { brokers, voters, folder: folder.to_owned() }
+    }
+
+    /// Adds the next broker, which is no voter, with these keys besides; its number.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn join(&mut self, settings: &[(&str, &str)]) -> i32 {
+        let id = i32::try_from(self.brokers.len() + 1).expect("brokers are few");
+        let broker = self.begin_join(id, &format!("broker-{id}"), settings).wait();
+        self.brokers.push(broker);
+        id
+    }
+
+    /// Starts a broker that is no voter of the file in a folder of its own, without waiting for it.
+    pub fn begin_join(&self, id: i32, name: &str, settings: &[(&str, &str)]) -> StartingBroker {
+        let (id, rack) = (id.to_string(), format!("\"rack-{id}\""));
+        let mut all = vec![
+            ("node.id", id.as_str()),
+            ("rack", rack.as_str()),
+            ("listeners.internal.bind", "\"127.0.0.1:0\""),
+            ("cluster.voters", self.voters.as_str()),
+        ];
+        all.extend_from_slice(settings);
+        BrokerProcess::begin(&self.folder.join(name), &all)
+    }
+
+    /// Starts a broker whose file names no cluster, without waiting for it.
+    pub fn begin_alone(&self, id: i32, name: &str) -> StartingBroker {
+        BrokerProcess::begin(&self.folder.join(name), &[("node.id", id.to_string().as_str())])
+    }
+
+    /// The voters as configuration names them.
+    pub fn voters(&self) -> &str {
+        &self.voters
+    }
+
+    /// Where the folders of the brokers are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// All brokers, running or not.

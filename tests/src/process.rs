@@ -212,6 +212,19 @@ pub struct StartingBroker {
 }
 
 impl StartingBroker {
+    /// Waits until it has ended by itself without serving; the end of its log.
+    ///
+    /// # Panics
+    /// When it serves, or does not end in time.
+    pub fn wait_refused(mut self) -> String {
+        let child = self.spawned.child();
+        let status = wait_for("a broker that is refused to end", END_LIMIT, || {
+            child.try_wait().expect("the process can be waited for")
+        });
+        assert!(!status.success() && status.signal().is_none(), "it ended with {status}");
+        tail(&self.folder.join("broker.log"))
+    }
+
     /// Waits until it serves.
     ///
     /// # Panics

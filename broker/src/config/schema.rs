@@ -147,12 +147,12 @@ settings! {
 
     /// The cluster that this node belongs to.
     ClusterConfig {
-        /// The id of the cluster. A node whose data belongs to another cluster does not start; where
-        /// it is unset, the first node chooses one and the others take what their voters have.
+        /// The id of the cluster: a new one gets it, and a node whose data or whose voters belong to
+        /// another cluster does not start. Where it is unset, the first controller chooses one.
         id: Option<String> = None;
         /// The brokers that keep the metadata, each as "ID@HOST:PORT" with the address of its
-        /// internal listener: one, three or five, the same list on every node. Empty: a cluster of
-        /// this broker alone.
+        /// internal listener: one, three or five, the same list on every node, also on those that are not
+        /// in it. Empty: a cluster of this broker alone.
         voters: Vec<Voter> = Vec::new();
         /// A replica that has not had all of its leader's records for so long is not in sync any more.
         replica_lag_max_ms: DurationMs = DurationMs::seconds(30);

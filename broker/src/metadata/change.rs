@@ -130,10 +130,20 @@ pub enum ChangeError {
     /// There is no room for the change, and nothing has changed.
     #[error("the disk is full, the metadata cannot be changed; free some space and try again")]
     DiskFull,
+    /// As many changes as may wait do so already, and nothing has changed.
+    #[error("too many metadata changes wait; nothing was changed, try again")]
+    Busy,
+    /// The disk was full when the change was under way.
+    #[error(
+        "the disk filled up while the change was made: whether it was made is not known; free some \
+         space, look, and try again"
+    )]
+    Uncertain,
     /// The broker is shutting down.
     #[error("the broker is shutting down")]
     ShuttingDown,
-    /// Another broker decides, or nobody does at present.
+    /// Another broker decides, or nobody does at present. A change that was under way when this
+    /// broker ceased to decide may still be made.
     #[error("this broker is not the controller")]
     NotController,
     /// There are no producer ids left.
@@ -156,6 +166,9 @@ impl ChangeError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::StoreFailed(_) | Self::DiskFull => ErrorCode::KafkaStorageError,
+            // Clients try it again after a while.
+            Self::Busy => ErrorCode::ThrottlingQuotaExceeded,
+            Self::Uncertain => ErrorCode::RequestTimedOut,
             Self::ShuttingDown => ErrorCode::CoordinatorNotAvailable,
             Self::NotController => ErrorCode::NotController,
             Self::ProducerIdsExhausted => ErrorCode::UnknownServerError,

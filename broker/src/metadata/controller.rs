@@ -9,10 +9,11 @@ use varve_protocol::vocabulary::BrokerId;
 use varve_replication::quorum::QuorumStatus;
 
 use super::change::{ChangeError, CreatedTopic};
-use super::handle::{Command, MetadataHandle};
+use super::handle::{Command, MetadataHandle, Urgent};
 use super::host::HostFuture;
 use super::liveness::{Heartbeat, HeartbeatAnswer};
 use super::plan::{NewTopic, ProducerIdBlock, TopicError};
+use crate::peers::LogExtent;
 
 /// Carries this broker's own wishes to a controller that is another broker. Each returns when this
 /// broker's metadata shows what was done.
@@ -96,7 +97,28 @@ impl MetadataHandle {
 
     /// The process of another broker is known to be dead.
     pub fn on_peer_lost(&self, broker: BrokerId) {
-        let _ = self.commands.try_send(Command::PeerLost(broker));
+        self.urge(|urgent| {
+            urgent.lost.insert(broker);
+        });
+    }
+
+    /// A broker has connected, and has said how far its log goes.
+    pub fn on_peer_log(&self, broker: BrokerId, log: LogExtent) {
+        self.urge(|urgent| drop(urgent.logs.insert(broker, log)));
+    }
+
+    /// How far this broker's log goes, as of the last step of its member of the quorum.
+    #[must_use]
+    pub fn log_extent(&self) -> LogExtent {
+        let status = self.shared.status.borrow();
+        let first_voters = status.first_voters.clone();
+        LogExtent { last: status.last, commit: status.commit, first_voters }
+    }
+
+    fn urge(&self, tell: impl FnOnce(&mut Urgent)) {
+        tell(&mut self.shared.urgent.lock());
+        // A thread that has a full queue is awake, and one that is gone needs no telling.
+        let _ = self.commands.try_send(Command::Wake);
     }
 
     /// Tells the controller, which must be this broker, that a broker is alive.
@@ -112,7 +134,7 @@ impl MetadataHandle {
 
     /// A tick of the quorum's clock.
     pub fn tick(&self) {
-        let _ = self.commands.try_send(Command::Tick);
+        self.urge(|urgent| urgent.has_ticked = true);
     }
 
     /// Hands the quorum's leadership to another voter, if this broker has it.

@@ -3,10 +3,12 @@
 //! Reading is a pointer load. Changing goes through one writer (see `writer`), and answers
 //! when the change is durable, published and its logs are ready.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::vocabulary::{BrokerId, TopicId};
@@ -23,6 +25,7 @@ use super::plan::{
 use super::quorum_metrics::QuorumMetrics;
 use super::topic_image::TopicImage;
 use super::topic_name::CONSUMER_OFFSETS;
+use crate::peers::LogExtent;
 use crate::topic_config::{ConfigLayers, ConfigMap, StaticConfig};
 
 /// Updates that a slow subscriber may be behind before it has to look at the whole image.
@@ -52,6 +55,8 @@ pub(super) struct Shared {
     /// The last entry of the log that the image shows.
     pub(super) applied: watch::Sender<u64>,
     pub(super) metrics: Arc<QuorumMetrics>,
+    /// Held to put something in, or to take all.
+    pub(super) urgent: Mutex<Urgent>,
 }
 
 /// A new image and how it differs from the one before.
@@ -67,12 +72,25 @@ pub struct MetadataUpdate {
 #[derive(Debug)]
 pub(super) enum Command {
     Change(MetadataChange, oneshot::Sender<Result<Applied, ChangeError>>),
-    Tick,
     Messages(BrokerId, Vec<Bytes>),
-    PeerLost(BrokerId),
+    /// Something is in [`Urgent`].
+    Wake,
     Heartbeat(Heartbeat, oneshot::Sender<HeartbeatAnswer>),
     TransferLeadership(BrokerId),
     Stop,
+}
+
+/// What the metadata's thread is told beside the queue: it is never dropped, and waits for nothing
+/// that was queued before. Bounded by the number of brokers.
+#[derive(Debug, Default)]
+pub(super) struct Urgent {
+    /// The clock has ticked. Ticks that a slow disk kept waiting count as one: nobody is to be
+    /// taken for silent whose messages wait here.
+    pub(super) has_ticked: bool,
+    /// Brokers whose processes are gone.
+    pub(super) lost: BTreeSet<BrokerId>,
+    /// Brokers that have connected, and how far their logs go.
+    pub(super) logs: BTreeMap<BrokerId, LogExtent>,
 }
 
 /// A topic that the broker keeps for itself.
@@ -158,6 +176,7 @@ impl MetadataHandle {
             status,
             applied,
             metrics,
+            urgent: Mutex::default(),
         };
         let shared = Arc::new(shared);
         (Self { shared: shared.clone(), commands }, receiver, shared)

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use varve_protocol::vocabulary::BrokerId;
 use varve_replication::quorum::{
-    LogEntry, MembershipChange, Payload, Persist, Proposed, Quorum, QuorumRole, QuorumStatus,
+    LogEntry, MembershipChange, Payload, Persist, ProposeError, Proposed, Quorum, QuorumRole,
+    QuorumStatus,
 };
 
 use super::change::{Applied, ChangeError, MetadataChange};
@@ -24,6 +25,7 @@ use super::image::MetadataImage;
 use super::plan::PlanSettings;
 use super::planning::Planning;
 use super::store::{AppendError, QuorumLog};
+use crate::peers::LogExtent;
 
 /// Where fresh ids come from: a random source at the edge, a seeded one in simulation.
 pub type IdSource = Box<dyn FnMut() -> u128 + Send>;
@@ -47,6 +49,11 @@ pub(super) struct Batch {
     pub(super) answers: Vec<(Answer, Applied)>,
 }
 
+/// Changes that wait until this broker, which was elected, knows all that was decided before.
+const WAITING_MAX: usize = 4_096;
+/// Changes that wait to be committed.
+const PENDING_MAX: usize = 4_096;
+
 /// A change that is proposed and not committed.
 struct Pending {
     proposed: Proposed,
@@ -68,6 +75,8 @@ pub(super) struct Node {
     waiting: Vec<(MetadataChange, Answer)>,
     settings: PlanSettings,
     broker: BrokerId,
+    /// The id that a new cluster gets; by chance where there is none.
+    cluster_id: Option<String>,
     ids: IdSource,
     /// What a full disk did not take; nothing else happens before it is written.
     stuck: Option<Persist>,
@@ -80,7 +89,7 @@ impl Node {
         log: Box<dyn QuorumLog>,
         image: MetadataImage,
         settings: PlanSettings,
-        broker: BrokerId,
+        (broker, cluster_id): (BrokerId, Option<String>),
         ids: IdSource,
     ) -> Self {
         let applied = quorum.status().applied;
@@ -94,6 +103,7 @@ impl Node {
             waiting: Vec::new(),
             settings,
             broker,
+            cluster_id,
             ids,
             stuck: None,
             failure: None,
@@ -149,6 +159,33 @@ impl Node {
         }
     }
 
+    /// Another broker has connected, and has said how far its log goes.
+    pub(super) fn on_member_log(&mut self, broker: BrokerId, log: &LogExtent) {
+        if self.failure.is_some() || self.stuck.is_some() {
+            return;
+        }
+        let (last, commit) = (log.last, log.commit);
+        let status = self.quorum.status();
+        let is_other = !log.first_voters.is_empty() && log.first_voters != status.first_voters;
+        if status.last == 0 && commit > 0 && is_other {
+            let voters = &log.first_voters;
+            tracing::info!(%broker, ?voters, "taking up the voters of the cluster that exists");
+            match self.log.adopt_voters(voters) {
+                Ok(()) => self.quorum.adopt_voters(voters.clone(), commit),
+                Err(error) => drop(self.fail(error.to_string())),
+            }
+            return;
+        }
+        let abstained = self.quorum.abstains();
+        self.quorum.on_member_log(broker, last, commit);
+        if self.quorum.abstains() && !abstained && status.membership.voters.contains(&self.broker) {
+            tracing::warn!(
+                "this broker votes in a cluster that exists, but has nothing of its metadata log: \
+                 it has no say in elections until it has caught up"
+            );
+        }
+    }
+
     /// The process of another broker is dead.
     pub(super) fn on_peer_lost(&mut self, broker: BrokerId) {
         if self.failure.is_none() && self.stuck.is_none() {
@@ -158,7 +195,14 @@ impl Node {
 
     /// Takes changes; they are decided by [`Self::step`].
     pub(super) fn on_changes(&mut self, changes: Vec<(MetadataChange, Answer)>) {
-        self.waiting.extend(changes);
+        for (change, answer) in changes {
+            if self.waiting.len() < WAITING_MAX {
+                self.waiting.push((change, answer));
+            } else {
+                // Whoever asked may be gone.
+                let _ = answer.send(Err(ChangeError::Busy));
+            }
+        }
     }
 
     /// Hands leadership to another voter.
@@ -298,6 +342,7 @@ impl Node {
             entries: Vec::new(),
             settings: &self.settings,
             broker_id: self.broker,
+            cluster_id: self.cluster_id.as_deref(),
             ids: &mut self.ids,
         };
         let mut refused = false;
@@ -305,6 +350,10 @@ impl Node {
         for (change, answer) in self.waiting.drain(..) {
             if refused {
                 left.push((change, answer));
+                continue;
+            }
+            if self.pending.len() >= PENDING_MAX {
+                let _ = answer.send(Err(ChangeError::Busy));
                 continue;
             }
             let applied = match planning.plan(change) {
@@ -326,7 +375,12 @@ impl Node {
                 }
                 match self.quorum.propose(&entry) {
                     Ok(place) => proposed = Some(place),
-                    Err(_) => refused = true,
+                    Err(error) => {
+                        if error == ProposeError::Busy {
+                            reason = ChangeError::Busy;
+                        }
+                        refused = true;
+                    }
                 }
             }
             match (proposed, self.pending.back()) {
@@ -378,7 +432,8 @@ impl Node {
             AppendError::Full => {
                 tracing::warn!("the disk is full; the metadata cannot be changed");
                 self.stuck = Some(persist);
-                ChangeError::DiskFull
+                // Other members may have it already.
+                ChangeError::Uncertain
             }
             AppendError::Failed(reason) => self.fail(reason),
         };
@@ -399,7 +454,8 @@ impl Node {
     }
 
     fn snapshot_if_due(&mut self) {
-        if self.failure.is_some() || self.stuck.is_some() || !self.log.is_snapshot_due() {
+        let is_due = self.log.is_snapshot_due() || self.quorum.is_snapshot_wanted();
+        if self.failure.is_some() || self.stuck.is_some() || !is_due {
             return;
         }
         let data = Bytes::from(codec::encode_batch(&self.image.to_records()));

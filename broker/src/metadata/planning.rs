@@ -28,6 +28,8 @@ pub(super) struct Planning<'a> {
     pub(super) entries: Vec<Vec<MetadataRecord>>,
     pub(super) settings: &'a PlanSettings,
     pub(super) broker_id: BrokerId,
+    /// The id that a new cluster gets.
+    pub(super) cluster_id: Option<&'a str>,
     pub(super) ids: &'a mut IdSource,
 }
 
@@ -37,7 +39,8 @@ impl Planning<'_> {
         let applied = match change {
             MetadataChange::EnsureClusterId => {
                 if self.image.cluster_id().is_empty() {
-                    let id = self.fresh_id().to_string();
+                    let id = self.cluster_id.map(str::to_owned);
+                    let id = id.unwrap_or_else(|| self.fresh_id().to_string());
                     self.apply(vec![MetadataRecord::ClusterId(id)], &mut records);
                 }
                 Applied::Done

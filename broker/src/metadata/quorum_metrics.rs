@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use varve_protocol::vocabulary::BrokerId;
 use varve_replication::quorum::{Persist, QuorumSnapshot};
 
 use super::handle::MetadataHandle;
@@ -42,6 +43,10 @@ impl QuorumLog for TimedLog {
             self.metrics.append_duration.observe(clock::now().duration_since(began));
         }
         written
+    }
+
+    fn adopt_voters(&mut self, voters: &[BrokerId]) -> Result<(), AppendError> {
+        self.log.adopt_voters(voters)
     }
 
     fn is_snapshot_due(&self) -> bool {

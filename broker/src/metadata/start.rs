@@ -12,7 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use varve_protocol::vocabulary::{BrokerId, TopicIdPartition};
-use varve_replication::quorum::{Quorum, QuorumOptions};
+use varve_replication::quorum::{
+    MembershipChange, Payload, Quorum, QuorumOptions, RecoveredQuorum,
+};
 use varve_storage::Disk;
 
 use super::broker_image::Endpoint;
@@ -69,6 +71,10 @@ pub struct MetadataOptions {
     pub settings: PlanSettings,
     /// How its quorum is set up.
     pub quorum: QuorumOptions,
+    /// The cluster that the file names: a new one gets this id, another one is refused.
+    pub cluster_id: Option<String>,
+    /// The file names no other broker: this one registers by itself.
+    pub is_alone: bool,
 }
 
 impl MetadataOptions {
@@ -101,6 +107,8 @@ impl MetadataOptions {
                 limits: MetadataLimits { partitions_max, ..defaults },
             },
             quorum: quorum_options(config, incarnation),
+            cluster_id: config.cluster.id.clone(),
+            is_alone: config.cluster.voters.is_empty(),
         }
     }
 }
@@ -138,7 +146,17 @@ impl OpenedMetadata {
         let (log, recovered) = MetadataStore::open(disk, owner)?;
         options.registration.directory = log.owner().directory;
         options.quorum.voters.clone_from(&log.owner().voters);
+        check_cluster(&recovered, &options)?;
+        if options.cluster_id.is_none() {
+            options.cluster_id.clone_from(&recovered.cluster_id);
+        }
         Ok(Self::new(Box::new(log), recovered, options))
+    }
+
+    /// The cluster that the file or the log names.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<&str> {
+        self.options.cluster_id.as_deref()
     }
 
     /// What the broker registers with: its directory is the one that was opened.
@@ -154,7 +172,7 @@ impl OpenedMetadata {
         recovered: RecoveredMetadata,
         options: MetadataOptions,
     ) -> Self {
-        let RecoveredMetadata { quorum, image } = recovered;
+        let RecoveredMetadata { quorum, image, .. } = recovered;
         let quorum = Quorum::new(&options.quorum, quorum);
         Self { image, log, quorum, options }
     }
@@ -171,14 +189,13 @@ impl OpenedMetadata {
         ids: IdSource,
     ) -> Result<StartedMetadata, ChangeError> {
         let Self { image, log, quorum, options } = self;
-        let MetadataOptions { registration, settings, quorum: QuorumOptions { voters, .. } } =
-            options;
+        let MetadataOptions { registration, settings, cluster_id, is_alone, .. } = options;
         let broker_id = registration.id;
         let fixed = settings.fixed.clone();
         let metrics = Arc::new(QuorumMetrics::default());
         let log = Box::new(TimedLog::new(log, Arc::clone(&metrics)));
-        let mut node = Node::new(quorum, log, image, settings, broker_id, ids);
-        if voters == [broker_id] && node.status().membership.voters == [broker_id] {
+        let mut node = Node::new(quorum, log, image, settings, (broker_id, cluster_id), ids);
+        if is_alone {
             decide_at_start(&mut node, MetadataChange::EnsureClusterId)?;
             decide_at_start(&mut node, MetadataChange::RegisterBroker(registration))?;
         }
@@ -205,10 +222,46 @@ impl OpenedMetadata {
             liveness: Liveness::default(),
             is_controller: false,
             lost: Vec::new(),
+            ticked_ms: 0,
             shared: Arc::clone(&shared),
         };
         Ok(StartedMetadata { handle, writer, finisher: MetadataFinisher { batches, shared } })
     }
+}
+
+/// Whether the file and the log speak of the same cluster.
+fn check_cluster(
+    recovered: &RecoveredMetadata,
+    options: &MetadataOptions,
+) -> Result<(), OpenError> {
+    if let (Some(found), Some(expected)) = (&recovered.cluster_id, &options.cluster_id)
+        && found != expected
+    {
+        let (found, expected) = (found.clone(), expected.clone());
+        return Err(OpenError::OtherCluster { found, expected });
+    }
+    if !options.is_alone {
+        return Ok(());
+    }
+    let RecoveredQuorum { snapshot, entries, .. } = &recovered.quorum;
+    let members = snapshot.iter().map(|snapshot| &snapshot.membership);
+    let mut others: BTreeSet<BrokerId> = members
+        .flat_map(|members| members.voters.iter().chain(&members.learners))
+        .copied()
+        .collect();
+    for entry in entries {
+        if let Payload::Membership(
+            MembershipChange::AddVoter(id) | MembershipChange::AddLearner(id),
+        ) = entry.payload
+        {
+            others.insert(id);
+        }
+    }
+    others.remove(&options.quorum.id);
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(OpenError::NotAlone { found: others.iter().map(|id| id.0).collect() })
 }
 
 /// Decides a change before anybody looks at the image.

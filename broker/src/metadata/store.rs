@@ -15,6 +15,7 @@ use varve_storage::{Disk, Entry, EntryLog, EntryLogError};
 
 use super::codec::{self, DecodeError};
 use super::image::{ApplyError, MetadataImage};
+use super::record::MetadataRecord;
 
 /// Where the metadata log lies in the data directory.
 pub const METADATA_DIRECTORY: &str = "metadata";
@@ -38,6 +39,12 @@ pub trait QuorumLog: Send {
     /// [`AppendError::Full`]: there is no room. [`AppendError::Failed`]: what was written is not
     /// known, and nothing may be written any more.
     fn persist(&mut self, persist: &Persist) -> Result<(), AppendError>;
+
+    /// Other voters were the first, as is known before there is any entry. Durable on return.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    fn adopt_voters(&mut self, voters: &[BrokerId]) -> Result<(), AppendError>;
 
     /// Whether a snapshot is worth its cost by now.
     fn is_snapshot_due(&self) -> bool;
@@ -117,13 +124,24 @@ pub enum OpenError {
         /// Who opens it.
         expected: BrokerId,
     },
+    /// The file names another cluster.
+    #[error(
+        "the data directory belongs to cluster {found}, but cluster.id is {expected}: set it to \
+         {found}, or choose an empty data directory"
+    )]
+    OtherCluster {
+        /// Whose it is.
+        found: String,
+        /// What the file says.
+        expected: String,
+    },
     /// The file makes this a cluster of one, but it is not.
     #[error(
-        "the data directory belongs to a cluster with the voters {found:?}, but cluster.voters is \
-         empty; restore the key"
+        "the data directory belongs to a cluster with the brokers {found:?}, but cluster.voters \
+         names no other; restore the key"
     )]
     NotAlone {
-        /// The voters.
+        /// The brokers.
         found: Vec<i32>,
     },
     /// A snapshot or an entry contradicts what comes before it.
@@ -179,6 +197,8 @@ pub struct RecoveredMetadata {
     pub quorum: RecoveredQuorum,
     /// The image of the snapshot; the entries after it are not applied.
     pub image: MetadataImage,
+    /// The cluster's id, as far as it is known to be committed.
+    pub cluster_id: Option<String>,
 }
 
 impl<D: Disk> MetadataStore<D> {
@@ -229,6 +249,7 @@ impl<D: Disk> MetadataStore<D> {
             snapshot_due_bytes = snapshot_due_bytes.max(decoded.data.len() as u64);
             snapshot = Some(decoded);
         }
+        let mut cluster_id = Some(image.cluster_id().to_owned()).filter(|id| !id.is_empty());
         let mut entries = Vec::new();
         for Entry { index, term, data } in recovered.entries {
             let place = Place::Entry(index);
@@ -236,14 +257,20 @@ impl<D: Disk> MetadataStore<D> {
                 Payload::decode(data).map_err(|reason| OpenError::Entry { place, reason })?;
             // What cannot be understood is refused now, not when it is committed.
             if let Payload::Data(data) = &payload {
-                codec::decode_batch(data).map_err(|reason| OpenError::Decode { place, reason })?;
+                let records = codec::decode_batch(data);
+                let records = records.map_err(|reason| OpenError::Decode { place, reason })?;
+                for record in records.into_iter().filter(|_| index <= committed) {
+                    if let MetadataRecord::ClusterId(id) = record {
+                        cluster_id = Some(id);
+                    }
+                }
             }
             entries.push(LogEntry { index, term, payload });
         }
         let quorum = RecoveredQuorum { hard_state, snapshot, entries };
         let hard_state = hard_state.unwrap_or_default();
         let store = Self { log, owner, hard_state, snapshot_due_bytes, snapshot_bytes_min };
-        Ok((store, RecoveredMetadata { quorum, image }))
+        Ok((store, RecoveredMetadata { quorum, image, cluster_id }))
     }
 
     /// Whose log it is.
@@ -284,6 +311,13 @@ impl<D: Disk> QuorumLog for MetadataStore<D> {
             self.log.set_hard_state(&encode_vote(state, &self.owner)).map_err(refused)?;
             self.hard_state = *state;
         }
+        self.log.sync().map_err(refused)
+    }
+
+    fn adopt_voters(&mut self, voters: &[BrokerId]) -> Result<(), AppendError> {
+        self.owner.voters = voters.to_vec();
+        let vote = encode_vote(&self.hard_state, &self.owner);
+        self.log.set_hard_state(&vote).map_err(refused)?;
         self.log.sync().map_err(refused)
     }
 

@@ -22,6 +22,8 @@ use crate::clock;
 const BATCH_COMMANDS_MAX: usize = 256;
 /// Dead brokers that are remembered for the case that this one becomes the controller.
 const LOST_MAX: usize = 64;
+/// A thread that saw no tick for so long was held up, by its disk or by the whole machine.
+const STALL_MS_MAX: i64 = 500;
 /// Batches that wait for a busy finisher before the quorum waits for it too.
 const BACKLOG_MAX: usize = 4_096;
 
@@ -40,6 +42,8 @@ pub struct MetadataWriter {
     pub(super) is_controller: bool,
     /// Brokers whose processes died and that nobody has fenced, as far as is known here.
     pub(super) lost: Vec<BrokerId>,
+    /// When the last tick was seen.
+    pub(super) ticked_ms: i64,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -96,26 +100,23 @@ impl MetadataWriter {
 
     /// Takes commands; false when it is told to end.
     fn on_commands(&mut self, commands: &mut Vec<Command>, now_ms: i64) -> bool {
+        let urgent = std::mem::take(&mut *self.shared.urgent.lock());
+        // Before messages of the same brokers, and before anything else that the quorum would have
+        // to make durable first.
+        for (broker, log) in urgent.logs {
+            self.node.on_member_log(broker, &log);
+        }
+        for broker in urgent.lost {
+            self.node.on_peer_lost(broker);
+            self.lost.push(broker);
+        }
         let mut changes: Vec<(MetadataChange, Answer)> = Vec::new();
         let mut wishes = Vec::new();
         for command in commands.drain(..) {
             match command {
                 Command::Change(change, answer) => changes.push((change, answer)),
-                Command::Tick => {
-                    self.node.on_tick();
-                    self.node.admit_registered();
-                    if let Some(image) = self.node.planned_image() {
-                        wishes.extend(self.liveness.on_tick(now_ms, image));
-                        if image.cluster_id().is_empty() {
-                            wishes.push(MetadataChange::EnsureClusterId);
-                        }
-                    }
-                }
+                Command::Wake => {}
                 Command::Messages(from, messages) => self.node.on_messages(from, messages),
-                Command::PeerLost(broker) => {
-                    self.node.on_peer_lost(broker);
-                    self.lost.push(broker);
-                }
                 Command::Heartbeat(heartbeat, answer) => {
                     self.lost.retain(|broker| *broker != heartbeat.broker);
                     let (answered, wish) = self.on_heartbeat(heartbeat, now_ms);
@@ -127,10 +128,31 @@ impl MetadataWriter {
                 Command::Stop => return false,
             }
         }
+        if urgent.has_ticked {
+            // Behind the messages that waited: who was not heard is silent, not unheard.
+            wishes.extend(self.on_tick(now_ms));
+        }
         wishes.extend(self.fence_lost(now_ms));
         changes.extend(wishes.into_iter().map(|wish| (wish, oneshot::channel().0)));
         self.node.on_changes(changes);
         true
+    }
+
+    fn on_tick(&mut self, now_ms: i64) -> Vec<MetadataChange> {
+        self.node.on_tick();
+        self.node.admit_registered();
+        let has_stalled = now_ms - self.ticked_ms > STALL_MS_MAX;
+        self.ticked_ms = now_ms;
+        let Some(image) = self.node.planned_image() else { return Vec::new() };
+        if has_stalled {
+            // Nobody is judged by what this broker was too slow to hear.
+            self.liveness.on_elected(now_ms, image);
+        }
+        let mut wishes = self.liveness.on_tick(now_ms, image);
+        if image.cluster_id().is_empty() {
+            wishes.push(MetadataChange::EnsureClusterId);
+        }
+        wishes
     }
 
     fn follow_role(&mut self, now_ms: i64) {

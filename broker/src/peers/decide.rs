@@ -24,6 +24,16 @@ pub(crate) async fn register(
     metadata: &MetadataHandle,
     request: BrokerRegistrationRequest,
 ) -> BrokerRegistrationResponse {
+    let mut response = BrokerRegistrationResponse::default();
+    let ours = metadata.load().cluster_id().to_owned();
+    if !ours.is_empty() && request.cluster_id != ours {
+        response.error_code = ErrorCode::InconsistentClusterId.code();
+        response.error_message = Some(format!(
+            "broker {} wants to join cluster {}, but this is cluster {ours}",
+            request.broker_id, request.cluster_id
+        ));
+        return response;
+    }
     let endpoint = |listener: &varve_protocol::messages::broker_registration::Listener| Endpoint {
         listener: listener.name.clone(),
         host: listener.host.clone(),
@@ -36,7 +46,6 @@ pub(crate) async fn register(
         endpoints: request.listeners.iter().map(endpoint).collect(),
         directory: request.log_dirs.first().map_or(0, |directory| directory.0),
     };
-    let mut response = BrokerRegistrationResponse::default();
     match metadata.submit(MetadataChange::RegisterMember(registration)).await {
         Ok(Applied::Registered(Ok(epoch))) => response.broker_epoch = epoch,
         Ok(Applied::Registered(Err(refused))) => {

@@ -8,7 +8,7 @@ use varve_protocol::error_code::ErrorCode;
 use varve_protocol::messages::{PeerHelloRequest, PeerHelloResponse};
 use varve_protocol::vocabulary::{BrokerId, TopicId};
 
-use super::identity::{Lane, LocalIdentity};
+use super::identity::{Lane, LocalIdentity, LogExtent};
 use crate::metadata::MetadataImage;
 
 /// The broker at the other end of a connection.
@@ -40,7 +40,7 @@ pub enum HelloRefused {
         /// This broker's.
         ours: String,
     },
-    /// It has this broker's number.
+    /// It has this broker's number, or that of another one that lives.
     #[error(
         "two processes call themselves broker {0}: give one of them another node.id and an empty \
          data directory"
@@ -61,6 +61,19 @@ pub enum HelloRefused {
         theirs: i64,
         /// The epoch of its number by the metadata.
         registered: i64,
+    },
+    /// There is no cluster yet, and the two do not agree on who is to make it.
+    #[error(
+        "broker {broker} begins a cluster with the voters {theirs:?}, this one with {ours:?}: give all \
+         brokers the same cluster.voters"
+    )]
+    OtherVoters {
+        /// Who.
+        broker: BrokerId,
+        /// The voters that it knows.
+        theirs: Vec<i32>,
+        /// Those that this broker knows.
+        ours: Vec<i32>,
     },
     /// It has no number, or asks for a lane that is not known.
     #[error("a hello of broker {broker} for lane {lane}, which nobody has")]
@@ -92,6 +105,7 @@ impl HelloRefused {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::OtherCluster { .. } => ErrorCode::InconsistentClusterId,
+            Self::OtherVoters { .. } => ErrorCode::InvalidConfig,
             Self::SameId(_) | Self::CopiedDirectory(..) => ErrorCode::DuplicateBrokerRegistration,
             Self::StaleEpoch { .. } => ErrorCode::StaleBrokerEpoch,
             Self::Malformed { .. } | Self::OtherBroker { .. } | Self::ByPeer(_) => {
@@ -109,6 +123,7 @@ impl LocalIdentity {
     pub fn check_hello(
         &self,
         image: &MetadataImage,
+        log: &LogExtent,
         hello: &PeerHelloRequest,
     ) -> Result<PeerIdentity, HelloRefused> {
         let broker = BrokerId(hello.broker_id);
@@ -126,6 +141,8 @@ impl LocalIdentity {
         if hello.directory_id.0 != 0 && hello.directory_id.0 == self.directory_id {
             return Err(HelloRefused::CopiedDirectory(broker, self.broker));
         }
+        let theirs = LogExtent::read(hello.log_last, hello.log_commit, &hello.first_voters);
+        check_voters(broker, log, &theirs)?;
         let registered = image.broker(broker).map_or(-1, |known| known.epoch);
         if (0..registered).contains(&hello.epoch) {
             return Err(HelloRefused::StaleEpoch { broker, theirs: hello.epoch, registered });
@@ -138,27 +155,33 @@ impl LocalIdentity {
     pub fn answer(
         &self,
         image: &MetadataImage,
+        log: &LogExtent,
         refused: Option<&HelloRefused>,
     ) -> PeerHelloResponse {
+        let (log_last, log_commit, first_voters) = log.numbers();
         PeerHelloResponse {
             error_code: refused.map_or(0, |refused| refused.code().code()),
             error_message: refused.map(ToString::to_string),
             cluster_id: self.cluster_id(image).to_owned(),
             broker_id: self.broker.0,
             incarnation: TopicId(self.incarnation),
+            log_last,
+            log_commit,
+            first_voters,
         }
     }
 
-    /// Judges who answered a hello to `expected`.
+    /// Judges who answered a hello to `expected`; how far its log goes.
     ///
     /// # Errors
     /// [`HelloRefused`].
     pub fn check_answer(
         &self,
         image: &MetadataImage,
+        log: &LogExtent,
         expected: BrokerId,
         answer: PeerHelloResponse,
-    ) -> Result<(), HelloRefused> {
+    ) -> Result<LogExtent, HelloRefused> {
         if answer.error_code != 0 {
             let code = ErrorCode::from_code(answer.error_code);
             let words = answer.error_message.unwrap_or_else(|| code.message().to_owned());
@@ -173,6 +196,24 @@ impl LocalIdentity {
             let (theirs, ours) = (answer.cluster_id, ours.to_owned());
             return Err(HelloRefused::OtherCluster { broker: found, theirs, ours });
         }
-        Ok(())
+        let theirs = LogExtent::read(answer.log_last, answer.log_commit, &answer.first_voters);
+        check_voters(found, log, &theirs)?;
+        Ok(theirs)
     }
+}
+
+/// Brokers that are about to make a cluster must mean the same one. Who joins a cluster that exists
+/// takes up its voters, whatever its own file says.
+fn check_voters(
+    broker: BrokerId,
+    ours: &LogExtent,
+    theirs: &LogExtent,
+) -> Result<(), HelloRefused> {
+    let is_new = ours.commit == 0 && theirs.commit == 0;
+    let (ours, theirs) = (&ours.first_voters, &theirs.first_voters);
+    if !is_new || ours.is_empty() || theirs.is_empty() || ours == theirs {
+        return Ok(());
+    }
+    let ids = |voters: &[BrokerId]| voters.iter().map(|voter| voter.0).collect();
+    Err(HelloRefused::OtherVoters { broker, theirs: ids(theirs), ours: ids(ours) })
 }

@@ -35,6 +35,33 @@ impl Lane {
     }
 }
 
+/// How far a broker's metadata log goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogExtent {
+    /// The last entry.
+    pub last: u64,
+    /// The last one that is known to be committed.
+    pub commit: u64,
+    /// Who voted at its beginning.
+    pub first_voters: Vec<BrokerId>,
+}
+
+impl LogExtent {
+    pub(super) fn read(last: i64, commit: i64, first_voters: &[i32]) -> LogExtent {
+        LogExtent {
+            last: u64::try_from(last).unwrap_or(0),
+            commit: u64::try_from(commit).unwrap_or(0),
+            first_voters: first_voters.iter().map(|id| BrokerId(*id)).collect(),
+        }
+    }
+
+    pub(super) fn numbers(&self) -> (i64, i64, Vec<i32>) {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let voters = self.first_voters.iter().map(|voter| voter.0).collect();
+        (number(self.last), number(self.commit), voters)
+    }
+}
+
 /// This broker, as it introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalIdentity {
@@ -68,7 +95,8 @@ impl LocalIdentity {
 
     /// What it says first.
     #[must_use]
-    pub fn hello(&self, image: &MetadataImage, lane: Lane) -> PeerHelloRequest {
+    pub fn hello(&self, image: &MetadataImage, log: &LogExtent, lane: Lane) -> PeerHelloRequest {
+        let (log_last, log_commit, first_voters) = log.numbers();
         PeerHelloRequest {
             cluster_id: self.cluster_id(image).to_owned(),
             broker_id: self.broker.0,
@@ -76,6 +104,9 @@ impl LocalIdentity {
             directory_id: TopicId(self.directory_id),
             epoch: self.epoch(image),
             lane: lane.code(),
+            log_last,
+            log_commit,
+            first_voters,
         }
     }
 }

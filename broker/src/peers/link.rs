@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use varve_protocol::messages::PeerHelloRequest;
 use varve_protocol::vocabulary::BrokerId;
 use varve_protocol::wire::{
@@ -31,6 +31,8 @@ use crate::server::{FrameError, FrameReader, MemoryBudget, ServerLimits, write_f
 
 /// How long a connection may take to stand, and then its hello to be answered.
 const DIAL_MAX: Duration = Duration::from_secs(1);
+/// A connection stands for so long before it is given up on another process's word.
+const REDIAL_MIN: Duration = Duration::from_secs(1);
 /// Frames that wait to be written. Requests beyond are refused, one-way messages dropped.
 const QUEUE_FRAMES_MAX: usize = 4_096;
 /// Requests of one link whose answers are awaited.
@@ -44,6 +46,8 @@ const REFUSALS_TOLD_EVERY: u32 = 120;
 #[derive(Debug)]
 pub(crate) struct Dialed {
     pub(crate) stream: TcpStream,
+    /// The run of the peer's process.
+    pub(crate) incarnation: u128,
 }
 
 /// Why a connection does not stand.
@@ -90,15 +94,18 @@ pub(crate) async fn dial(
     let dialed = tokio::time::timeout(DIAL_MAX, async {
         let stream = TcpStream::connect(address).await.map_err(DialError::Connect)?;
         stream.set_nodelay(true).map_err(DialError::Connect)?;
-        let hello = shared.identity.hello(&shared.host.image(), lane);
+        let hello = shared.identity.hello(&shared.host.image(), &shared.host.log(), lane);
         let frame = encode(0, &hello)?;
         write_frame(&stream, &frame, &shared.sent).await.map_err(DialError::Write)?;
         let answer = FrameReader::new(&stream, &shared.budget, &shared.limits, &shared.received)
             .next()
             .await?;
         let (_, answer) = decode::<PeerHelloRequest>(answer.bytes)?;
-        shared.identity.check_answer(&shared.host.image(), peer, answer)?;
-        Ok(Dialed { stream })
+        let (cluster, incarnation) = (answer.cluster_id.clone(), answer.incarnation.0);
+        let (image, log) = (shared.host.image(), shared.host.log());
+        let log = shared.identity.check_answer(&image, &log, peer, answer)?;
+        shared.on_hello(peer, lane, &cluster, log);
+        Ok(Dialed { stream, incarnation })
     });
     dialed.await.unwrap_or(Err(DialError::TimedOut))
 }
@@ -139,12 +146,27 @@ pub(super) struct LinkHandle {
     queue: mpsc::Sender<Outgoing>,
     correlation: Arc<AtomicI32>,
     is_connected: watch::Receiver<bool>,
+    /// The run of the peer's process that was connected last, until an attempt shows that it is not
+    /// there any more; 0 for none. Guarded for a copy.
+    incumbent: Arc<Mutex<u128>>,
     address: Arc<watch::Sender<String>>,
+    redial: Arc<Notify>,
 }
 
 impl LinkHandle {
     pub(super) fn is_connected(&self) -> bool {
         *self.is_connected.borrow()
+    }
+
+    /// Whether another run of the peer's process is there, as far as is known. The connection is
+    /// opened again, so that it is known better the next time.
+    pub(super) fn is_taken(&self, incarnation: u128) -> bool {
+        let incumbent = *self.incumbent.lock();
+        let is_taken = incumbent != 0 && incumbent != incarnation;
+        if is_taken {
+            self.redial.notify_one();
+        }
+        is_taken
     }
 
     /// Where the peer listens now; a connection that stands stays.
@@ -201,7 +223,9 @@ pub(super) struct Link {
     lane: Lane,
     queue: mpsc::Receiver<Outgoing>,
     is_connected: watch::Sender<bool>,
+    incumbent: Arc<Mutex<u128>>,
     address: watch::Receiver<String>,
+    redial: Arc<Notify>,
     stop: watch::Receiver<bool>,
 }
 
@@ -215,6 +239,8 @@ impl Link {
     ) -> (Link, LinkHandle) {
         let (sender, queue) = mpsc::channel(QUEUE_FRAMES_MAX);
         let (is_connected, connected) = watch::channel(false);
+        let incumbent = Arc::new(Mutex::new(0));
+        let redial = Arc::new(Notify::new());
         let (address, known) = watch::channel(address.to_owned());
         let handle = LinkHandle {
             peer,
@@ -222,9 +248,24 @@ impl Link {
             // Zero is what has no answer.
             correlation: Arc::new(AtomicI32::new(1)),
             is_connected: connected,
+            incumbent: Arc::clone(&incumbent),
             address: Arc::new(address),
+            redial: Arc::clone(&redial),
         };
-        (Link { shared, peer, lane, queue, is_connected, address: known, stop }, handle)
+        (
+            Link {
+                shared,
+                peer,
+                lane,
+                queue,
+                is_connected,
+                incumbent,
+                address: known,
+                redial,
+                stop,
+            },
+            handle,
+        )
     }
 
     /// Keeps the connection until it is told to stop or nobody is left who could use it.
@@ -237,14 +278,17 @@ impl Link {
             }
             let address = self.address.borrow_and_update().clone();
             let pause = match dial(&self.shared, self.peer, &address, self.lane).await {
-                Ok(Dialed { stream }) => {
+                Ok(Dialed { stream, incarnation }) => {
                     reconnect.on_connected();
                     refusals = 0;
+                    self.shared.on_judged(self.peer, None);
                     tracing::debug!(peer = %self.peer, address, lane = ?self.lane, "connected");
+                    *self.incumbent.lock() = incarnation;
                     self.exchange(&stream).await;
                     continue;
                 }
                 Err(error) => {
+                    *self.incumbent.lock() = 0;
                     let failed = reconnect.on_failed(error.is_refused());
                     self.tell(&error, &address, &mut refusals);
                     if failed.is_lost && self.lane == Lane::Control {
@@ -265,6 +309,7 @@ impl Link {
     /// A peer that is away is no news; one that is not believed is a mistake of somebody's.
     fn tell(&self, error: &DialError, address: &str, refusals: &mut u32) {
         if let DialError::Hello(refused) = error {
+            self.shared.on_judged(self.peer, Some(refused));
             if refusals.is_multiple_of(REFUSALS_TOLD_EVERY) {
                 tracing::error!(peer = %self.peer, address, %refused, "no connection to a broker");
             }
@@ -284,11 +329,19 @@ impl Link {
         let why = tokio::select! {
             why = write_queued(&mut self.queue, stream, &pending, sent) => why,
             why = read_answers(stream, &pending, (budget, limits), received) => why,
+            () = told_to_redial(&self.redial) => "another process says that it is this peer".to_owned(),
             _ = self.stop.wait_for(|stop| *stop) => "this broker ends".to_owned(),
         };
         self.is_connected.send_replace(false);
         tracing::debug!(peer = %self.peer, lane = ?self.lane, why, "connection to a broker ended");
     }
+}
+
+/// Returns when the connection is to be opened again, which must not happen all the time: whoever
+/// pretends to be the peer would cut it off.
+async fn told_to_redial(redial: &Notify) {
+    tokio::time::sleep(REDIAL_MIN).await;
+    redial.notified().await;
 }
 
 /// Who waits for an answer, by correlation id. Guarded for a lookup.

@@ -30,7 +30,7 @@ mod tests;
 
 pub use error::PeerError;
 pub use hello::{HelloRefused, PeerIdentity};
-pub use identity::{Lane, LocalIdentity};
+pub use identity::{Lane, LocalIdentity, LogExtent};
 pub(crate) use link::{Dialed, decode, dial, encode};
 pub(crate) use pool::Shared;
 pub use pool::{PeerHost, Peers, PeersOptions};

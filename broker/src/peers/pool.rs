@@ -1,11 +1,11 @@
 //! All links of this broker.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use varve_protocol::messages::QuorumMessagesRequest;
 use varve_protocol::vocabulary::BrokerId;
@@ -13,7 +13,8 @@ use varve_protocol::wire::{ApiKey, Request};
 
 use super::INTERNAL_LISTENER;
 use super::error::PeerError;
-use super::identity::{Lane, LocalIdentity};
+use super::hello::HelloRefused;
+use super::identity::{Lane, LocalIdentity, LogExtent};
 use super::link::{Link, LinkHandle};
 use crate::config::Voter;
 use crate::metadata::MetadataImage;
@@ -31,6 +32,21 @@ pub trait PeerHost: std::fmt::Debug + Send + Sync + 'static {
 
     /// Messages of another broker's quorum. Must not block.
     fn on_quorum_messages(&self, from: BrokerId, messages: Vec<Bytes>);
+
+    /// How far this broker's metadata log goes.
+    fn log(&self) -> LogExtent {
+        LogExtent::default()
+    }
+
+    /// A broker has connected and said how far its metadata log goes; its quorum's messages come
+    /// after. Must not block.
+    fn on_peer_log(&self, _: BrokerId, _: LogExtent) {}
+
+    /// Whether another run of a broker's process is connected than the one that says it is that
+    /// broker.
+    fn is_taken(&self, _: BrokerId, _: u128) -> bool {
+        false
+    }
 }
 
 /// What the links are told at start.
@@ -63,6 +79,11 @@ pub(crate) struct Shared {
     /// Guards the links; held for a lookup, or while brokers come and go.
     links: RwLock<BTreeMap<(BrokerId, Lane), LinkHandle>>,
     stop: watch::Sender<bool>,
+    /// What the others said last when they refused this broker, or this one them. Guarded for a
+    /// lookup.
+    refusals: Mutex<BTreeMap<BrokerId, HelloRefused>>,
+    /// The cluster, as another broker's metadata says.
+    cluster: OnceLock<String>,
 }
 
 impl Peers {
@@ -81,6 +102,8 @@ impl Peers {
             voters,
             links: RwLock::default(),
             stop: watch::Sender::new(false),
+            refusals: Mutex::default(),
+            cluster: OnceLock::new(),
         });
         let peers = Peers { shared };
         peers.on_image(&peers.shared.host.image());
@@ -132,6 +155,14 @@ impl Peers {
         self.link(broker, Lane::Control).is_some_and(|link| link.is_connected())
     }
 
+    /// Whether a broker is connected in another run of its process than this one. The connection is
+    /// tried again, so that the answer is true the next time only if that process lives.
+    #[must_use]
+    pub fn is_taken(&self, broker: BrokerId, incarnation: u128) -> bool {
+        let Some(link) = self.link(broker, Lane::Control) else { return false };
+        link.is_taken(incarnation)
+    }
+
     /// How many brokers are connected.
     #[must_use]
     pub fn connected_count(&self) -> usize {
@@ -140,11 +171,24 @@ impl Peers {
         control.filter(|(_, link)| link.is_connected()).count()
     }
 
-    /// A voter that is connected.
+    /// The brokers that are connected.
     #[must_use]
-    pub fn connected_voter(&self) -> Option<BrokerId> {
-        let mut voters = self.shared.voters.iter().map(|voter| BrokerId(voter.id));
-        voters.find(|voter| self.is_connected(*voter))
+    pub fn connected(&self) -> Vec<BrokerId> {
+        let links = self.shared.links.read();
+        let control = links.iter().filter(|((_, lane), _)| *lane == Lane::Control);
+        control.filter(|(_, link)| link.is_connected()).map(|((peer, _), _)| *peer).collect()
+    }
+
+    /// What the others said last that refused this broker, or that this one refused.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<HelloRefused> {
+        self.shared.refusals.lock().values().cloned().collect()
+    }
+
+    /// The id of the cluster, as a broker says that is connected.
+    #[must_use]
+    pub fn cluster_seen(&self) -> Option<&str> {
+        self.shared.cluster.get().map(String::as_str)
     }
 
     /// Sends messages of the quorum. They are dropped when there is no connection, or the peer does
@@ -201,6 +245,27 @@ impl Shared {
         }
         addresses.remove(&self.identity.broker);
         addresses
+    }
+
+    /// Another broker is believed, and has said what it knows.
+    pub(super) fn on_hello(&self, peer: BrokerId, lane: Lane, cluster: &str, log: LogExtent) {
+        if lane != Lane::Control {
+            return;
+        }
+        if log.commit > 0 && !cluster.is_empty() {
+            // All that are believed say the same.
+            let _ = self.cluster.set(cluster.to_owned());
+        }
+        self.host.on_peer_log(peer, log);
+    }
+
+    /// The outcome of an attempt to connect.
+    pub(super) fn on_judged(&self, peer: BrokerId, refused: Option<&HelloRefused>) {
+        let mut refusals = self.refusals.lock();
+        match refused {
+            Some(refused) => drop(refusals.insert(peer, refused.clone())),
+            None => drop(refusals.remove(&peer)),
+        }
     }
 
     pub(crate) fn budget(&self) -> &MemoryBudget {

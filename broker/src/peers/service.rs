@@ -22,8 +22,8 @@ use varve_protocol::wire::{
     ApiKey, DecodeError, EncodedFrame, Message, Reader, Request, RequestHeader, encode_response,
 };
 
-use super::hello::PeerIdentity;
-use super::identity::LocalIdentity;
+use super::hello::{HelloRefused, PeerIdentity};
+use super::identity::{Lane, LocalIdentity, LogExtent};
 use super::pool::PeerHost;
 use super::{decide, forward};
 use crate::broker::Broker;
@@ -91,10 +91,24 @@ impl InternalService {
             Err(error) => return malformed(ApiKey::PeerHello, &error),
         };
         let image = self.host.image();
-        let judged = self.identity.check_hello(&image, &hello);
-        let answer = self.identity.answer(&image, judged.as_ref().err());
+        let log = self.host.log();
+        let judged = self.identity.check_hello(&image, &log, &hello).and_then(|peer| {
+            // Two processes with one number would vote twice.
+            match self.host.is_taken(peer.broker, peer.incarnation) {
+                true => Err(HelloRefused::SameId(peer.broker)),
+                false => Ok(peer),
+            }
+        });
+        let answer = self.identity.answer(&image, &log, judged.as_ref().err());
         match judged {
-            Ok(peer) => session.peer = Some(peer),
+            Ok(peer) => {
+                session.peer = Some(peer);
+                if peer.lane == Lane::Control {
+                    let (last, commit) = (hello.log_last, hello.log_commit);
+                    let log = LogExtent::read(last, commit, &hello.first_voters);
+                    self.host.on_peer_log(peer.broker, log);
+                }
+            }
             Err(refused) => {
                 tracing::warn!(remote = %remote.remote, %refused, "a broker is refused");
             }

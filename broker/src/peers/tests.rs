@@ -16,7 +16,7 @@ use varve_protocol::wire::Request;
 use super::*;
 use crate::config::{BrokerConfig, Voter};
 use crate::metadata::MetadataImage;
-use crate::metadata::record::MetadataRecord;
+use crate::metadata::record::{MetadataRecord, RegisterBrokerRecord};
 use crate::metrics::{Counter, Metrics};
 use crate::server::{self, FrameReader, MemoryBudget, ServerLimits, write_frame};
 use crate::spawn;
@@ -73,6 +73,11 @@ fn identity(broker: i32) -> LocalIdentity {
         directory_id: broker as u128 + 200,
         cluster_id: None,
     }
+}
+
+/// Nothing yet, of a cluster that two are to make.
+fn new_log() -> LogExtent {
+    LogExtent { last: 0, commit: 0, first_voters: vec![BrokerId(1), BrokerId(2)] }
 }
 
 fn limits() -> ServerLimits {
@@ -172,23 +177,60 @@ async fn an_address_that_leads_elsewhere_is_told() {
 #[track_caller]
 fn check_hello(change: impl FnOnce(&mut PeerHelloRequest), expected: &str) {
     let host = Host::new("one");
-    let mut hello = identity(1).hello(&host.image, Lane::Fetch);
+    let mut hello = identity(1).hello(&host.image, &new_log(), Lane::Fetch);
     change(&mut hello);
-    let refused = identity(2).check_hello(&host.image, &hello).unwrap_err();
+    let refused = identity(2).check_hello(&host.image, &new_log(), &hello).unwrap_err();
     assert!(refused.to_string().contains(expected), "{refused}");
 }
 
 #[test]
 fn a_hello_is_believed_only_of_another_broker_of_the_cluster() {
     let host = Host::new("one");
-    let hello = identity(1).hello(&host.image, Lane::Fetch);
-    let peer = identity(2).check_hello(&host.image, &hello).unwrap();
+    let hello = identity(1).hello(&host.image, &new_log(), Lane::Fetch);
+    let peer = identity(2).check_hello(&host.image, &new_log(), &hello).unwrap();
     assert_eq!((peer.broker, peer.lane, peer.epoch), (BrokerId(1), Lane::Fetch, -1));
     check_hello(|hello| hello.cluster_id = "two".to_owned(), "belongs to cluster two");
     check_hello(|hello| hello.broker_id = 2, "two processes call themselves broker 2");
     check_hello(|hello| hello.directory_id = TopicId(202), "a copy of broker 2's data directory");
     check_hello(|hello| hello.broker_id = -1, "which nobody has");
+    check_hello(
+        |hello| hello.first_voters = vec![1, 3],
+        "with the voters [1, 3], this one with [1, 2]",
+    );
     check_hello(|hello| hello.lane = 9, "for lane 9");
+}
+
+/// Who joins a cluster that exists takes up its voters, whatever its own file says.
+#[test]
+fn a_newcomer_may_name_other_voters() {
+    let host = Host::new("one");
+    let log = LogExtent { last: 9, commit: 9, ..new_log() };
+    let mut hello = identity(1).hello(&host.image, &new_log(), Lane::Control);
+    hello.first_voters = vec![1, 3];
+    assert!(identity(2).check_hello(&host.image, &log, &hello).is_ok());
+}
+
+/// A broker that was registered anew since is another run of its process, or a copy.
+#[test]
+fn a_stale_epoch_is_refused() {
+    let mut image = MetadataImage::default();
+    let registered = RegisterBrokerRecord {
+        id: BrokerId(1),
+        incarnation: identity(1).incarnation,
+        epoch: 5,
+        rack: None,
+        endpoints: Vec::new(),
+        directory: 201,
+        is_fenced: false,
+        in_controlled_shutdown: false,
+        is_draining: false,
+    };
+    image.apply_all(&[MetadataRecord::RegisterBroker(registered)]).unwrap();
+    let mut hello = identity(1).hello(&image, &new_log(), Lane::Control);
+    assert!(identity(2).check_hello(&image, &new_log(), &hello).is_ok());
+    hello.epoch = 4;
+    let refused = identity(2).check_hello(&image, &new_log(), &hello).unwrap_err();
+    assert!(refused.to_string().contains("says epoch 4, but was registered anew with epoch 5"));
 }
 
 /// Writes requests by hand; whether the listener answered the last of them.
@@ -209,7 +251,7 @@ async fn is_answered<R: Request>(hello: Option<PeerHelloRequest>, request: &R) -
 
 #[tokio::test]
 async fn nobody_speaks_before_a_hello_or_for_another() {
-    let hello = identity(1).hello(&Host::new("one").image, Lane::Control);
+    let hello = identity(1).hello(&Host::new("one").image, &new_log(), Lane::Control);
     assert!(!is_answered(None, &ReplicaFetchRequest::default()).await);
     assert!(!is_answered(Some(hello.clone()), &hello).await);
     let forged = QuorumMessagesRequest { from: 3, messages: Vec::new() };
@@ -221,7 +263,7 @@ async fn nobody_speaks_before_a_hello_or_for_another() {
 /// Clients' requests are not served to brokers, so that whoever finds the port finds nothing.
 #[tokio::test]
 async fn clients_requests_are_refused() {
-    let hello = identity(1).hello(&Host::new("one").image, Lane::Control);
+    let hello = identity(1).hello(&Host::new("one").image, &new_log(), Lane::Control);
     let request = varve_protocol::messages::MetadataRequest::default();
     assert!(!is_answered(Some(hello), &request).await);
 }

@@ -112,7 +112,7 @@ impl Fetcher {
                 continue;
             }
             let pause = match self.dial().await {
-                Some(Dialed { stream }) => {
+                Some(Dialed { stream, .. }) => {
                     reconnect.on_connected();
                     let ended = self.exchange(&stream).await;
                     tracing::debug!(leader = %self.leader, shard = self.shard, %ended,

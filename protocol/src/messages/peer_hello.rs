@@ -16,8 +16,14 @@ message! {
         directory_id: TopicId = TopicId::ZERO, 0..;
         /// The sender's broker epoch; -1 before it is registered.
         epoch: i64 = -1, 0..;
-        /// What the connection is for: 0 control, 1 fetching.
+        /// What the connection is for: 0 control, 1 fetching, 2 forwarded requests.
         lane: i8 = 0, 0..;
+        /// The last entry of the sender's metadata log; 0 without any.
+        log_last: i64 = 0, 0..;
+        /// The last one that it knows to be committed.
+        log_commit: i64 = 0, 0..;
+        /// Who voted at the beginning of the log; nobody where the sender does not know.
+        first_voters: Vec<i32> = Vec::new(), 0..;
     }
 }
 
@@ -29,6 +35,10 @@ message! {
         cluster_id: String = String::new(), 0..;
         broker_id: i32 = -1, 0..;
         incarnation: TopicId = TopicId::ZERO, 0..;
+        /// As in the request.
+        log_last: i64 = 0, 0..;
+        log_commit: i64 = 0, 0..;
+        first_voters: Vec<i32> = Vec::new(), 0..;
     }
 }
 

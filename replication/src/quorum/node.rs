@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use raft::eraftpb::{self, MessageType};
-use raft::{Config, INVALID_ID, RawNode, Ready, StateRole};
+use raft::{Config, INVALID_ID, ProgressState, RawNode, Ready, StateRole};
 use thiserror::Error;
 use varve_protocol::vocabulary::BrokerId;
 
@@ -12,6 +12,7 @@ use super::convert::{conf_change, entry_of, membership_of, raft_entry};
 use super::entry::{
     HardState, LogEntry, MalformedBytes, Membership, MembershipChange, Payload, QuorumSnapshot,
 };
+use super::guard::{check_message, is_for_election};
 use super::message;
 use super::raft_ids::{broker_id, raft_id};
 use super::store::Store;
@@ -26,6 +27,8 @@ const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
 /// often: the others may not have noticed yet.
 const CAMPAIGN_AGAIN_TICKS: usize = 2;
 const CAMPAIGNS_MAX: usize = 5;
+/// A follower that has not answered a snapshot within so many ticks gets it again.
+const SNAPSHOT_TICKS_MAX: usize = 200;
 
 /// How a quorum is set up.
 #[derive(Clone, Debug)]
@@ -109,6 +112,8 @@ pub struct QuorumStatus {
     pub last: u64,
     /// Who takes part.
     pub membership: Membership,
+    /// Who voted at the beginning of the log.
+    pub first_voters: Vec<BrokerId>,
     /// On the leader: the last entry that each member is known to have.
     pub matched: Vec<(BrokerId, u64)>,
 }
@@ -152,13 +157,16 @@ pub enum MessageError {
     /// No broker sends such a message to another.
     #[error("a message that brokers do not send to each other")]
     Local,
+    /// It contradicts what is known here: its sender, or this broker, has lost a part of its log.
+    #[error("a message that contradicts this broker's log: {0}")]
+    Contradiction(&'static str),
 }
 
 /// The quorum. Steps with [`Self::poll`]; see the module.
 pub struct Quorum {
     node: RawNode<Store>,
     id: BrokerId,
-    seed: u64,
+    options: QuorumOptions,
     /// Taken by [`Self::poll`], given back by [`Self::on_persisted`].
     ready: Option<Ready>,
     applied: u64,
@@ -168,6 +176,11 @@ pub struct Quorum {
     elapsed: usize,
     /// Ticks until the next campaign, and how many are left.
     campaigns: Option<(usize, usize)>,
+    /// Set while this broker's log was lost, as far as is known: it has no say in elections before
+    /// it has all that was committed up to here, and something of the present leader.
+    abstains_below: Option<u64>,
+    /// Since a follower that gets a snapshot was looked after.
+    snapshot_ticks: usize,
 }
 
 impl std::fmt::Debug for Quorum {
@@ -184,6 +197,14 @@ impl Quorum {
     /// When the options make no sense (no voters, no ticks), or entries leave a gap.
     #[must_use]
     pub fn new(options: &QuorumOptions, recovered: RecoveredQuorum) -> Self {
+        Self::build(options, recovered, None)
+    }
+
+    fn build(
+        options: &QuorumOptions,
+        recovered: RecoveredQuorum,
+        abstains_below: Option<u64>,
+    ) -> Self {
         assert!(!options.voters.is_empty(), "a quorum has voters");
         let mut bootstrap = Membership { voters: options.voters.clone(), learners: Vec::new() };
         bootstrap.voters.sort_unstable();
@@ -220,15 +241,17 @@ impl Quorum {
         let mut quorum = Self {
             node: node.expect("the options were checked, and the log is without gaps"),
             id: options.id,
-            seed: options.seed,
+            options: options.clone(),
             ready: None,
             applied,
             applied_term,
             draws: 0,
             elapsed: 0,
             campaigns: None,
+            abstains_below,
+            snapshot_ticks: 0,
         };
-        if quorum.membership().voters == [options.id] {
+        if quorum.membership().voters == [options.id] && abstains_below.is_none() {
             quorum.campaign();
         }
         quorum.draw_timeout();
@@ -237,8 +260,17 @@ impl Quorum {
 
     /// One tick of the clock has passed.
     pub fn on_tick(&mut self) {
+        if self.abstains_below.is_some() {
+            // A follower's ticks only lead to elections.
+            return;
+        }
         self.node.tick();
         self.draw_timeout();
+        self.snapshot_ticks += 1;
+        if self.snapshot_ticks >= SNAPSHOT_TICKS_MAX {
+            self.snapshot_ticks = 0;
+            self.give_up_snapshots();
+        }
         if let Some((ticks, left)) = self.campaigns.take() {
             if self.node.raft.leader_id != INVALID_ID || left == 0 {
                 return;
@@ -267,10 +299,71 @@ impl Quorum {
         if !is_between_brokers(message.msg_type) {
             return Err(MessageError::Local);
         }
+        check_message(&self.node.raft, &message).map_err(MessageError::Contradiction)?;
+        if let Some(below) = &mut self.abstains_below {
+            if is_for_election(message.msg_type) {
+                return Ok(());
+            }
+            if message.msg_type == MessageType::MsgAppend {
+                *below = (*below).max(message.commit);
+            }
+        }
         // What is left is a message of somebody who takes no part any more, or about nothing.
         let _ = self.node.step(message);
         self.draw_timeout();
         Ok(())
+    }
+
+    /// A broker that connects says how far its log goes: up to entry `last`, committed up to `commit`
+    /// as far as it knows.
+    ///
+    /// A leader that knew more of it sends again what it has lost. And if there is a cluster, but this
+    /// broker has nothing of it, then it may have lost its log, and with it votes and entries that
+    /// others rely on: it abstains from elections until it has caught up.
+    pub fn on_member_log(&mut self, member: BrokerId, last: u64, commit: u64) {
+        let raft = &mut self.node.raft;
+        if raft.state == StateRole::Leader {
+            if let Some(progress) = raft.mut_prs().get_mut(raft_id(member))
+                && (progress.matched > last || progress.state == ProgressState::Snapshot)
+            {
+                progress.become_probe();
+                progress.matched = progress.matched.min(last);
+                progress.next_idx = progress.matched + 1;
+            }
+            return;
+        }
+        if commit > 0 && raft.raft_log.last_index() == 0 {
+            self.campaigns = None;
+            self.abstains_below = self.abstains_below.max(Some(commit));
+        }
+    }
+
+    /// Takes up the first voters of a cluster that exists, in place of those that this broker's file
+    /// names: the members that the log's entries come and go from. To be called between steps, and
+    /// told to the disk before.
+    ///
+    /// # Panics
+    /// When there is a log already.
+    pub fn adopt_voters(&mut self, voters: Vec<BrokerId>, commit: u64) {
+        assert_eq!(self.node.raft.raft_log.last_index(), 0, "the log has its voters");
+        let state = self.node.raft.hard_state();
+        let (term, vote) = (state.term, broker_id(state.vote));
+        let hard_state = Some(HardState { term, vote, commit: 0 });
+        let options = QuorumOptions { voters, ..self.options.clone() };
+        let recovered = RecoveredQuorum { hard_state, ..RecoveredQuorum::default() };
+        *self = Self::build(&options, recovered, Some(commit));
+    }
+
+    /// Whether a member needs a newer snapshot than there is: one that names it.
+    #[must_use]
+    pub fn is_snapshot_wanted(&self) -> bool {
+        self.node.store().is_snapshot_wanted()
+    }
+
+    /// Whether this broker has no say in elections, since it may have lost its log.
+    #[must_use]
+    pub fn abstains(&self) -> bool {
+        self.abstains_below.is_some()
     }
 
     /// The process of a broker is known to be dead. If it led, this broker asks soon to be elected,
@@ -281,7 +374,7 @@ impl Quorum {
             self.node.report_unreachable(raft_id);
             return;
         }
-        if self.node.raft.leader_id != raft_id {
+        if self.node.raft.leader_id != raft_id || self.abstains() {
             return;
         }
         // Forgetting the leader also lifts the lease that would make this voter deaf to others.
@@ -402,6 +495,10 @@ impl Quorum {
             done.committed.push(entry);
         }
         self.node.advance_apply_to(self.applied);
+        let raft = &self.node.raft;
+        self.abstains_below = self
+            .abstains_below
+            .filter(|below| *below > raft.raft_log.committed || !raft.commit_to_current_term());
         self.draw_timeout();
         done
     }
@@ -458,7 +555,20 @@ impl Quorum {
             applied: self.applied,
             last: raft.raft_log.last_index(),
             membership: self.membership(),
+            first_voters: self.options.voters.clone(),
             matched,
+        }
+    }
+
+    /// Whoever has not answered a snapshot for so long is asked again what it has.
+    fn give_up_snapshots(&mut self) {
+        if self.node.raft.state == StateRole::Leader {
+            for (_, progress) in self.node.raft.mut_prs().iter_mut() {
+                if progress.state == ProgressState::Snapshot {
+                    progress.snapshot_failure();
+                    progress.become_probe();
+                }
+            }
         }
     }
 
@@ -481,7 +591,8 @@ impl Quorum {
         }
         self.elapsed = elapsed;
         let ticks = self.node.raft.election_timeout() as u64;
-        let mixed = mix(self.seed ^ raft_id(self.id).rotate_left(32) ^ self.draws.rotate_left(16));
+        let mixed =
+            mix(self.options.seed ^ raft_id(self.id).rotate_left(32) ^ self.draws.rotate_left(16));
         let timeout = usize::try_from(ticks + mixed % ticks).expect("ticks are few");
         self.node.raft.set_randomized_election_timeout(timeout);
     }

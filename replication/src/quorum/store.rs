@@ -2,6 +2,7 @@
 //!
 //! All in memory. The same things lie on the disk, where the owner wrote them before it said so.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -22,6 +23,8 @@ pub(super) struct Store {
     snapshot_data: Bytes,
     /// Those after the snapshot, without gaps.
     entries: VecDeque<Entry>,
+    /// A member asked for a snapshot that is older than its membership, which it could not take.
+    snapshot_wanted: Cell<bool>,
 }
 
 impl Store {
@@ -40,7 +43,12 @@ impl Store {
             snapshot_conf_state: conf_state(membership),
             snapshot_data: snapshot.map(|snapshot| snapshot.data.clone()).unwrap_or_default(),
             entries,
+            snapshot_wanted: Cell::new(false),
         }
+    }
+
+    pub(super) fn is_snapshot_wanted(&self) -> bool {
+        self.snapshot_wanted.get()
     }
 
     pub(super) fn conf_state(&self) -> &ConfState {
@@ -83,6 +91,7 @@ impl Store {
     pub(super) fn compact(&mut self, index: u64, term: u64, membership: &Membership, data: Bytes) {
         let kept = self.place(index + 1).min(self.entries.len());
         self.entries.drain(..kept);
+        self.snapshot_wanted.set(false);
         self.snapshot_index = index;
         self.snapshot_term = term;
         self.snapshot_conf_state = conf_state(membership);
@@ -153,7 +162,12 @@ impl Storage for Store {
         Ok(self.last())
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> Result<Snapshot> {
+    fn snapshot(&self, request_index: u64, to: u64) -> Result<Snapshot> {
+        let members = &self.snapshot_conf_state;
+        if !members.voters.contains(&to) && !members.learners.contains(&to) {
+            self.snapshot_wanted.set(true);
+            return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
         if request_index > self.snapshot_index || self.snapshot_index == 0 {
             return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
         }

@@ -8,6 +8,8 @@ use varve_protocol::vocabulary::BrokerId;
 
 use super::*;
 
+mod lost;
+
 /// What lies on a broker's disk.
 #[derive(Clone, Default)]
 struct Disk {

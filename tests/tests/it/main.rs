@@ -7,5 +7,6 @@ mod crash;
 mod kcat;
 mod load;
 mod odd;
+mod quorum;
 mod tools;
 mod transports;

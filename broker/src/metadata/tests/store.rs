@@ -314,7 +314,7 @@ fn a_directory_of_another_broker_or_cluster_is_refused() {
     assert!(refused.contains("belongs to broker 1, but node.id is 2"), "{refused}");
     let alone = LogOwner { voters: vec![BrokerId(1)], ..first };
     let refused = MetadataStore::open(disk, alone).unwrap_err().to_string();
-    assert!(refused.contains("voters [1, 2, 3]"), "{refused}");
+    assert!(refused.contains("brokers [1, 2, 3]"), "{refused}");
 }
 
 #[test]

@@ -64,6 +64,10 @@ impl QuorumLog for MemoryLog {
         Ok(())
     }
 
+    fn adopt_voters(&mut self, _: &[BrokerId]) -> Result<(), AppendError> {
+        Ok(())
+    }
+
     fn is_snapshot_due(&self) -> bool {
         false
     }
@@ -160,12 +164,14 @@ pub(crate) fn with_metadata_of<F: Future<Output = ()>>(
         heartbeat_ticks: 2,
         seed: 1,
     };
-    let options = MetadataOptions { registration: registration(1, None), settings, quorum };
+    let registration = registration(1, None);
+    let options =
+        MetadataOptions { registration, settings, quorum, cluster_id: None, is_alone: true };
     let recovered = {
         let state = log.shared.lock();
         let (hard_state, entries) = (state.hard_state, state.entries.clone());
         let quorum = RecoveredQuorum { hard_state, snapshot: None, entries };
-        RecoveredMetadata { quorum, image: MetadataImage::default() }
+        RecoveredMetadata { quorum, image: MetadataImage::default(), cluster_id: None }
     };
     let opened = OpenedMetadata::new(Box::new(log.clone()), recovered, options);
     let mut next = 1_000 * log.shared.lock().records.len() as u128;

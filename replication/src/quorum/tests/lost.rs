@@ -1,0 +1,154 @@
+//! Brokers whose disks were lost, and messages that contradict a log.
+
+use super::*;
+
+impl World {
+    fn last(&self, id: BrokerId) -> (u64, u64) {
+        let status = self.running[&id].0.status();
+        (status.last, status.commit)
+    }
+
+    /// Two brokers connect, and say how far their logs go.
+    fn introduce(&mut self, one: BrokerId, other: BrokerId) {
+        let ((last, commit), (others_last, others_commit)) = (self.last(one), self.last(other));
+        let (quorum, _) = self.running.get_mut(&other).unwrap();
+        quorum.on_member_log(one, last, commit);
+        let (quorum, _) = self.running.get_mut(&one).unwrap();
+        quorum.on_member_log(other, others_last, others_commit);
+    }
+
+    fn take_snapshot(&mut self, id: BrokerId) {
+        let (quorum, state) = self.running.get_mut(&id).unwrap();
+        let snapshot = quorum.snapshot(Bytes::from(state.clone()));
+        let disk = self.disks.get_mut(&id).unwrap();
+        disk.entries.retain(|entry| entry.index > snapshot.index);
+        disk.snapshot = Some(snapshot);
+    }
+
+    fn turn(&mut self, ticks: usize) {
+        for _ in 0..ticks {
+            self.tick();
+            self.deliver_all();
+        }
+    }
+}
+
+/// A voter that had acknowledged an entry lost its disk, and came back without a log while the leader
+/// was down too. With its vote the third one was elected, which did not have the entry. Now who has
+/// nothing of a cluster that exists has no say before it has caught up.
+#[test]
+fn a_voter_that_lost_its_disk_elects_nobody_who_has_less() {
+    let mut world = World::new(&[1, 2, 3], 7);
+    let leader = world.tick_until_led();
+    world.propose(leader, "a").unwrap();
+    world.turn(3);
+    let mut others = world.voters.clone().into_iter().filter(|id| *id != leader);
+    let (lost, behind) = (others.next().unwrap(), others.next().unwrap());
+    world.crash(behind);
+    world.propose(leader, "b").unwrap();
+    world.turn(3);
+    assert_eq!(world.state(leader), "ab");
+    world.crash(leader);
+    world.crash(lost);
+    world.disks.insert(lost, Disk::default());
+    world.start(behind);
+    world.start(lost);
+    world.introduce(behind, lost);
+    assert!(world.running[&lost].0.abstains());
+    world.turn(100);
+    assert_eq!(world.leader(), None);
+    world.start(leader);
+    world.introduce(leader, lost);
+    world.tick_until_led();
+    world.turn(5);
+    assert!(world.voters.clone().into_iter().all(|id| world.state(id) == "ab"));
+    assert!(!world.running[&lost].0.abstains());
+}
+
+/// A leader that went on while a follower lost its disk believed to know what it had, told it so, and
+/// the follower's process ended. Now the leader sends all of it again.
+#[test]
+fn a_follower_that_lost_its_disk_is_filled_again() {
+    let mut world = World::new(&[1, 2, 3], 8);
+    let leader = world.tick_until_led();
+    world.propose(leader, "a").unwrap();
+    world.turn(3);
+    let lost = world.voters.iter().copied().find(|id| *id != leader).unwrap();
+    world.crash(lost);
+    world.disks.insert(lost, Disk::default());
+    world.start(lost);
+    // A heartbeat from before they connected.
+    world.tick();
+    world.tick();
+    let (quorum, _) = world.running.get_mut(&lost).unwrap();
+    let heartbeat = world.wire.iter().find(|(_, to, _)| *to == lost).unwrap().2.clone();
+    let taken = quorum.on_message(leader, heartbeat);
+    assert!(matches!(taken, Err(MessageError::Contradiction(_))), "{taken:?}");
+    world.wire.retain(|(_, to, _)| *to != lost);
+    world.introduce(leader, lost);
+    world.turn(10);
+    assert_eq!(world.state(lost), "a");
+    assert!(!world.running[&lost].0.abstains());
+}
+
+/// A new cluster is not held up by the rule for lost logs.
+#[test]
+fn brokers_that_never_had_anything_elect_each_other() {
+    let mut world = World::new(&[1, 2, 3], 9);
+    for (one, other) in [(1, 2), (2, 3), (1, 3)] {
+        world.introduce(BrokerId(one), BrokerId(other));
+    }
+    let leader = world.tick_until_led();
+    world.propose(leader, "a").unwrap();
+    world.turn(3);
+    assert!(world.voters.clone().into_iter().all(|id| world.state(id) == "a"));
+}
+
+/// A broker that joined after entries were replaced by a snapshot was sent that snapshot, which did not
+/// name it, so that it never took it.
+#[test]
+fn a_newcomer_behind_a_snapshot_gets_one_that_names_it() {
+    let mut world = World::new(&[1, 2, 3], 10);
+    let leader = world.tick_until_led();
+    world.propose(leader, "a").unwrap();
+    world.turn(3);
+    world.take_snapshot(leader);
+    let newcomer = BrokerId(9);
+    world.disks.insert(newcomer, Disk::default());
+    world.start(newcomer);
+    world.introduce(leader, newcomer);
+    let (quorum, _) = world.running.get_mut(&leader).unwrap();
+    quorum.propose_membership(MembershipChange::AddLearner(newcomer)).unwrap();
+    world.drain(leader, true);
+    for _ in 0..20 {
+        world.turn(1);
+        if world.running[&leader].0.is_snapshot_wanted() {
+            world.take_snapshot(leader);
+        }
+    }
+    assert_eq!(world.state(newcomer), "a");
+    assert_eq!(world.running[&newcomer].0.membership().learners, [newcomer]);
+}
+
+/// The file of a broker that joins late may name other voters than those of the beginning; what it
+/// applied then led to other members than everywhere else.
+#[test]
+fn a_newcomer_takes_up_the_first_voters() {
+    let mut world = World::new(&[1, 2, 3], 11);
+    let leader = world.tick_until_led();
+    let newcomer = BrokerId(9);
+    world.disks.insert(newcomer, Disk::default());
+    let voters = std::mem::replace(&mut world.voters, vec![BrokerId(1), BrokerId(9)]);
+    world.start(newcomer);
+    world.voters = voters.clone();
+    let commit = world.last(leader).1;
+    let (quorum, _) = world.running.get_mut(&newcomer).unwrap();
+    quorum.adopt_voters(voters.clone(), commit);
+    assert!(quorum.abstains());
+    let (quorum, _) = world.running.get_mut(&leader).unwrap();
+    quorum.propose_membership(MembershipChange::AddLearner(newcomer)).unwrap();
+    world.drain(leader, true);
+    world.turn(5);
+    let expected = Membership { voters, learners: vec![newcomer] };
+    assert_eq!(world.running[&newcomer].0.membership(), expected);
+}
