@@ -11,10 +11,12 @@
 #![forbid(unsafe_code)]
 
 mod assignment;
+mod election;
 mod follower;
 mod high_watermark;
 mod isr;
 mod leader;
+mod placement;
 mod positions;
 mod progress;
 pub mod quorum;
@@ -24,12 +26,14 @@ mod replica;
 mod model;
 
 pub use assignment::{AckRule, Assignment, Domain};
+pub use election::{choose_leader, choose_unclean_leader, eligible_after};
 pub use follower::{FollowerReplica, FollowerStep, LeaderNews, NewsRefused};
 pub use high_watermark::choose_high_watermark;
 pub use isr::{InSyncReplicas, IsrProposal, StaleIsr};
 pub use leader::{
     Durability, Effect, FetchRefused, FollowerFetch, IsrWish, LeaderOptions, LeaderReplica,
 };
+pub use placement::{Candidate, choose_replicas};
 pub use positions::Positions;
 pub use progress::Progress;
 pub use replica::{Replica, ReplicaSettings, Role, RoleChange};

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use varve_protocol::error_code::ErrorCode;
-use varve_protocol::vocabulary::{BrokerId, TopicId};
+use varve_protocol::vocabulary::{BrokerId, TopicId, TopicIdPartition};
 
 use super::plan::{
-    AlteredPartition, BrokerRegistration, ConfigChange, ConfigError, IsrChange, NewPartitions,
-    NewTopic, ProducerIdBlock, RegisterRefused, TopicError, TopicSelector,
+    AlteredPartition, BrokerRegistration, ConfigChange, ConfigError, Election, ElectionRefused,
+    IsrChange, NewPartitions, NewTopic, ProducerIdBlock, Reassignment, ReassignmentRefused,
+    RegisterRefused, RemovalRefused, TopicError, TopicSelector,
 };
 use super::store::AppendError;
 use super::topic_image::TopicImage;
@@ -48,6 +49,15 @@ pub enum MetadataChange {
         /// Of its registration.
         epoch: i64,
     },
+    /// A broker never comes back.
+    RemoveBroker(BrokerId),
+    /// A broker goes into maintenance, or comes out of it.
+    SetMaintenance {
+        /// Which.
+        id: BrokerId,
+        /// Whether others are to lead in its place.
+        is_draining: bool,
+    },
     /// Every partition is to be led by its preferred replica, where that can be.
     PreferLeaders,
     /// A leader wants other in-sync replicas.
@@ -59,6 +69,15 @@ pub enum MetadataChange {
         /// Its wishes.
         changes: Vec<IsrChange>,
     },
+    /// Elect leaders.
+    ElectLeaders {
+        /// How.
+        election: Election,
+        /// Of which partitions.
+        partitions: Vec<TopicIdPartition>,
+    },
+    /// Move replicas, or stop moving them.
+    Reassign(Vec<Reassignment>),
     /// Create topics, each under a fresh id.
     CreateTopics {
         /// Which.
@@ -96,6 +115,14 @@ pub enum Applied {
     Registered(Result<i64, RegisterRefused>),
     /// Of [`MetadataChange::AlterPartitions`].
     AlteredPartitions(Vec<Result<AlteredPartition, ErrorCode>>),
+    /// Of [`MetadataChange::RemoveBroker`].
+    BrokerRemoved(Result<(), RemovalRefused>),
+    /// Of [`MetadataChange::SetMaintenance`]: whether there is such a broker.
+    MaintenanceSet(bool),
+    /// Of [`MetadataChange::ElectLeaders`].
+    ElectLeaders(Vec<Result<(), ElectionRefused>>),
+    /// Of [`MetadataChange::Reassign`].
+    Reassigned(Vec<Result<(), ReassignmentRefused>>),
     /// Of [`MetadataChange::CreateTopics`].
     CreateTopics(Vec<Result<CreatedTopic, TopicError>>),
     /// Of [`MetadataChange::DeleteTopics`]: the topics as they were.

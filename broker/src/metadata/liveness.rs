@@ -2,6 +2,13 @@
 //!
 //! A broker whose process died is known by its broken connection, one that fell silent by a deadline
 //! of its heartbeats. A value: time is told to it.
+//!
+//! ```text
+//! registered (fenced) ── heartbeat ─► alive ── silent for a second, or process gone ─► fenced
+//!        ▲                              ▲ └─ wants to end ─► in controlled shutdown ─► ends
+//!        └── registers anew ────────────┴──────── heartbeat ◄──────────────────────────┘
+//! ```
+//! Source: KIP-631 (heartbeats, fencing); Kafka's balancing of preferred leaders.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +17,7 @@ use varve_protocol::vocabulary::BrokerId;
 
 use super::change::MetadataChange;
 use super::image::MetadataImage;
+use super::plan::{leads_nothing_movable, unbalanced};
 
 /// A broker that is silent for so long counts as dead.
 const SILENCE_MS_MAX: i64 = 1_000;
@@ -49,6 +57,8 @@ pub(super) struct Liveness {
     heard_ms: BTreeMap<BrokerId, i64>,
     /// When something last changed.
     stirred_ms: i64,
+    /// When time was told last.
+    ticked_ms: i64,
 }
 
 impl Liveness {
@@ -56,6 +66,7 @@ impl Liveness {
     pub(super) fn on_elected(&mut self, now_ms: i64, image: &MetadataImage) {
         self.heard_ms = image.brokers().map(|broker| (broker.id, now_ms)).collect();
         self.stirred_ms = now_ms;
+        self.ticked_ms = now_ms;
     }
 
     /// Another broker is the controller.
@@ -85,7 +96,7 @@ impl Liveness {
             code: ErrorCode::None,
             is_caught_up,
             is_fenced: broker.is_fenced,
-            may_end: wants_shutdown && !can_be_relieved(image, id),
+            may_end: wants_shutdown && leads_nothing_movable(image, id),
         };
         let change = if wants_shutdown && !broker.in_controlled_shutdown {
             Some(MetadataChange::ShutDownBroker { id, epoch })
@@ -112,6 +123,7 @@ impl Liveness {
 
     /// Time passes.
     pub(super) fn on_tick(&mut self, now_ms: i64, image: &MetadataImage) -> Vec<MetadataChange> {
+        self.excuse_own_absence(now_ms);
         let mut changes = Vec::new();
         for broker in image.brokers().filter(|broker| !broker.is_fenced) {
             let heard_ms = *self.heard_ms.entry(broker.id).or_insert(now_ms);
@@ -123,16 +135,21 @@ impl Liveness {
         }
         if changes.is_empty() && now_ms - self.stirred_ms > BALANCE_AFTER_MS {
             self.stirred_ms = now_ms;
-            changes.push(MetadataChange::PreferLeaders);
+            if !unbalanced(image, 1).is_empty() {
+                changes.push(MetadataChange::PreferLeaders);
+            }
         }
         changes
     }
-}
 
-/// Whether a broker leads what another could lead.
-fn can_be_relieved(image: &MetadataImage, id: BrokerId) -> bool {
-    let is_movable = |partition: &super::PartitionImage| {
-        partition.leader == Some(id) && partition.isr.iter().any(|other| *other != id)
-    };
-    image.topics().any(|topic| topic.partitions.iter().any(is_movable))
+    /// A controller that did not run itself (a pause, a slow disk) cannot say who was silent meanwhile.
+    fn excuse_own_absence(&mut self, now_ms: i64) {
+        let absent_ms = now_ms - self.ticked_ms;
+        if absent_ms > SILENCE_MS_MAX / 2 {
+            self.heard_ms.values_mut().for_each(|heard_ms| {
+                *heard_ms = now_ms.min(*heard_ms + absent_ms);
+            });
+        }
+        self.ticked_ms = now_ms;
+    }
 }

@@ -47,11 +47,11 @@ pub use host::{HostError, HostFuture, HostedLog, PartitionHost};
 pub use image::{ApplyError, MetadataImage};
 pub use liveness::{Heartbeat, HeartbeatAnswer};
 pub use node::{IdSource, QuorumTransport};
-pub use placement::{Candidate, choose_replicas};
 pub use plan::{
     AlteredPartition, BrokerRegistration, ConfigChange, ConfigEdits, ConfigError, ConfigResource,
-    IsrChange, MetadataLimits, NewPartitions, NewTopic, PlanSettings, ProducerIdBlock,
-    RegisterRefused, ReplicaAssignment, TopicError, TopicSelector,
+    Election, ElectionRefused, IsrChange, MetadataLimits, NewPartitions, NewTopic, PlanSettings,
+    ProducerIdBlock, Reassignment, ReassignmentRefused, RegisterRefused, RemovalRefused,
+    ReplicaAssignment, TopicError, TopicSelector, leads_nothing_movable,
 };
 pub use start::{
     KAFKA_LISTENER, MetadataOptions, NoTransport, OpenedMetadata, QUORUM_TICK, ReconcileError,

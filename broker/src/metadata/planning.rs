@@ -5,20 +5,23 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use varve_protocol::error_code::ErrorCode;
-use varve_protocol::vocabulary::{BrokerId, TopicId};
+use varve_protocol::vocabulary::{BrokerId, TopicId, TopicIdPartition};
 
 use super::change::{Applied, ChangeError, CreatedTopic, MetadataChange};
 use super::delta::Delta;
 use super::image::MetadataImage;
 use super::node::IdSource;
 use super::plan::{
-    AlteredPartition, ConfigChange, IsrChange, NewPartitions, NewTopic, PlanSettings, TopicError,
-    TopicSelector, check_registration, plan_alter_partition, plan_config_change,
-    plan_create_partitions, plan_create_topic, plan_delete_topic, plan_fence,
-    plan_preferred_leaders, plan_producer_ids, plan_register_broker, plan_register_member,
-    plan_shutdown, plan_unfence,
+    AlteredPartition, BrokerRegistration, ConfigChange, Election, ElectionRefused, IsrChange,
+    NewPartitions, NewTopic, PlanSettings, Reassignment, ReassignmentRefused, RegisterRefused,
+    TopicError, TopicSelector, check_registration, plan_alter_partition, plan_config_change,
+    plan_create_partitions, plan_create_topic, plan_delete_topic, plan_election, plan_fence,
+    plan_maintenance, plan_preferred_leaders, plan_producer_ids, plan_reassignment,
+    plan_register_broker, plan_register_member, plan_remove_broker, plan_shutdown, plan_unfence,
+    void_eligibility,
 };
 use super::record::MetadataRecord;
+use crate::topic_config::StaticConfig;
 
 /// One batch in the making: `image` holds what was planned so far, `entries` what has to be
 /// appended for it, an entry a change.
@@ -51,16 +54,10 @@ impl Planning<'_> {
                 Applied::Done
             }
             MetadataChange::RegisterMember(registration) => {
-                let epoch = self.image.broker_epoch_last() + 1;
-                let checked = check_registration(&self.image, &registration);
-                if checked.is_ok() {
-                    let planned = plan_register_member(&self.image, &registration);
-                    self.apply(planned, &mut records);
-                }
-                Applied::Registered(checked.map(|()| epoch))
+                Applied::Registered(self.register_member(&registration, &mut records))
             }
             MetadataChange::FenceBroker { id, epoch, why } => {
-                let planned = plan_fence(&self.image, id, epoch);
+                let planned = plan_fence(&self.image, self.fixed(), id, epoch);
                 if !planned.is_empty() {
                     tracing::warn!(broker = %id, epoch, why, "a broker counts as dead");
                 }
@@ -68,20 +65,38 @@ impl Planning<'_> {
                 Applied::Done
             }
             MetadataChange::UnfenceBroker { id, epoch } => {
-                self.apply(plan_unfence(&self.image, id, epoch), &mut records);
+                let planned = plan_unfence(&self.image, self.fixed(), id, epoch);
+                self.apply(planned, &mut records);
                 Applied::Done
             }
             MetadataChange::ShutDownBroker { id, epoch } => {
-                self.apply(plan_shutdown(&self.image, id, epoch), &mut records);
+                let planned = plan_shutdown(&self.image, self.fixed(), id, epoch);
+                self.apply(planned, &mut records);
                 Applied::Done
             }
             MetadataChange::PreferLeaders => {
-                self.apply(plan_preferred_leaders(&self.image), &mut records);
+                let planned = plan_preferred_leaders(&self.image, self.fixed());
+                self.apply(planned, &mut records);
                 Applied::Done
             }
             MetadataChange::AlterPartitions { leader, epoch, changes } => {
                 let results = self.alter_partitions(leader, epoch, &changes, &mut records);
                 Applied::AlteredPartitions(results)
+            }
+            MetadataChange::RemoveBroker(id) => {
+                let planned = plan_remove_broker(&self.image, id);
+                Applied::BrokerRemoved(planned.map(|planned| self.apply(planned, &mut records)))
+            }
+            MetadataChange::SetMaintenance { id, is_draining } => {
+                let planned = plan_maintenance(&self.image, self.fixed(), id, is_draining);
+                self.apply(planned, &mut records);
+                Applied::MaintenanceSet(self.image.broker(id).is_some())
+            }
+            MetadataChange::ElectLeaders { election, partitions } => {
+                Applied::ElectLeaders(self.elect_leaders(election, &partitions, &mut records))
+            }
+            MetadataChange::Reassign(wishes) => {
+                Applied::Reassigned(self.reassign(&wishes, &mut records))
             }
             MetadataChange::CreateTopics { topics, validate_only } => {
                 Applied::CreateTopics(self.create_topics(&topics, validate_only, &mut records))
@@ -109,6 +124,53 @@ impl Planning<'_> {
         Ok(applied)
     }
 
+    fn fixed(&self) -> &StaticConfig {
+        &self.settings.fixed
+    }
+
+    fn register_member(
+        &mut self,
+        registration: &BrokerRegistration,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Result<i64, RegisterRefused> {
+        check_registration(&self.image, registration)?;
+        let planned = plan_register_member(&self.image, self.fixed(), registration);
+        self.apply(planned, records);
+        let registered = self.image.broker(registration.id);
+        Ok(registered.expect("it is registered by now").epoch)
+    }
+
+    fn elect_leaders(
+        &mut self,
+        election: Election,
+        partitions: &[TopicIdPartition],
+        records: &mut Vec<MetadataRecord>,
+    ) -> Vec<Result<(), ElectionRefused>> {
+        let mut elect = |name: &TopicIdPartition| {
+            let planned = plan_election(&self.image, self.fixed(), election, *name)?;
+            if election == Election::Unclean {
+                tracing::warn!(partition = %name, "a leader is elected by order; records of earlier \
+                    leaders may be lost");
+            }
+            self.apply(planned, records);
+            Ok(())
+        };
+        partitions.iter().map(&mut elect).collect()
+    }
+
+    fn reassign(
+        &mut self,
+        wishes: &[Reassignment],
+        records: &mut Vec<MetadataRecord>,
+    ) -> Vec<Result<(), ReassignmentRefused>> {
+        let mut reassign = |wish: &Reassignment| {
+            let planned = plan_reassignment(&self.image, self.fixed(), wish)?;
+            self.apply(planned, records);
+            Ok(())
+        };
+        wishes.iter().map(&mut reassign).collect()
+    }
+
     fn alter_partitions(
         &mut self,
         leader: BrokerId,
@@ -121,9 +183,12 @@ impl Planning<'_> {
             if !is_same_run {
                 return Err(ErrorCode::StaleBrokerEpoch);
             }
-            let (planned, altered) = plan_alter_partition(&self.image, leader, change)?;
+            let (planned, altered) =
+                plan_alter_partition(&self.image, self.fixed(), leader, change)?;
             self.apply(planned, records);
-            Ok(altered)
+            // A finished reassignment may have taken the leader itself away.
+            let leads_on = altered.leader == Some(leader);
+            if leads_on { Ok(altered) } else { Err(ErrorCode::NewLeaderElected) }
         };
         changes.iter().map(&mut alter).collect()
     }
@@ -190,9 +255,14 @@ impl Planning<'_> {
         records: &mut Vec<MetadataRecord>,
     ) -> Vec<Result<(), super::ConfigError>> {
         let mut alter = |change: &ConfigChange| {
-            let planned = plan_config_change(&self.image, &self.settings.fixed, change)?;
+            let planned = plan_config_change(&self.image, self.fixed(), change)?;
             if !validate_only {
+                let may_commit_more = planned.iter().any(sets_min_insync_replicas);
                 self.apply(planned, records);
+                if may_commit_more {
+                    let voided = void_eligibility(&self.image, self.fixed());
+                    self.apply(voided, records);
+                }
             }
             Ok(())
         };
@@ -218,6 +288,10 @@ impl Planning<'_> {
             assert!(tried.insert(id), "the source of ids repeats itself");
         }
     }
+}
+
+fn sets_min_insync_replicas(record: &MetadataRecord) -> bool {
+    matches!(record, MetadataRecord::Config(config) if config.name == "min.insync.replicas")
 }
 
 /// Bounds the partitions that one change makes, as Kafka bounds those of one request; also of one that

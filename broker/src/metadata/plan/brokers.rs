@@ -1,10 +1,13 @@
-//! Registration of brokers (KIP-631).
+//! Registration of brokers (KIP-631, KIP-903), and their end.
 
+use varve_protocol::error_code::ErrorCode;
 use varve_protocol::vocabulary::{BrokerId, PartitionIndex};
 
 use super::super::broker_image::Endpoint;
 use super::super::image::MetadataImage;
 use super::super::record::{MetadataRecord, PartitionChangeRecord, RegisterBrokerRecord};
+use super::shape::{Shaper, Standing, change, for_each_partition};
+use crate::topic_config::StaticConfig;
 
 /// What a broker says of itself when it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +47,56 @@ pub fn plan_register_broker(
     records
 }
 
-pub(super) fn register_record(
+/// Plans the registration of one broker of several: it counts as dead until its heartbeats say
+/// otherwise. Its process may have ended with records that it had not made durable, so that where others
+/// are in sync it has to catch up first (KIP-903). What only it holds it keeps. Maintenance outlives a
+/// process.
+#[must_use]
+pub fn plan_register_member(
+    image: &MetadataImage,
+    fixed: &StaticConfig,
+    registration: &BrokerRegistration,
+) -> Vec<MetadataRecord> {
+    let id = registration.id;
+    let known = image.broker(id);
+    if known.is_some_and(|known| known.incarnation == registration.incarnation) {
+        // It asks again, since it did not hear the answer.
+        return Vec::new();
+    }
+    let mut records = vec![register_record(image, registration, true)];
+    if known.is_some() {
+        plan_lost_process(image, fixed, id, &mut records);
+    }
+    records
+}
+
+/// What the end of a process means for the partitions of its broker.
+fn plan_lost_process(
+    image: &MetadataImage,
+    fixed: &StaticConfig,
+    id: BrokerId,
+    records: &mut Vec<MetadataRecord>,
+) {
+    let shaper = Shaper::new(image, fixed).with(id, Standing::Dead);
+    for_each_partition(image, &shaper, |name, old, rule| {
+        if !old.replicas.contains(&id) {
+            return;
+        }
+        let mut next = old.clone();
+        shaper.take_out(&mut next, id, rule);
+        if rule.is_cached {
+            // What it had may have been in the page cache of a machine that lost power.
+            next.elr.retain(|eligible| *eligible != id);
+        }
+        if old.leader == Some(id) {
+            next.leader = None;
+            shaper.elect(&mut next, rule);
+        }
+        records.extend(change(name, old, &next, false));
+    });
+}
+
+fn register_record(
     image: &MetadataImage,
     registration: &BrokerRegistration,
     is_fenced: bool,
@@ -58,7 +110,7 @@ pub(super) fn register_record(
         directory: registration.directory,
         is_fenced,
         in_controlled_shutdown: false,
-        is_draining: false,
+        is_draining: image.broker(registration.id).is_some_and(|known| known.is_draining),
     })
 }
 
@@ -101,4 +153,55 @@ pub fn check_registration(
         }
     }
     Ok(())
+}
+
+/// Plans the end of a broker that never comes back.
+///
+/// # Errors
+/// [`RemovalRefused`] while it is alive, or holds replicas that others could take over first.
+pub fn plan_remove_broker(
+    image: &MetadataImage,
+    id: BrokerId,
+) -> Result<Vec<MetadataRecord>, RemovalRefused> {
+    let broker = image.broker(id).ok_or(RemovalRefused::Unknown(id))?;
+    if !broker.is_fenced {
+        return Err(RemovalRefused::Alive(id));
+    }
+    let partitions = image.topics().flat_map(|topic| &topic.partitions);
+    match partitions.filter(|partition| partition.replicas.contains(&id)).count() {
+        0 => Ok(vec![MetadataRecord::RemoveBroker(id)]),
+        replicas => Err(RemovalRefused::HoldsReplicas { broker: id, replicas }),
+    }
+}
+
+/// Why a broker is not taken out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RemovalRefused {
+    /// There is none.
+    #[error("broker {0} is not registered")]
+    Unknown(BrokerId),
+    /// It lives.
+    #[error("broker {0} is alive; stop it first")]
+    Alive(BrokerId),
+    /// Partitions count on it.
+    #[error(
+        "{replicas} partitions have a replica on broker {broker}; move them to other brokers first"
+    )]
+    HoldsReplicas {
+        /// Which broker.
+        broker: BrokerId,
+        /// How many.
+        replicas: usize,
+    },
+}
+
+impl RemovalRefused {
+    /// The wire's word for it.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Unknown(_) => ErrorCode::BrokerIdNotRegistered,
+            Self::Alive(_) | Self::HoldsReplicas { .. } => ErrorCode::InvalidRequest,
+        }
+    }
 }

@@ -6,27 +6,40 @@
 
 mod brokers;
 mod configs;
+mod elections;
 mod error;
-mod failover;
+mod in_sync;
 mod partitions;
 mod producer_ids;
+mod reassign;
+mod shape;
+mod standing;
 mod topics;
 
-pub use brokers::{BrokerRegistration, RegisterRefused, check_registration, plan_register_broker};
-pub use configs::{ConfigChange, ConfigEdits, ConfigError, ConfigResource, plan_config_change};
-pub use error::TopicError;
-pub use failover::{
-    AlteredPartition, IsrChange, choose_leader, plan_alter_partition, plan_fence,
-    plan_preferred_leaders, plan_register_member, plan_shutdown, plan_unfence,
+pub use brokers::{
+    BrokerRegistration, RegisterRefused, RemovalRefused, check_registration, plan_register_broker,
+    plan_register_member, plan_remove_broker,
 };
+pub use configs::{ConfigChange, ConfigEdits, ConfigError, ConfigResource, plan_config_change};
+pub use elections::{
+    Election, ElectionRefused, plan_election, plan_preferred_leaders, unbalanced,
+};
+pub use error::TopicError;
+pub use in_sync::{AlteredPartition, IsrChange, plan_alter_partition};
 pub use partitions::{NewPartitions, plan_create_partitions};
 pub use producer_ids::{PRODUCER_ID_BLOCK_SIZE, ProducerIdBlock, plan_producer_ids};
+pub use reassign::{Reassignment, ReassignmentRefused, plan_reassignment};
+pub(super) use shape::void_eligibility;
+pub use standing::{
+    leads_nothing_movable, plan_fence, plan_maintenance, plan_shutdown, plan_unfence,
+};
 pub use topics::{
     NewTopic, PlannedTopic, ReplicaAssignment, TopicSelector, plan_create_topic, plan_delete_topic,
 };
 
 use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, PartitionIndex, TopicId};
 
+use super::image::MetadataImage;
 use super::record::PartitionRecord;
 use crate::topic_config::StaticConfig;
 
@@ -60,15 +73,25 @@ impl Default for MetadataLimits {
     }
 }
 
-/// The record of a new partition whose replicas are all in sync, led by the first one.
-fn partition_record(topic_id: TopicId, index: usize, replicas: Vec<BrokerId>) -> PartitionRecord {
+/// The record of a new partition. Its replicas are in sync as far as they are alive, and the first of
+/// these leads; if none is, the first that comes back will.
+fn partition_record(
+    image: &MetadataImage,
+    topic_id: TopicId,
+    index: usize,
+    replicas: Vec<BrokerId>,
+) -> PartitionRecord {
     let partition = PartitionIndex(i32::try_from(index).expect("a topic's partitions are bounded"));
+    let is_active = |id: &&BrokerId| image.broker(**id).is_some_and(|broker| broker.is_active());
+    let active: Vec<BrokerId> = replicas.iter().filter(is_active).copied().collect();
+    let is_drained = |id: &BrokerId| image.broker(*id).is_some_and(|broker| broker.is_draining);
+    let leader = active.iter().find(|id| !is_drained(id)).or(active.first()).copied();
     PartitionRecord {
         topic_id,
         partition,
         directories: vec![DIRECTORY_UNASSIGNED; replicas.len()],
-        isr: replicas.clone(),
-        leader: replicas.first().copied(),
+        isr: if active.is_empty() { replicas.clone() } else { active },
+        leader,
         leader_epoch: LeaderEpoch(0),
         partition_epoch: 0,
         elr: Vec::new(),

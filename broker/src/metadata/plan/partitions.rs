@@ -1,7 +1,9 @@
 //! Adding partitions to a topic.
 
+use varve_replication::choose_replicas;
+
 use super::super::image::MetadataImage;
-use super::super::placement::{candidates, choose_replicas};
+use super::super::placement::{candidates, registered};
 use super::super::record::MetadataRecord;
 use super::error::TopicError;
 use super::topics::{check_assignment, check_limits};
@@ -39,9 +41,12 @@ pub fn plan_create_partitions(
     }
     let added = wanted - current;
     check_limits(image, settings, current, added)?;
-    let candidates = candidates(image);
-    // The new partitions have as many replicas as the old ones.
-    let replication_factor = topic.partitions.first().map_or(1, |first| first.replicas.len());
+    // The new partitions have as many replicas as the old ones, which may be about to get others.
+    let replication_factor = topic
+        .partitions
+        .first()
+        .map_or(1, |first| first.replicas.iter().filter(|id| !first.removing.contains(id)).count());
+    let candidates = candidates(image, replication_factor);
     let replicas = match &wish.assignments {
         Some(assignments) if assignments.len() != added => {
             let assigned = assignments.len();
@@ -49,7 +54,7 @@ pub fn plan_create_partitions(
         }
         Some(assignments) => assignments
             .iter()
-            .map(|brokers| check_assignment(brokers, &candidates, Some(replication_factor)))
+            .map(|brokers| check_assignment(brokers, &registered(image), Some(replication_factor)))
             .collect::<Result<Vec<_>, _>>()?,
         None if replication_factor > candidates.len() => {
             let broker_count = candidates.len();
@@ -58,7 +63,7 @@ pub fn plan_create_partitions(
         None => choose_replicas(&candidates, added, replication_factor, current),
     };
     let record = |(index, replicas)| {
-        MetadataRecord::Partition(partition_record(topic.id, current + index, replicas))
+        MetadataRecord::Partition(partition_record(image, topic.id, current + index, replicas))
     };
     Ok(replicas.into_iter().enumerate().map(record).collect())
 }

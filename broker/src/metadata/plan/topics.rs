@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use varve_protocol::vocabulary::{BrokerId, TopicId};
+use varve_replication::{Candidate, choose_replicas};
 
 use super::super::image::MetadataImage;
-use super::super::placement::{Candidate, candidates, choose_replicas};
+use super::super::placement::{candidates, registered};
 use super::super::record::{ConfigRecord, ConfigTarget, MetadataRecord, TopicRecord};
 use super::super::topic_image::TopicImage;
 use super::super::topic_name::{CLUSTER_METADATA, check_topic_name, is_internal_topic};
@@ -88,11 +89,10 @@ pub fn plan_create_topic(
 ) -> Result<PlannedTopic, TopicError> {
     check_name(image, &wish.name)?;
     let configs = check_configs(image, settings, &wish.configs)?;
-    let candidates = candidates(image);
     let replicas = if wish.assignments.is_empty() {
-        automatic_replicas(image, settings, wish, &candidates)?
+        automatic_replicas(image, settings, wish)?
     } else {
-        manual_replicas(wish, &candidates)?
+        manual_replicas(wish, &registered(image))?
     };
     check_limits(image, settings, 0, replicas.len())?;
     let partition_count = i32::try_from(replicas.len()).expect("the limits are far below 2^31");
@@ -105,11 +105,9 @@ pub fn plan_create_topic(
         is_internal: is_internal_topic(&wish.name),
     }));
     let partitions = replicas.into_iter().enumerate();
-    records.extend(
-        partitions.map(|(index, replicas)| {
-            MetadataRecord::Partition(partition_record(id, index, replicas))
-        }),
-    );
+    records.extend(partitions.map(|(index, replicas)| {
+        MetadataRecord::Partition(partition_record(image, id, index, replicas))
+    }));
     records.extend(configs.iter().map(|(name, value)| {
         MetadataRecord::Config(ConfigRecord {
             target: ConfigTarget::Topic(id),
@@ -224,7 +222,6 @@ fn automatic_replicas(
     image: &MetadataImage,
     settings: &PlanSettings,
     wish: &NewTopic,
-    candidates: &[Candidate],
 ) -> Result<Vec<Vec<BrokerId>>, TopicError> {
     let default = |name: &str| settings.fixed.integer(name);
     let replication_factor = match wish.replication_factor {
@@ -241,12 +238,13 @@ fn automatic_replicas(
     let partition_count = partition_count.ok_or(TopicError::NoPartitions)?;
     // Before the replicas are computed, which takes memory for each.
     check_limits(image, settings, 0, partition_count)?;
+    let candidates = candidates(image, replication_factor);
     let broker_count = candidates.len();
     if replication_factor > broker_count {
         return Err(TopicError::TooFewBrokers { replication_factor, broker_count });
     }
     let start = image.partition_count();
-    Ok(choose_replicas(candidates, partition_count, replication_factor, start))
+    Ok(choose_replicas(&candidates, partition_count, replication_factor, start))
 }
 
 fn manual_replicas(

@@ -2,9 +2,9 @@
 //! with a log in memory and a host that remembers what it was told.
 
 mod codec;
+mod control;
 mod handle;
 mod image;
-mod placement;
 mod plan;
 mod store;
 pub(crate) mod world;
