@@ -75,9 +75,9 @@ mod spawn;
 pub use admin::{
     Admin, BrokerDescription, ClusterDescription, CommittedOffset, ConfigChange, ConfigEntry,
     ConfigOperation, ConfigResource, ConfigSource, ConfigSynonym, ConfigType, CreatedTopic,
-    GroupDescription, GroupListing, ListedOffset, LogDirDescription, LogDirPartition,
+    ElectionType, GroupDescription, GroupListing, ListedOffset, LogDirDescription, LogDirPartition,
     MemberDescription, NewPartitions, NewTopic, OffsetSpec, PartitionDescription, PerSubject,
-    TopicDescription, TopicListing,
+    QuorumDescription, QuorumMember, Reassignment, TopicDescription, TopicListing,
 };
 pub use client::{Client, ClientBuilder};
 pub use config::{

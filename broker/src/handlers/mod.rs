@@ -8,6 +8,7 @@ mod acls;
 #[cfg(test)]
 mod admin_tests;
 mod alter_configs;
+mod alter_partition_reassignments;
 mod api_versions;
 mod authorized_operations;
 mod client_quotas;
@@ -27,6 +28,7 @@ mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
 mod describe_user_scram_credentials;
+mod elect_leaders;
 pub(crate) mod error_table;
 mod fetch;
 mod find_coordinator;
@@ -50,6 +52,7 @@ mod produce;
 mod sasl;
 mod sync_group;
 mod transactions;
+mod unregister_broker;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -244,6 +247,9 @@ routes! {
     DescribeTopicPartitions => describe_topic_partitions;
     DescribeQuorum => describe_quorum;
     ListPartitionReassignments => list_partition_reassignments;
+    AlterPartitionReassignments => alter_partition_reassignments;
+    ElectLeaders => elect_leaders;
+    UnregisterBroker => unregister_broker;
 }
 
 impl Dispatcher {

@@ -51,13 +51,6 @@ pub enum MetadataChange {
     },
     /// A broker never comes back.
     RemoveBroker(BrokerId),
-    /// A broker goes into maintenance, or comes out of it.
-    SetMaintenance {
-        /// Which.
-        id: BrokerId,
-        /// Whether others are to lead in its place.
-        is_draining: bool,
-    },
     /// Every partition is to be led by its preferred replica, where that can be.
     PreferLeaders,
     /// A leader wants other in-sync replicas.
@@ -117,8 +110,6 @@ pub enum Applied {
     AlteredPartitions(Vec<Result<AlteredPartition, ErrorCode>>),
     /// Of [`MetadataChange::RemoveBroker`].
     BrokerRemoved(Result<(), RemovalRefused>),
-    /// Of [`MetadataChange::SetMaintenance`]: whether there is such a broker.
-    MaintenanceSet(bool),
     /// Of [`MetadataChange::ElectLeaders`].
     ElectLeaders(Vec<Result<(), ElectionRefused>>),
     /// Of [`MetadataChange::Reassign`].

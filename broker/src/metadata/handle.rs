@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use varve_protocol::error_code::ErrorCode;
-use varve_protocol::vocabulary::{BrokerId, TopicId};
+use varve_protocol::vocabulary::{BrokerId, TopicId, TopicIdPartition};
 use varve_replication::quorum::QuorumStatus;
 
 use super::change::{Applied, ChangeError, CreatedTopic, MetadataChange};
@@ -20,7 +20,8 @@ use super::delta::Delta;
 use super::image::MetadataImage;
 use super::liveness::{Heartbeat, HeartbeatAnswer};
 use super::plan::{
-    ConfigChange, ConfigError, NewPartitions, NewTopic, ProducerIdBlock, TopicError, TopicSelector,
+    ConfigChange, ConfigError, Election, ElectionRefused, NewPartitions, NewTopic, ProducerIdBlock,
+    Reassignment, ReassignmentRefused, RemovalRefused, TopicError, TopicSelector,
 };
 use super::quorum_metrics::QuorumMetrics;
 use super::topic_image::TopicImage;
@@ -302,6 +303,49 @@ impl MetadataHandle {
         match self.submit(MetadataChange::AlterConfigs { changes, validate_only }).await? {
             Applied::AlterConfigs(results) => Ok(results),
             other => unreachable!("altering configs was answered with {other:?}"),
+        }
+    }
+
+    /// Elects leaders; see [`MetadataChange::ElectLeaders`].
+    ///
+    /// # Errors
+    /// As [`Self::submit`]; each partition has its own result.
+    pub async fn elect_leaders(
+        &self,
+        election: Election,
+        partitions: Vec<TopicIdPartition>,
+    ) -> Result<Vec<Result<(), ElectionRefused>>, ChangeError> {
+        match self.submit(MetadataChange::ElectLeaders { election, partitions }).await? {
+            Applied::ElectLeaders(results) => Ok(results),
+            other => unreachable!("an election was answered with {other:?}"),
+        }
+    }
+
+    /// Moves replicas, or stops moving them; see [`MetadataChange::Reassign`].
+    ///
+    /// # Errors
+    /// As [`Self::submit`]; each partition has its own result.
+    pub async fn reassign(
+        &self,
+        wishes: Vec<Reassignment>,
+    ) -> Result<Vec<Result<(), ReassignmentRefused>>, ChangeError> {
+        match self.submit(MetadataChange::Reassign(wishes)).await? {
+            Applied::Reassigned(results) => Ok(results),
+            other => unreachable!("moving replicas was answered with {other:?}"),
+        }
+    }
+
+    /// Takes out a broker; see [`MetadataChange::RemoveBroker`].
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn remove_broker(
+        &self,
+        id: BrokerId,
+    ) -> Result<Result<(), RemovalRefused>, ChangeError> {
+        match self.submit(MetadataChange::RemoveBroker(id)).await? {
+            Applied::BrokerRemoved(result) => Ok(result),
+            other => unreachable!("taking out a broker was answered with {other:?}"),
         }
     }
 

@@ -15,10 +15,9 @@ use super::plan::{
     AlteredPartition, BrokerRegistration, ConfigChange, Election, ElectionRefused, IsrChange,
     NewPartitions, NewTopic, PlanSettings, Reassignment, ReassignmentRefused, RegisterRefused,
     TopicError, TopicSelector, check_registration, plan_alter_partition, plan_config_change,
-    plan_create_partitions, plan_create_topic, plan_delete_topic, plan_election, plan_fence,
-    plan_maintenance, plan_preferred_leaders, plan_producer_ids, plan_reassignment,
+    plan_config_effects,     plan_create_partitions, plan_create_topic, plan_delete_topic, plan_election, plan_fence,
+    plan_preferred_leaders, plan_producer_ids, plan_reassignment,
     plan_register_broker, plan_register_member, plan_remove_broker, plan_shutdown, plan_unfence,
-    void_eligibility,
 };
 use super::record::MetadataRecord;
 use crate::topic_config::StaticConfig;
@@ -86,11 +85,6 @@ impl Planning<'_> {
             MetadataChange::RemoveBroker(id) => {
                 let planned = plan_remove_broker(&self.image, id);
                 Applied::BrokerRemoved(planned.map(|planned| self.apply(planned, &mut records)))
-            }
-            MetadataChange::SetMaintenance { id, is_draining } => {
-                let planned = plan_maintenance(&self.image, self.fixed(), id, is_draining);
-                self.apply(planned, &mut records);
-                Applied::MaintenanceSet(self.image.broker(id).is_some())
             }
             MetadataChange::ElectLeaders { election, partitions } => {
                 Applied::ElectLeaders(self.elect_leaders(election, &partitions, &mut records))
@@ -257,12 +251,9 @@ impl Planning<'_> {
         let mut alter = |change: &ConfigChange| {
             let planned = plan_config_change(&self.image, self.fixed(), change)?;
             if !validate_only {
-                let may_commit_more = planned.iter().any(sets_min_insync_replicas);
-                self.apply(planned, records);
-                if may_commit_more {
-                    let voided = void_eligibility(&self.image, self.fixed());
-                    self.apply(voided, records);
-                }
+                self.apply(planned.clone(), records);
+                let effects = plan_config_effects(&self.image, self.fixed(), &planned);
+                self.apply(effects, records);
             }
             Ok(())
         };
@@ -288,10 +279,6 @@ impl Planning<'_> {
             assert!(tried.insert(id), "the source of ids repeats itself");
         }
     }
-}
-
-fn sets_min_insync_replicas(record: &MetadataRecord) -> bool {
-    matches!(record, MetadataRecord::Config(config) if config.name == "min.insync.replicas")
 }
 
 /// Bounds the partitions that one change makes, as Kafka bounds those of one request; also of one that

@@ -64,9 +64,24 @@ const fn dynamic_without_effect(
     }
 }
 
+const fn throttle(name: &'static str, documentation: &'static str) -> ConfigDefinition {
+    ConfigDefinition {
+        scope: ConfigScope::Dynamic,
+        validator: Validator::AtLeast(0),
+        ..read_only(name, Long, Some("9223372036854775807"), documentation)
+    }
+}
+
 use ConfigKind::{Boolean, Int, List, Long, String as Text};
 
-static OWN: [ConfigDefinition; 41] = [
+/// The key by which a broker goes into maintenance, and comes out of it.
+pub const MAINTENANCE: &str = "varve.maintenance";
+/// Bytes a second that a broker sends to throttled followers.
+pub const LEADER_THROTTLE: &str = "leader.replication.throttled.rate";
+/// Bytes a second that a broker takes for throttled replicas that it follows with.
+pub const FOLLOWER_THROTTLE: &str = "follower.replication.throttled.rate";
+
+static OWN: [ConfigDefinition; 44] = [
     read_only(
         "advertised.listeners",
         List,
@@ -100,6 +115,11 @@ static OWN: [ConfigDefinition; 41] = [
         Some("57671680"),
         "The most bytes that a fetch response holds.",
     ),
+    throttle(
+        FOLLOWER_THROTTLE,
+        "How many bytes a second this broker takes, as a follower, for replicas that their topics' \
+         follower.replication.throttled.replicas name; of each leader alone.",
+    ),
     read_only(
         "group.initial.rebalance.delay.ms",
         Int,
@@ -119,6 +139,11 @@ static OWN: [ConfigDefinition; 41] = [
         Int,
         Some("6000"),
         "The shortest session timeout that a group member may ask for, in milliseconds.",
+    ),
+    throttle(
+        LEADER_THROTTLE,
+        "How many bytes a second this broker sends, as a leader, to replicas out of sync that their \
+         topics' leader.replication.throttled.replicas name.",
     ),
     read_only("listeners", List, None, "The addresses that the broker listens on."),
     read_only(
@@ -268,6 +293,16 @@ static OWN: [ConfigDefinition; 41] = [
         Some("900000"),
         "The longest transaction timeout that a producer may ask for, in milliseconds.",
     ),
+    ConfigDefinition {
+        scope: ConfigScope::Dynamic,
+        ..read_only(
+            MAINTENANCE,
+            Boolean,
+            Some("false"),
+            "Whether this broker is in maintenance: others lead in its place, it stays in sync, and \
+             new replicas go elsewhere. It outlives restarts.",
+        )
+    },
     read_only(
         "varve.version",
         Text,

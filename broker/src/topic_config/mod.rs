@@ -23,7 +23,7 @@ mod tests;
 pub use alter::{
     AlterError, AlterOperation, ConfigEdit, alter_broker_configs, alter_topic_configs,
 };
-pub use broker::{BROKER_CONFIGS, broker_config};
+pub use broker::{BROKER_CONFIGS, FOLLOWER_THROTTLE, LEADER_THROTTLE, MAINTENANCE, broker_config};
 pub use definition::{ConfigDefinition, ConfigKind, ConfigScope, Support, Validator};
 pub use describe::{ConfigEntry, ConfigLayers, ConfigSource, ConfigSynonym};
 pub use static_config::StaticConfig;

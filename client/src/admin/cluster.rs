@@ -30,6 +30,8 @@ pub struct BrokerDescription {
     pub port: i32,
     /// Its rack.
     pub rack: Option<String>,
+    /// Whether the cluster counts it as dead; only [`Admin::describe_all_brokers`] tells of those.
+    pub is_fenced: bool,
 }
 
 /// One log directory of a broker.
@@ -87,6 +89,7 @@ impl Admin {
                         host: broker.host,
                         port: broker.port,
                         rack: broker.rack,
+                        is_fenced: false,
                     })
                     .collect();
                 brokers.sort_by_key(|broker| broker.id);

@@ -11,7 +11,9 @@ mod group_offsets;
 mod groups;
 mod new_topic;
 mod offsets;
+mod quorum;
 mod records;
+mod replicas;
 mod topics;
 
 pub use cluster::{BrokerDescription, ClusterDescription, LogDirDescription, LogDirPartition};
@@ -23,6 +25,8 @@ pub use group_offsets::CommittedOffset;
 pub use groups::{GroupDescription, GroupListing, MemberDescription};
 pub use new_topic::{CreatedTopic, NewPartitions, NewTopic};
 pub use offsets::{ListedOffset, OffsetSpec};
+pub use quorum::{QuorumDescription, QuorumMember};
+pub use replicas::{ElectionType, Reassignment};
 pub use topics::{PartitionDescription, TopicDescription, TopicListing};
 
 pub(crate) use call::is_elsewhere;

@@ -62,6 +62,9 @@ pub struct PartitionDescription {
     pub replicas: Vec<i32>,
     /// Those in sync.
     pub isr: Vec<i32>,
+    /// Those that are out of sync and may lead all the same (KIP-966); only
+    /// [`Admin::describe_topic_partitions`] tells them.
+    pub eligible: Vec<i32>,
     /// Those that are offline.
     pub offline_replicas: Vec<i32>,
     /// What is wrong with it, if something is.
@@ -352,6 +355,7 @@ impl TopicDescription {
                 leader_epoch: partition.leader_epoch,
                 replicas: partition.replica_nodes,
                 isr: partition.isr_nodes,
+                eligible: Vec::new(),
                 offline_replicas: partition.offline_replicas,
                 error: Some(ErrorCode::from_code(partition.error_code))
                     .filter(|code| *code != ErrorCode::None),

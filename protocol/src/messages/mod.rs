@@ -61,6 +61,7 @@ pub mod replica_progress;
 pub mod sasl_authenticate;
 pub mod sasl_handshake;
 pub mod sync_group;
+pub mod unregister_broker;
 
 pub use allocate_producer_ids::{AllocateProducerIdsRequest, AllocateProducerIdsResponse};
 pub use alter_client_quotas::{AlterClientQuotasRequest, AlterClientQuotasResponse};
@@ -126,3 +127,4 @@ pub use replica_progress::ReplicaProgressRequest;
 pub use sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse};
 pub use sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
 pub use sync_group::{SyncGroupRequest, SyncGroupResponse};
+pub use unregister_broker::{UnregisterBrokerRequest, UnregisterBrokerResponse};

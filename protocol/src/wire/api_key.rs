@@ -140,6 +140,7 @@ apis! {
         DescribeQuorum = 55, DescribeQuorumRequest, announced 0..=2;
         DescribeCluster = 60, DescribeClusterRequest, announced 0..=2;
         DescribeProducers = 61, DescribeProducersRequest, announced 0..=0;
+        UnregisterBroker = 64, UnregisterBrokerRequest, announced 0..=0;
         DescribeTransactions = 65, DescribeTransactionsRequest, announced 0..=0;
         ListTransactions = 66, ListTransactionsRequest, announced 0..=1;
         ListConfigResources = 74, ListConfigResourcesRequest, announced 0..=1;

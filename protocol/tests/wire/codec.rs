@@ -169,6 +169,7 @@ codecs! {
     AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse,
     ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse,
     DescribeQuorumRequest DescribeQuorumResponse,
+    UnregisterBrokerRequest UnregisterBrokerResponse,
     AlterPartitionRequest AlterPartitionResponse,
     BrokerRegistrationRequest BrokerRegistrationResponse,
     BrokerHeartbeatRequest BrokerHeartbeatResponse,

@@ -5,7 +5,9 @@ use varve_protocol::vocabulary::{BrokerId, PartitionIndex};
 
 use super::super::broker_image::Endpoint;
 use super::super::image::MetadataImage;
-use super::super::record::{MetadataRecord, PartitionChangeRecord, RegisterBrokerRecord};
+use super::super::record::{
+    ConfigRecord, ConfigTarget, MetadataRecord, PartitionChangeRecord, RegisterBrokerRecord,
+};
 use super::shape::{Shaper, Standing, change, for_each_partition};
 use crate::topic_config::StaticConfig;
 
@@ -169,7 +171,18 @@ pub fn plan_remove_broker(
     }
     let partitions = image.topics().flat_map(|topic| &topic.partitions);
     match partitions.filter(|partition| partition.replicas.contains(&id)).count() {
-        0 => Ok(vec![MetadataRecord::RemoveBroker(id)]),
+        0 => {
+            let configs = image.broker_configs(id).into_iter().flatten();
+            let target = ConfigTarget::Broker(id);
+            let unset = configs.map(|(name, _)| ConfigRecord {
+                target,
+                name: name.clone(),
+                value: None,
+            });
+            let mut records: Vec<_> = unset.map(MetadataRecord::Config).collect();
+            records.push(MetadataRecord::RemoveBroker(id));
+            Ok(records)
+        }
         replicas => Err(RemovalRefused::HoldsReplicas { broker: id, replicas }),
     }
 }
@@ -178,7 +191,7 @@ pub fn plan_remove_broker(
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RemovalRefused {
     /// There is none.
-    #[error("broker {0} is not registered")]
+    #[error("Broker ID {0} is not currently registered")]
     Unknown(BrokerId),
     /// It lives.
     #[error("broker {0} is alive; stop it first")]

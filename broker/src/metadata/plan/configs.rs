@@ -6,10 +6,14 @@ use varve_protocol::vocabulary::BrokerId;
 use super::super::image::MetadataImage;
 use super::super::record::{ConfigRecord, ConfigTarget, MetadataRecord};
 use super::super::topic_name::{InvalidTopicName, check_topic_name};
+use super::shape::void_eligibility;
+use super::standing::plan_maintenance;
 use crate::topic_config::{
-    AlterError, ConfigEdit, ConfigLayers, ConfigMap, StaticConfig, alter_broker_configs,
+    AlterError, ConfigEdit, ConfigLayers, ConfigMap, MAINTENANCE, StaticConfig, alter_broker_configs,
     alter_topic_configs,
 };
+
+const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 
 /// What a client wants to configure.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +59,12 @@ pub enum ConfigError {
     /// The topic's name is empty.
     #[error("Default topic resources are not allowed.")]
     DefaultTopic,
+    /// Only a single broker can be in maintenance by order.
+    #[error("{MAINTENANCE} is set for one broker, not for all of them.")]
+    MaintenanceOfAll,
+    /// The controller judges by one value for all brokers.
+    #[error("{MIN_INSYNC_REPLICAS} is set for topics or for all brokers, not for one of them.")]
+    MinInSyncOfOne,
     /// An edit is refused.
     #[error(transparent)]
     Refused(#[from] AlterError),
@@ -70,7 +80,10 @@ impl ConfigError {
         match self {
             Self::InvalidName(_) => ErrorCode::InvalidTopicException,
             Self::UnknownTopic(_) => ErrorCode::UnknownTopicOrPartition,
-            Self::UnknownBroker(_) | Self::DefaultTopic => ErrorCode::InvalidRequest,
+            Self::UnknownBroker(_)
+            | Self::DefaultTopic
+            | Self::MaintenanceOfAll
+            | Self::MinInSyncOfOne => ErrorCode::InvalidRequest,
             Self::Refused(error) => error.code(),
             Self::Unavailable(_) => ErrorCode::KafkaStorageError,
         }
@@ -103,16 +116,54 @@ pub fn plan_config_change(
             image.broker(*id).ok_or(ConfigError::UnknownBroker(*id))?;
             let current = image.broker_configs(*id).unwrap_or(&empty);
             let changes = alter_broker_configs(current, &edits_of(&change.edits, current))?;
+            // Who is eligible to lead is decided by it, by whoever is the controller (KIP-966).
+            if sets(&changes, MIN_INSYNC_REPLICAS) {
+                return Err(ConfigError::MinInSyncOfOne);
+            }
             (ConfigTarget::Broker(*id), changes)
         }
         ConfigResource::Cluster => {
             let current = image.cluster_configs();
             let changes = alter_broker_configs(current, &edits_of(&change.edits, current))?;
+            if sets(&changes, MAINTENANCE) {
+                return Err(ConfigError::MaintenanceOfAll);
+            }
             (ConfigTarget::Cluster, changes)
         }
     };
     let record = |(name, value)| MetadataRecord::Config(ConfigRecord { target, name, value });
     Ok(changes.into_iter().map(record).collect())
+}
+
+/// What follows from configuration values that were applied: maintenance begins or ends, eligibility
+/// ends where fewer replicas commit.
+#[must_use]
+pub fn plan_config_effects(
+    image: &MetadataImage,
+    fixed: &StaticConfig,
+    applied: &[MetadataRecord],
+) -> Vec<MetadataRecord> {
+    let configs = applied.iter().filter_map(|record| match record {
+        MetadataRecord::Config(config) => Some(config),
+        _ => None,
+    });
+    let mut records = Vec::new();
+    let mut may_commit_more = false;
+    for config in configs {
+        may_commit_more |= config.name == MIN_INSYNC_REPLICAS;
+        if let (MAINTENANCE, ConfigTarget::Broker(id)) = (config.name.as_str(), config.target) {
+            let is_draining = config.value.as_deref() == Some("true");
+            records.extend(plan_maintenance(image, fixed, id, is_draining));
+        }
+    }
+    if may_commit_more {
+        records.extend(void_eligibility(image, fixed));
+    }
+    records
+}
+
+fn sets(changes: &[(String, Option<String>)], wanted: &str) -> bool {
+    changes.iter().any(|(name, value)| name == wanted && value.is_some())
 }
 
 /// The layers that are the same for every broker, by which the controller judges values.

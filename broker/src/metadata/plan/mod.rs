@@ -20,7 +20,9 @@ pub use brokers::{
     BrokerRegistration, RegisterRefused, RemovalRefused, check_registration, plan_register_broker,
     plan_register_member, plan_remove_broker,
 };
-pub use configs::{ConfigChange, ConfigEdits, ConfigError, ConfigResource, plan_config_change};
+pub use configs::{
+    ConfigChange, ConfigEdits, ConfigError, ConfigResource, plan_config_change, plan_config_effects,
+};
 pub use elections::{
     Election, ElectionRefused, plan_election, plan_preferred_leaders, unbalanced,
 };
@@ -29,7 +31,6 @@ pub use in_sync::{AlteredPartition, IsrChange, plan_alter_partition};
 pub use partitions::{NewPartitions, plan_create_partitions};
 pub use producer_ids::{PRODUCER_ID_BLOCK_SIZE, ProducerIdBlock, plan_producer_ids};
 pub use reassign::{Reassignment, ReassignmentRefused, plan_reassignment};
-pub(super) use shape::void_eligibility;
 pub use standing::{
     leads_nothing_movable, plan_fence, plan_maintenance, plan_shutdown, plan_unfence,
 };

@@ -24,6 +24,8 @@ pub struct Reassignment {
     pub partition: i32,
     /// The new replicas, preferred leader first; none to cancel what is under way.
     pub replicas: Option<Vec<i32>>,
+    /// Whether there may be more or fewer of them than before (KIP-860).
+    pub may_change_factor: bool,
 }
 
 /// Why replicas stay as they are.
@@ -51,6 +53,17 @@ pub enum ReassignmentRefused {
     /// A broker twice.
     #[error("The manual partition assignment includes the broker {0} more than once.")]
     BrokerTwice(i32),
+    /// More or fewer replicas than before, though that was not allowed.
+    #[error(
+        "The replication factor is {current} and would become {wanted}, though the request does not \
+         allow that it changes."
+    )]
+    FactorChange {
+        /// How many there are.
+        current: usize,
+        /// How many there would be.
+        wanted: usize,
+    },
     /// There is nothing to cancel.
     #[error("No partition reassignment is in progress.")]
     NotInProgress,
@@ -70,6 +83,7 @@ impl ReassignmentRefused {
             Self::Empty | Self::UnknownBroker(_) | Self::BrokerTwice(_) | Self::OnlyAddedInSync => {
                 ErrorCode::InvalidReplicaAssignment
             }
+            Self::FactorChange { .. } => ErrorCode::InvalidReplicationFactor,
             Self::NotInProgress => ErrorCode::NoReassignmentInProgress,
         }
     }
@@ -84,7 +98,7 @@ pub fn plan_reassignment(
     fixed: &StaticConfig,
     wish: &Reassignment,
 ) -> Result<Vec<MetadataRecord>, ReassignmentRefused> {
-    let Reassignment { topic: name, partition, replicas } = wish;
+    let Reassignment { topic: name, partition, replicas, may_change_factor } = wish;
     let unknown = || ReassignmentRefused::UnknownTopic(name.clone());
     let topic = image.topic(name).ok_or_else(unknown)?;
     let partition = PartitionIndex(*partition);
@@ -97,7 +111,14 @@ pub fn plan_reassignment(
     let mut next = old.clone();
     match replicas {
         None => cancel(&mut next)?,
-        Some(target) => begin(image, &mut next, target)?,
+        Some(target) => {
+            let current = old.replicas.iter().filter(|id| !old.adding.contains(id)).count();
+            let wanted = target.len();
+            if !may_change_factor && current != wanted {
+                return Err(ReassignmentRefused::FactorChange { current, wanted });
+            }
+            begin(image, &mut next, target)?;
+        }
     }
     finish_reassignment(&mut next, &shaper, rule);
     if next.leader.is_none_or(|leader| !next.replicas.contains(&leader)) {

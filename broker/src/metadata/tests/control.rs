@@ -7,7 +7,7 @@ use varve_protocol::vocabulary::{
 
 use super::{apply, image_with, registration};
 use crate::metadata::plan::{
-    leads_nothing_movable, plan_alter_partition, plan_create_topic, plan_election, plan_fence,
+    leads_nothing_movable, plan_alter_partition, plan_config_effects, plan_create_topic, plan_election, plan_fence,
     plan_maintenance, plan_preferred_leaders, plan_reassignment, plan_register_member,
     plan_remove_broker, plan_shutdown, plan_unfence, unbalanced,
 };
@@ -190,8 +190,9 @@ fn a_lower_min_insync_replicas_ends_eligibility() {
         name: "min.insync.replicas".to_owned(),
         value: Some("1".to_owned()),
     };
-    apply(&mut image, &[MetadataRecord::Config(lower)]);
-    let records = crate::metadata::plan::void_eligibility(&image, &fixed());
+    let lower = [MetadataRecord::Config(lower)];
+    apply(&mut image, &lower);
+    let records = plan_config_effects(&image, &fixed(), &lower);
     apply(&mut image, &records);
     check(&image, 0, "1@0 1/");
 }
@@ -345,7 +346,8 @@ fn reassign(
     replicas: Option<&[i32]>,
 ) -> Result<(), ReassignmentRefused> {
     let replicas = replicas.map(<[i32]>::to_vec);
-    let wish = Reassignment { topic: "t".to_owned(), partition: 0, replicas };
+    let topic = "t".to_owned();
+    let wish = Reassignment { topic, partition: 0, replicas, may_change_factor: true };
     let records = plan_reassignment(image, &fixed(), &wish)?;
     apply(image, &records);
     Ok(())

@@ -184,7 +184,7 @@ message_facts! {
     DescribeUserScramCredentialsRequest DescribeProducersRequest DescribeTransactionsRequest
     ListTransactionsRequest ListConfigResourcesRequest DescribeTopicPartitionsRequest
     ElectLeadersRequest AlterPartitionReassignmentsRequest ListPartitionReassignmentsRequest
-    DescribeQuorumRequest
+    DescribeQuorumRequest UnregisterBrokerRequest
 }
 
 fn read<M: Message>(version: i16, reader: &mut Reader) -> Result<M, String> {
