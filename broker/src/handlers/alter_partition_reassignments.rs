@@ -38,8 +38,7 @@ pub(super) async fn answer(
             may_change_factor: allow_replication_factor_change,
         }));
     }
-    let names: Vec<_> =
-        wishes.iter().map(|wish| (wish.topic.clone(), wish.partition)).collect();
+    let names: Vec<_> = wishes.iter().map(|wish| (wish.topic.clone(), wish.partition)).collect();
     let answered = AlterPartitionReassignmentsResponse {
         allow_replication_factor_change,
         ..AlterPartitionReassignmentsResponse::default()

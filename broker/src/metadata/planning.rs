@@ -15,8 +15,8 @@ use super::plan::{
     AlteredPartition, BrokerRegistration, ConfigChange, Election, ElectionRefused, IsrChange,
     NewPartitions, NewTopic, PlanSettings, Reassignment, ReassignmentRefused, RegisterRefused,
     TopicError, TopicSelector, check_registration, plan_alter_partition, plan_config_change,
-    plan_config_effects,     plan_create_partitions, plan_create_topic, plan_delete_topic, plan_election, plan_fence,
-    plan_preferred_leaders, plan_producer_ids, plan_reassignment,
+    plan_config_effects, plan_create_partitions, plan_create_topic, plan_delete_topic,
+    plan_election, plan_fence, plan_preferred_leaders, plan_producer_ids, plan_reassignment,
     plan_register_broker, plan_register_member, plan_remove_broker, plan_shutdown, plan_unfence,
 };
 use super::record::MetadataRecord;

@@ -12,9 +12,7 @@ use varve_protocol::messages::{
     AlterPartitionReassignmentsRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest,
     ListPartitionReassignmentsRequest,
     alter_partition_reassignments::{ReassignablePartition, ReassignableTopic},
-    describe_topic_partitions::{
-        Cursor, DescribeTopicPartitionsResponsePartition, TopicRequest,
-    },
+    describe_topic_partitions::{Cursor, DescribeTopicPartitionsResponsePartition, TopicRequest},
     elect_leaders::TopicPartitions,
 };
 
@@ -57,16 +55,19 @@ impl Admin {
         // A request without topics asks for all of them.
         while !names.is_empty() {
             let request = |_version| DescribeTopicPartitionsRequest {
-                topics: names.iter().map(|name| TopicRequest { name: (*name).to_owned() }).collect(),
+                topics: names
+                    .iter()
+                    .map(|name| TopicRequest { name: (*name).to_owned() })
+                    .collect(),
                 cursor: cursor.clone(),
                 ..Default::default()
             };
             let judge = |response, _: &_, _| Ok(Verdict::Done(response));
-            let response =
-                self.call(WHAT, Target::Any, Effect::Idempotent, request, judge).await?;
+            let response = self.call(WHAT, Target::Any, Effect::Idempotent, request, judge).await?;
             for topic in response.topics {
                 let name = topic.name.unwrap_or_default();
-                if let Err(error) = check(WHAT, topic.error_code, None, ErrorContext::topic(&name)) {
+                if let Err(error) = check(WHAT, topic.error_code, None, ErrorContext::topic(&name))
+                {
                     found.insert(name, Err(error));
                     continue;
                 }

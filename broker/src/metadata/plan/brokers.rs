@@ -174,11 +174,8 @@ pub fn plan_remove_broker(
         0 => {
             let configs = image.broker_configs(id).into_iter().flatten();
             let target = ConfigTarget::Broker(id);
-            let unset = configs.map(|(name, _)| ConfigRecord {
-                target,
-                name: name.clone(),
-                value: None,
-            });
+            let unset =
+                configs.map(|(name, _)| ConfigRecord { target, name: name.clone(), value: None });
             let mut records: Vec<_> = unset.map(MetadataRecord::Config).collect();
             records.push(MetadataRecord::RemoveBroker(id));
             Ok(records)

@@ -9,8 +9,8 @@ use super::super::topic_name::{InvalidTopicName, check_topic_name};
 use super::shape::void_eligibility;
 use super::standing::plan_maintenance;
 use crate::topic_config::{
-    AlterError, ConfigEdit, ConfigLayers, ConfigMap, MAINTENANCE, StaticConfig, alter_broker_configs,
-    alter_topic_configs,
+    AlterError, ConfigEdit, ConfigLayers, ConfigMap, MAINTENANCE, StaticConfig,
+    alter_broker_configs, alter_topic_configs,
 };
 
 const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";

@@ -23,9 +23,7 @@ pub use brokers::{
 pub use configs::{
     ConfigChange, ConfigEdits, ConfigError, ConfigResource, plan_config_change, plan_config_effects,
 };
-pub use elections::{
-    Election, ElectionRefused, plan_election, plan_preferred_leaders, unbalanced,
-};
+pub use elections::{Election, ElectionRefused, plan_election, plan_preferred_leaders, unbalanced};
 pub use error::TopicError;
 pub use in_sync::{AlteredPartition, IsrChange, plan_alter_partition};
 pub use partitions::{NewPartitions, plan_create_partitions};

@@ -6,18 +6,18 @@ use varve_protocol::vocabulary::{
 };
 
 use super::{apply, image_with, registration};
+use crate::metadata::liveness::Liveness;
 use crate::metadata::plan::{
-    leads_nothing_movable, plan_alter_partition, plan_config_effects, plan_create_topic, plan_election, plan_fence,
-    plan_maintenance, plan_preferred_leaders, plan_reassignment, plan_register_member,
-    plan_remove_broker, plan_shutdown, plan_unfence, unbalanced,
+    leads_nothing_movable, plan_alter_partition, plan_config_effects, plan_create_topic,
+    plan_election, plan_fence, plan_maintenance, plan_preferred_leaders, plan_reassignment,
+    plan_register_member, plan_remove_broker, plan_shutdown, plan_unfence, unbalanced,
 };
 use crate::metadata::record::{
     ConfigRecord, ConfigTarget, MetadataRecord, PartitionRecord, TopicRecord,
 };
-use crate::metadata::liveness::Liveness;
 use crate::metadata::{
-    Election, ElectionRefused, Heartbeat, IsrChange, MetadataChange,
-    MetadataImage, NewTopic, PartitionImage, Reassignment, ReassignmentRefused, RemovalRefused,
+    Election, ElectionRefused, Heartbeat, IsrChange, MetadataChange, MetadataImage, NewTopic,
+    PartitionImage, Reassignment, ReassignmentRefused, RemovalRefused,
 };
 use crate::metadata::{MetadataLimits, PlanSettings};
 use crate::topic_config::StaticConfig;
