@@ -16,5 +16,7 @@ pub mod peers;
 mod replica;
 pub mod server;
 pub mod shard;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod spawn;
 pub mod topic_config;

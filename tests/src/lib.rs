@@ -16,5 +16,6 @@ pub mod lossy;
 pub mod peers;
 pub mod process;
 pub mod rounds;
+pub mod sim;
 pub mod spawn;
 pub mod workload;

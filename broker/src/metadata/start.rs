@@ -38,8 +38,8 @@ pub const KAFKA_LISTENER: &str = "kafka";
 /// Between two ticks of the quorum's clock.
 pub const QUORUM_TICK: Duration = Duration::from_millis(50);
 /// A leader that is silent for half a second to a whole one is given up.
-const ELECTION_TICKS: usize = 10;
-const HEARTBEAT_TICKS: usize = 2;
+pub(crate) const ELECTION_TICKS: usize = 10;
+pub(crate) const HEARTBEAT_TICKS: usize = 2;
 /// Batches that are durable and wait to be finished.
 const BATCHES_MAX: usize = 8;
 

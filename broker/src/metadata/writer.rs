@@ -87,6 +87,12 @@ impl MetadataWriter {
         false
     }
 
+    /// Whether commands wait.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
     /// Does what is to be done, the start's leavings first; false once the finisher is gone.
     fn step(&mut self, now_ms: i64) -> bool {
         self.backlog.extend(self.node.step(&*self.transport));

@@ -96,7 +96,7 @@ pub(crate) async fn propose(
     }
 }
 
-fn request(
+pub(crate) fn request(
     broker: BrokerId,
     broker_epoch: i64,
     waiting: &BTreeMap<TopicIdPartition, ProposedIsr>,
@@ -122,7 +122,7 @@ fn request(
 }
 
 /// What the shards are to be told; what has to be asked again stays in `waiting`.
-fn judged(
+pub(crate) fn judged(
     response: AlterPartitionResponse,
     waiting: &mut BTreeMap<TopicIdPartition, ProposedIsr>,
 ) -> Vec<IsrAnswer> {
@@ -165,7 +165,7 @@ fn verdict(result: AlterPartitionResult) -> Option<IsrVerdict> {
     }
 }
 
-fn stale(tip: TopicIdPartition, proposal: &ProposedIsr) -> IsrAnswer {
+pub(crate) fn stale(tip: TopicIdPartition, proposal: &ProposedIsr) -> IsrAnswer {
     let leader_epoch = proposal.leader_epoch;
     IsrAnswer { partition: tip, leader_epoch, verdict: IsrVerdict::Stale }
 }

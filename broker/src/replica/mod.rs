@@ -20,11 +20,11 @@
 
 mod carrier;
 mod fetcher;
-mod isr_proposer;
+pub(crate) mod isr_proposer;
 mod outbox;
-mod plan;
-mod serve;
-mod session;
+pub(crate) mod plan;
+pub(crate) mod serve;
+pub(crate) mod session;
 
 #[cfg(test)]
 mod tests;

@@ -12,19 +12,19 @@ use varve_protocol::messages::replica_fetch::{Divergence, ReplicaFetchedPartitio
 use varve_protocol::messages::{ReplicaFetchRequest, ReplicaFetchResponse};
 use varve_protocol::vocabulary::{LeaderEpoch, Offset, PartitionIndex, TopicIdPartition};
 use varve_protocol::wire::{RecordPiece, RecordSet};
-use varve_storage::ReadError;
+use varve_storage::{Disk, LogReader, ReadError};
 
 use super::outbox::SessionOutbox;
 use super::session::{FetchSession, LeaderView, Told, Verdict, Wanted, judge};
 use crate::fetch::read::warm;
 use crate::handlers::error_table::read_error;
-use crate::shard::{AttachedOutbox, PartitionHandle, Partitions, RoleName};
+use crate::shard::{AttachedOutbox, PartitionHandle, Partitions, RoleName, RoleView};
 use crate::spawn;
 
 /// The longest that a fetch may wait, whatever it asks for.
-const WAIT_MS_MAX: i32 = 5_000;
+pub(crate) const WAIT_MS_MAX: i32 = 5_000;
 /// The most that one answer holds, whatever is asked for; one batch is always let through.
-const ANSWER_BYTES_MAX: usize = 16 << 20;
+pub(crate) const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// What one partition may take of an answer while others wait.
 const TURN_BYTES: usize = 1 << 20;
 
@@ -59,7 +59,7 @@ struct Target {
 }
 
 /// What a look at one partition gave.
-enum Look {
+pub(crate) enum Look {
     /// It waits on.
     Nothing,
     /// It would not fit.
@@ -139,12 +139,7 @@ impl LeaderSession {
                     answers.push(answer);
                 }
                 Look::Answer(answer) => {
-                    // Who must cut its log first has still to hear that the rest agrees.
-                    let is_accepted = answer.high_watermark >= 0 && answer.diverging.epoch < 0;
-                    let told = is_accepted.then_some(Told {
-                        high_watermark: Offset(answer.high_watermark),
-                        log_start: Offset(answer.log_start),
-                    });
+                    let told = told_by(&answer);
                     state.session.on_answered(target.slot, told);
                     answers.push(answer);
                 }
@@ -265,9 +260,35 @@ fn look_at_all(targets: Vec<Target>, bytes_max: usize) -> (Vec<Target>, Vec<Look
 }
 
 fn look_at(target: &Target, bytes_max: usize, is_first: bool) -> Look {
-    let Target { handle, wanted, .. } = target;
-    let (tip, role, reader) = (handle.partition(), handle.role(), handle.reader());
-    let told = positions(handle);
+    let Target { handle, wanted, is_told, .. } = target;
+    let role = handle.role();
+    let standing = Standing {
+        partition: handle.partition(),
+        role: &role,
+        reader: handle.reader(),
+        told: positions(handle),
+    };
+    look(&standing, *wanted, *is_told, |log_end| {
+        read(handle, *wanted, log_end, bytes_max, is_first)
+    })
+}
+
+/// A leader's partition at the moment at which a follower's position is looked at.
+pub(crate) struct Standing<'a, D: Disk> {
+    pub(crate) partition: TopicIdPartition,
+    pub(crate) role: &'a RoleView,
+    pub(crate) reader: &'a LogReader<D>,
+    pub(crate) told: Told,
+}
+
+/// What a position leads to; `read` gives the records from there up to an end.
+pub(crate) fn look<D: Disk>(
+    standing: &Standing<'_, D>,
+    wanted: Wanted,
+    is_told: bool,
+    read: impl FnOnce(Offset) -> Result<RecordSet, ReadError>,
+) -> Look {
+    let Standing { partition: tip, role, reader, told } = *standing;
     let view = LeaderView {
         is_leader: role.name == RoleName::Leader,
         leader_epoch: role.leader_epoch,
@@ -275,7 +296,7 @@ fn look_at(target: &Target, bytes_max: usize, is_first: bool) -> Look {
         log_end: reader.log_end(),
     };
     let refused = |code| Look::Answer(refusal(tip, code, role.leader_epoch.0));
-    match judge(view, *wanted, |epoch| reader.end_offset_for_epoch(epoch)) {
+    match judge(view, wanted, |epoch| reader.end_offset_for_epoch(epoch)) {
         Verdict::NotLeader => refused(ErrorCode::NotLeaderOrFollower),
         Verdict::Fenced => refused(ErrorCode::FencedLeaderEpoch),
         Verdict::UnknownEpoch => refused(ErrorCode::UnknownLeaderEpoch),
@@ -290,9 +311,9 @@ fn look_at(target: &Target, bytes_max: usize, is_first: bool) -> Look {
             log_start: told.log_start.0,
             ..refusal(tip, ErrorCode::OffsetOutOfRange, role.leader_epoch.0)
         }),
-        Verdict::Nothing if target.is_told => Look::Nothing,
+        Verdict::Nothing if is_told => Look::Nothing,
         Verdict::Nothing => Look::News(accepted(tip, role.leader_epoch, told), told),
-        Verdict::Records => match read(handle, *wanted, view.log_end, bytes_max, is_first) {
+        Verdict::Records => match read(view.log_end) {
             Ok(records) if records.is_empty() => Look::NoRoom,
             Ok(records) => Look::Answer(ReplicaFetchedPartition {
                 records,
@@ -312,6 +333,16 @@ fn look_at(target: &Target, bytes_max: usize, is_first: bool) -> Look {
     }
 }
 
+/// What a follower has been told with an answer. Who must cut its log first has still to hear that
+/// the rest agrees.
+pub(crate) fn told_by(answer: &ReplicaFetchedPartition) -> Option<Told> {
+    let is_accepted = answer.high_watermark >= 0 && answer.diverging.epoch < 0;
+    is_accepted.then_some(Told {
+        high_watermark: Offset(answer.high_watermark),
+        log_start: Offset(answer.log_start),
+    })
+}
+
 fn read(
     handle: &PartitionHandle,
     wanted: Wanted,
@@ -328,7 +359,11 @@ fn read(
     Ok(RecordSet { pieces })
 }
 
-fn accepted(tip: TopicIdPartition, epoch: LeaderEpoch, told: Told) -> ReplicaFetchedPartition {
+pub(crate) fn accepted(
+    tip: TopicIdPartition,
+    epoch: LeaderEpoch,
+    told: Told,
+) -> ReplicaFetchedPartition {
     ReplicaFetchedPartition {
         topic_id: tip.topic_id,
         partition: tip.partition.0,
@@ -339,7 +374,11 @@ fn accepted(tip: TopicIdPartition, epoch: LeaderEpoch, told: Told) -> ReplicaFet
     }
 }
 
-fn refusal(tip: TopicIdPartition, code: ErrorCode, leader_epoch: i32) -> ReplicaFetchedPartition {
+pub(crate) fn refusal(
+    tip: TopicIdPartition,
+    code: ErrorCode,
+    leader_epoch: i32,
+) -> ReplicaFetchedPartition {
     ReplicaFetchedPartition {
         topic_id: tip.topic_id,
         partition: tip.partition.0,

@@ -36,7 +36,7 @@ pub use start::ShardError;
 pub(crate) use start::{ShardQueue, ShardSettings, Shards};
 pub use watch::Waiter;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 pub(crate) use self::core::{CoreSettings, Now, ShardCore};
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 pub(crate) use command::{AppendItem, Command, Effect, NewLog, Outcome};

@@ -1,0 +1,28 @@
+//! One broker without threads, sockets and clocks: the real cores, put together as a value.
+//!
+//! The simulator in `varve-tests` steps it. Everything that decides is the code that a broker runs:
+//! the metadata's member, planner, finisher and liveness; the shard with its partitions, logs and
+//! replicas; the plans and sessions of replication. What is written anew here is only what a broker
+//! leaves to its tasks: when to speak, when to wait, when to ask again.
+//!
+//! ```text
+//! on_time, on_packet, on_connected, produce … ──► SteppedBroker ──► poll_output: packets, answers,
+//!                                                                  work that takes time
+//! ```
+//!
+//! Compiled with the feature `simulation` only, so that no release broker holds it.
+
+mod broker;
+mod following;
+mod leading;
+mod membership;
+mod shard;
+mod view;
+mod wire;
+mod wishes;
+mod witness;
+
+pub use broker::{BrokerOptions, StartError, SteppedBroker, Work};
+pub use view::{MetadataView, ReplicaView};
+pub use wire::{ConnectionId, Lane, Output, Packet};
+pub use witness::{LogWitness, WitnessedEntry};

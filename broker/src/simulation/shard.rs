@@ -1,0 +1,152 @@
+//! The shard of a stepped broker, and what the metadata's finisher tells it.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use varve_protocol::vocabulary::{BrokerId, TopicIdPartition};
+use varve_storage::{CommitJob, LogConfig, LogSetError, LogShard, MaintenanceJob, SimDisk};
+
+use crate::metadata::{HostError, HostFuture, HostedLog, PartitionHost};
+use crate::shard::{Command, CoreSettings, Effect, NewLog, Now, Outcome, PartitionRole, ShardCore};
+
+/// Where a shard's answer goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    /// To whoever changes logs or roles.
+    Host,
+    /// To a producer.
+    Client(u64),
+    /// To the fetcher of this leader's records.
+    Fetcher(BrokerId, Vec<TopicIdPartition>),
+}
+
+pub(super) type ShardEffect = Effect<Token>;
+
+/// The shard, shared by the broker and the finisher.
+#[derive(Clone, Debug)]
+pub(super) struct SteppedShard {
+    /// Guards all of it; one thread steps a broker.
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    core: ShardCore<SimDisk, Token>,
+    now: Now,
+    effects: Vec<ShardEffect>,
+    /// Counts what was done to the core.
+    version: u64,
+}
+
+impl SteppedShard {
+    pub(super) fn new(settings: CoreSettings, logs: LogShard<SimDisk>, now: Now) -> Self {
+        let core = ShardCore::new(settings, logs);
+        Self { state: Arc::new(Mutex::new(State { core, now, effects: Vec::new(), version: 1 })) }
+    }
+
+    pub(super) fn set_now(&self, now: Now) {
+        self.state.lock().now = now;
+    }
+
+    pub(super) fn command(&self, command: Command<Token>) {
+        let mut state = self.state.lock();
+        state.version += 1;
+        let now = state.now;
+        state.core.on_command(command, now);
+    }
+
+    pub(super) fn tick(&self) {
+        let mut state = self.state.lock();
+        state.version += 1;
+        let now = state.now;
+        state.core.on_tick(now);
+    }
+
+    pub(super) fn poll_commit(&self) -> Option<CommitJob<SimDisk>> {
+        self.state.lock().core.poll_commit()
+    }
+
+    pub(super) fn poll_maintenance(&self) -> Vec<MaintenanceJob<SimDisk>> {
+        let mut state = self.state.lock();
+        state.version += 1;
+        let now = state.now;
+        state.core.poll_maintenance(now)
+    }
+
+    pub(super) fn with<T>(&self, look: impl FnOnce(&mut ShardCore<SimDisk, Token>) -> T) -> T {
+        look(&mut self.state.lock().core)
+    }
+
+    /// A commit or a piece of maintenance comes back.
+    pub(super) fn on_done<T>(&self, take: impl FnOnce(&mut ShardCore<SimDisk, Token>) -> T) -> T {
+        let mut state = self.state.lock();
+        state.version += 1;
+        take(&mut state.core)
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.state.lock().version
+    }
+
+    /// What the shard wants, in order.
+    pub(super) fn take_effects(&self) -> Vec<ShardEffect> {
+        let mut state = self.state.lock();
+        let mut effects = std::mem::take(&mut state.effects);
+        effects.extend(state.core.take_effects());
+        effects
+    }
+
+    /// Has a change made, and takes its answer out of what the shard wants.
+    fn change(&self, command: Command<Token>) -> Vec<Result<(), HostError>> {
+        let mut state = self.state.lock();
+        state.version += 1;
+        let now = state.now;
+        let before: Vec<_> = state.core.take_effects().collect();
+        state.effects.extend(before);
+        state.core.on_command(command, now);
+        let mut changed = Vec::new();
+        let effects: Vec<_> = state.core.take_effects().collect();
+        for effect in effects {
+            match effect {
+                Effect::Answer { to: Token::Host, outcome: Outcome::LogsChanged(results) } => {
+                    changed = results;
+                }
+                other => state.effects.push(other),
+            }
+        }
+        let to_host =
+            |result: Result<(), LogSetError>| result.map_err(|error| HostError(error.to_string()));
+        changed.into_iter().map(to_host).collect()
+    }
+}
+
+impl PartitionHost for SteppedShard {
+    fn create(&self, logs: Vec<HostedLog>) -> HostFuture<'_, Vec<Result<(), HostError>>> {
+        let new = |log: HostedLog| NewLog { partition: log.partition, config: log.config.into() };
+        let logs = logs.into_iter().map(new).collect();
+        Box::pin(async move { self.change(Command::Create { logs, answer: Token::Host }) })
+    }
+
+    fn delete(
+        &self,
+        partitions: Vec<TopicIdPartition>,
+    ) -> HostFuture<'_, Vec<Result<(), HostError>>> {
+        Box::pin(async move { self.change(Command::Delete { partitions, answer: Token::Host }) })
+    }
+
+    fn set_config(
+        &self,
+        configs: Vec<(TopicIdPartition, LogConfig)>,
+    ) -> HostFuture<'_, Vec<Result<(), HostError>>> {
+        let configs = configs.into_iter().map(|(name, config)| (name, config.into())).collect();
+        Box::pin(async move { self.change(Command::SetConfig { configs, answer: Token::Host }) })
+    }
+
+    fn set_roles(&self, roles: Vec<PartitionRole>) -> HostFuture<'_, Vec<Result<(), HostError>>> {
+        Box::pin(async move { self.change(Command::SetRoles { roles, answer: Token::Host }) })
+    }
+
+    fn list(&self) -> Vec<TopicIdPartition> {
+        self.state.lock().core.partitions().collect()
+    }
+}

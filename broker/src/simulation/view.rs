@@ -1,0 +1,42 @@
+//! What an invariant may look at.
+
+use std::sync::Arc;
+
+use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset};
+use varve_replication::quorum::QuorumStatus;
+use varve_replication::{InSyncReplicas, Positions};
+
+use crate::metadata::MetadataImage;
+use crate::shard::RoleView;
+
+/// A member of the metadata quorum.
+#[derive(Clone, Debug)]
+pub struct MetadataView {
+    /// Term, leader, positions.
+    pub status: QuorumStatus,
+    /// The metadata that requests see, as of `shown`.
+    pub image: Arc<MetadataImage>,
+    /// The last entry that `image` shows.
+    pub shown: u64,
+    /// Who decides, as far as this broker knows.
+    pub controller: Option<BrokerId>,
+}
+
+/// A replica of a partition.
+#[derive(Clone, Debug)]
+pub struct ReplicaView {
+    /// Its role as everybody sees it.
+    pub role: RoleView,
+    /// Where it stands.
+    pub positions: Positions,
+    /// On a leader: the in-sync replicas as it counts them.
+    pub isr: Option<InSyncReplicas>,
+    /// On a leader: what each follower told to have durable in this epoch.
+    pub told: Vec<(BrokerId, Option<Offset>)>,
+    /// On a follower: whether its leader has not contradicted its log.
+    pub is_reconciled: bool,
+    /// What the log itself says: start, durable end, end.
+    pub log: (Offset, Offset, Offset),
+    /// The log's epochs with their first offsets.
+    pub epochs: Vec<(LeaderEpoch, Offset)>,
+}

@@ -1,0 +1,437 @@
+//! Two idempotent producers, a reader, and an administrator that makes the topic and some noise.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use varve_broker::metadata::{Applied, ChangeError, MetadataChange, NewTopic};
+use varve_broker::shard::ProduceError;
+use varve_protocol::records::{
+    BatchBuilder, Batches, Compression, NewRecord, ValidatedBatch, ValidationLimits, validate_batch,
+};
+use varve_protocol::vocabulary::{
+    Offset, ProducerEpoch, ProducerId, TimestampMs, TopicIdPartition,
+};
+
+use super::coverage::Branch;
+use super::invariants::{Sent, Verdict, Violation};
+use super::profile::Profile;
+use super::random::Random;
+use super::world::{Event, World, index_of};
+
+const TOPIC: &str = "events";
+const PRODUCERS: usize = 2;
+/// How long a producer waits for an answer, and the broker for its replicas.
+const PATIENCE_US: u64 = 1_500_000;
+const TIMEOUT_MS: i64 = 1_000;
+
+/// What clients do.
+#[derive(Debug)]
+pub(super) enum ClientEvent {
+    /// A producer makes a batch.
+    Produce(usize),
+    /// A producer sends again what was not acknowledged.
+    Retry(usize, usize),
+    /// A request arrives at a machine.
+    Arrive { machine: usize, number: u64 },
+    /// Its answer arrives; none if there is none.
+    Answer { number: u64, result: Option<Result<Offset, ProduceError>> },
+    /// The reader reads.
+    Read,
+    /// The administrator looks after the topic.
+    Administer,
+}
+
+/// A batch that is not acknowledged.
+#[derive(Debug)]
+struct Open {
+    batch: ValidatedBatch,
+    sequence: i32,
+    made_us: u64,
+    /// The request that is under way.
+    request: Option<u64>,
+}
+
+/// A producer's batches for one partition.
+#[derive(Debug, Default)]
+struct Window {
+    open: VecDeque<Open>,
+    next_sequence: i32,
+    /// Something failed: nothing new before all of it is sent again.
+    is_broken: bool,
+    acknowledged_made_us: Option<u64>,
+    /// Whom it sends to.
+    leader: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Request {
+    producer: usize,
+    partition: usize,
+    sequence: i32,
+}
+
+#[derive(Debug)]
+pub(super) struct Clients {
+    tips: Vec<TopicIdPartition>,
+    windows: Vec<Vec<Window>>,
+    requests: BTreeMap<u64, Request>,
+    next_request: u64,
+    positions: Vec<i64>,
+    is_stopped: bool,
+    /// Frames of one client keep their order to one machine.
+    arrives_us: BTreeMap<(usize, usize), u64>,
+    next_change: u64,
+    blocks: BTreeMap<i64, i64>,
+}
+
+impl Clients {
+    pub(super) fn new(profile: &Profile, _: &mut Random) -> Self {
+        let count = usize::try_from(profile.partitions).expect("it is small");
+        let windows = || (0..count).map(|_| Window::default()).collect();
+        Self {
+            tips: Vec::new(),
+            windows: (0..PRODUCERS).map(|_| windows()).collect(),
+            requests: BTreeMap::new(),
+            next_request: 1,
+            positions: vec![0; count],
+            is_stopped: false,
+            arrives_us: BTreeMap::new(),
+            next_change: 1,
+            blocks: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn tips(&self) -> Vec<TopicIdPartition> {
+        self.tips.clone()
+    }
+
+    /// Who has nothing acknowledged that was made after `since_us`.
+    pub(super) fn unrest(&self, since_us: u64) -> Option<String> {
+        for (producer, windows) in self.windows.iter().enumerate() {
+            for (partition, window) in windows.iter().enumerate() {
+                if window.acknowledged_made_us.is_none_or(|made_us| made_us < since_us) {
+                    return Some(format!(
+                        "producer {producer} has no new batch acknowledged in partition {partition}"
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.is_stopped = true;
+    }
+
+    pub(super) fn has_unanswered(&self) -> bool {
+        self.windows.iter().flatten().any(|window| !window.open.is_empty())
+    }
+}
+
+impl World {
+    pub(super) fn begin_clients(&mut self) {
+        for producer in 0..PRODUCERS {
+            let delay_us = self.random.below(500_000);
+            self.after(delay_us, Event::Client(ClientEvent::Produce(producer)));
+        }
+        self.after(300_000, Event::Client(ClientEvent::Administer));
+        self.after(600_000, Event::Client(ClientEvent::Read));
+    }
+
+    pub(super) fn client(&mut self, event: ClientEvent) -> Verdict {
+        match event {
+            ClientEvent::Produce(producer) => {
+                self.make_batch(producer);
+                Ok(())
+            }
+            ClientEvent::Retry(producer, partition) => {
+                self.send_again(producer, partition);
+                Ok(())
+            }
+            ClientEvent::Arrive { machine, number } => self.on_request(machine, number),
+            ClientEvent::Answer { number, result } => {
+                self.on_answer(number, result);
+                Ok(())
+            }
+            ClientEvent::Read => self.read(),
+            ClientEvent::Administer => self.administer(),
+        }
+    }
+
+    fn make_batch(&mut self, producer: usize) {
+        let delay_us = self.random.skewed(self.profile.produce_every_us);
+        self.after(delay_us, Event::Client(ClientEvent::Produce(producer)));
+        if self.clients.tips.is_empty() || self.clients.is_stopped {
+            return;
+        }
+        let partition = self.random.index(self.clients.tips.len());
+        let window = &self.clients.windows[producer][partition];
+        if window.is_broken || window.open.len() >= self.profile.in_flight_max {
+            return;
+        }
+        let count = i32::try_from(self.random.between(1, 3)).expect("it is small");
+        let sequence = window.next_sequence;
+        let bytes = usize::try_from(self.random.between(1, self.profile.value_bytes_max));
+        let batch = batch(producer, sequence, count, bytes.expect("it is small"));
+        let now_us = self.now_us;
+        let window = &mut self.clients.windows[producer][partition];
+        window.next_sequence += count;
+        window.open.push_back(Open { batch, sequence, made_us: now_us, request: None });
+        let place = window.open.len() - 1;
+        self.send_batch(producer, partition, place);
+    }
+
+    fn send_batch(&mut self, producer: usize, partition: usize, place: usize) {
+        let tip = self.clients.tips[partition];
+        let known = self.clients.windows[producer][partition].leader;
+        let machine = known.unwrap_or_else(|| self.look_up(tip));
+        let number = self.clients.next_request;
+        self.clients.next_request += 1;
+        let window = &mut self.clients.windows[producer][partition];
+        window.leader = Some(machine);
+        let open = &mut window.open[place];
+        open.request = Some(number);
+        let request = Request { producer, partition, sequence: open.sequence };
+        self.clients.requests.insert(number, request);
+        let at_us = self.now_us + self.random.skewed(self.profile.latency_us);
+        let last_us = self.clients.arrives_us.entry((producer, machine)).or_default();
+        *last_us = at_us.max(*last_us + 1);
+        let at_us = *last_us;
+        self.at(at_us, Event::Client(ClientEvent::Arrive { machine, number }));
+        self.after(PATIENCE_US, Event::Client(ClientEvent::Answer { number, result: None }));
+    }
+
+    /// Whom some broker says to lead; anybody if it does not know.
+    fn look_up(&mut self, tip: TopicIdPartition) -> usize {
+        let asked = self.random.index(self.machines.len());
+        let leader = self.machines[asked].broker.as_ref().and_then(|broker| {
+            broker.metadata().image.partition(&tip).and_then(|partition| partition.leader)
+        });
+        leader.map_or_else(|| self.random.index(self.machines.len()), index_of)
+    }
+
+    fn on_request(&mut self, machine: usize, number: u64) -> Verdict {
+        let Some(request) = self.clients.requests.get(&number) else { return Ok(()) };
+        let Request { producer, partition, sequence } = *request;
+        let tip = self.clients.tips[partition];
+        let window = &self.clients.windows[producer][partition];
+        let Some(open) = window.open.iter().find(|open| open.sequence == sequence) else {
+            return Ok(());
+        };
+        let batch = open.batch.clone();
+        let machine_run = self.machines[machine].run;
+        if self.machines[machine].broker.is_none() {
+            if self.machines[machine].is_on {
+                // The connection is refused.
+                let delay_us = self.random.skewed(self.profile.latency_us);
+                let event = ClientEvent::Answer { number, result: None };
+                self.after(delay_us, Event::Client(event));
+            }
+            return Ok(());
+        }
+        self.step(machine, machine_run, "produce", |broker| {
+            broker.produce(number, tip, batch, TIMEOUT_MS)
+        })
+    }
+
+    /// A leader answers.
+    pub(super) fn on_produced(
+        &mut self,
+        index: usize,
+        number: u64,
+        result: Result<Offset, ProduceError>,
+    ) -> Verdict {
+        let id = self.machines[index].id;
+        self.trace.line(self.now_us, format_args!("  {id} answers {number}: {result:?}"));
+        let delay_us = self.random.skewed(self.profile.latency_us);
+        if let Ok(offset) = &result {
+            self.trace.note(&[number, u64::try_from(offset.0).unwrap_or(u64::MAX)]);
+            if let Some(request) = self.clients.requests.get(&number) {
+                let tip = self.clients.tips[request.partition];
+                let window = &self.clients.windows[request.producer][request.partition];
+                let open = window.open.iter().find(|open| open.sequence == request.sequence);
+                if let Some(open) = open {
+                    self.coverage.hit(Branch::Acknowledged);
+                    let header = &open.batch.header;
+                    let sent = Sent {
+                        tip,
+                        crc: header.crc,
+                        producer: header.producer_id.0,
+                        sequence: header.base_sequence,
+                    };
+                    let ids: Vec<_> = self.machines.iter().map(|machine| machine.id).collect();
+                    let known = (&self.invariants.committed, &self.invariants.replicas);
+                    let demand = (ids.as_slice(), self.profile.min_insync);
+                    self.invariants.acknowledged.on_answer(sent, *offset, known, demand)?;
+                }
+            }
+        }
+        let event = ClientEvent::Answer { number, result: Some(result) };
+        self.after(delay_us, Event::Client(event));
+        Ok(())
+    }
+
+    fn on_answer(&mut self, number: u64, result: Option<Result<Offset, ProduceError>>) {
+        let Some(request) = self.clients.requests.get(&number) else { return };
+        let Request { producer, partition, sequence } = *request;
+        match &result {
+            None => self.coverage.hit(Branch::Unanswered),
+            Some(Err(ProduceError::NotLeader)) => self.coverage.hit(Branch::NotLeader),
+            Some(Err(
+                ProduceError::NotEnoughReplicas | ProduceError::NotEnoughReplicasAfterAppend,
+            )) => self.coverage.hit(Branch::NotEnoughReplicas),
+            Some(_) => {}
+        }
+        self.clients.requests.remove(&number);
+        let window = &mut self.clients.windows[producer][partition];
+        let Some(place) = window.open.iter().position(|open| open.sequence == sequence) else {
+            return;
+        };
+        if window.open[place].request != Some(number) {
+            return;
+        }
+        window.open[place].request = None;
+        if matches!(result, Some(Ok(_))) {
+            let open = window.open.remove(place).expect("it was just found");
+            window.acknowledged_made_us = Some(open.made_us);
+        } else {
+            window.is_broken = true;
+            window.leader = None;
+        }
+        if window.is_broken && window.open.iter().all(|open| open.request.is_none()) {
+            let delay_us = self.random.skewed(100_000);
+            self.after(delay_us, Event::Client(ClientEvent::Retry(producer, partition)));
+        }
+    }
+
+    fn send_again(&mut self, producer: usize, partition: usize) {
+        let window = &mut self.clients.windows[producer][partition];
+        if !window.is_broken || window.open.iter().any(|open| open.request.is_some()) {
+            return;
+        }
+        window.is_broken = false;
+        for place in 0..window.open.len() {
+            self.coverage.hit(Branch::Duplicate);
+            self.send_batch(producer, partition, place);
+        }
+    }
+
+    fn read(&mut self) -> Verdict {
+        let delay_us = self.random.skewed(20_000);
+        self.after(delay_us, Event::Client(ClientEvent::Read));
+        if self.clients.tips.is_empty() {
+            return Ok(());
+        }
+        let partition = self.random.index(self.clients.tips.len());
+        let tip = self.clients.tips[partition];
+        let position = self.clients.positions[partition];
+        // Whoever thinks that it leads answers, deposed or not.
+        let machine = self.random.index(self.machines.len());
+        if self.machines[machine].paused_until_us > self.now_us {
+            return Ok(());
+        }
+        let Some(broker) = &self.machines[machine].broker else { return Ok(()) };
+        let Some((records, _)) = broker.fetch(&tip, Offset(position), 8 << 10) else {
+            return Ok(());
+        };
+        let id = self.machines[machine].id;
+        let known = self.invariants.committed.of(tip);
+        for batch in Batches::new(records) {
+            let wrong = |what: String| Violation { invariant: "A12: reads are stable", what };
+            let batch = batch.map_err(|error| wrong(error.to_string()))?;
+            let header = batch.header();
+            let at = known.binary_search_by_key(&header.base_offset.0, |known| known.base);
+            let is_known = at.is_ok_and(|at| {
+                (known[at].crc, known[at].epoch) == (header.crc, header.partition_leader_epoch.0)
+            });
+            if !is_known {
+                let (base, crc) = (header.base_offset, header.crc);
+                return Err(wrong(format!("{tip} on {id}: a batch at {base}, crc {crc}, is read")));
+            }
+            self.clients.positions[partition] = header.next_offset().0;
+        }
+        if self.random.one_in(50) {
+            self.clients.positions[partition] = 0;
+        }
+        Ok(())
+    }
+
+    fn administer(&mut self) -> Verdict {
+        self.after(300_000, Event::Client(ClientEvent::Administer));
+        if self.clients.tips.is_empty()
+            && let Some(topic) = self.invariants.newest.image.topic(TOPIC)
+        {
+            self.clients.tips = topic.topic_id_partitions().collect();
+        }
+        let change = if self.clients.tips.is_empty() {
+            let config = |name: &str, value: String| (name.to_owned(), Some(value));
+            let topic = NewTopic {
+                partition_count: Some(self.profile.partitions),
+                replication_factor: Some(3),
+                configs: vec![
+                    config("min.insync.replicas", self.profile.min_insync.to_string()),
+                    config("internal.segment.bytes", "16384".to_owned()),
+                    // Wall clocks jump.
+                    config("message.timestamp.after.max.ms", i64::MAX.to_string()),
+                    config("retention.ms", "-1".to_owned()),
+                ],
+                ..NewTopic::named(TOPIC)
+            };
+            MetadataChange::CreateTopics { topics: vec![topic], validate_only: false }
+        } else {
+            MetadataChange::AllocateProducerIds
+        };
+        let controller = (0..self.machines.len()).find(|index| {
+            let machine = &self.machines[*index];
+            machine.paused_until_us <= self.now_us
+                && machine
+                    .broker
+                    .as_ref()
+                    .is_some_and(|broker| broker.metadata().controller == Some(machine.id))
+        });
+        let Some(controller) = controller else { return Ok(()) };
+        // Nobody places replicas before all brokers are there.
+        let image = &self.invariants.newest.image;
+        let is_alive = |broker: &&_| broker_is_active(broker);
+        if self.clients.tips.is_empty() && image.brokers().filter(is_alive).count() < 3 {
+            return Ok(());
+        }
+        let number = self.clients.next_change;
+        self.clients.next_change += 1;
+        let run = self.machines[controller].run;
+        self.step(controller, run, "change", |broker| broker.change(number, change))
+    }
+
+    /// C1: no producer id is given twice.
+    pub(super) fn on_changed(&mut self, _: u64, result: Result<Applied, ChangeError>) -> Verdict {
+        let Ok(Applied::ProducerIds(block)) = result else { return Ok(()) };
+        let (start, end) = (block.start.0, block.end.0);
+        let before = self.clients.blocks.range(..end).next_back();
+        if before.is_some_and(|(_, other_end)| *other_end > start) {
+            let what = format!("{start}..{end} after {before:?}");
+            return Err(Violation { invariant: "C1: producer ids are given once", what });
+        }
+        self.clients.blocks.insert(start, end);
+        Ok(())
+    }
+}
+
+fn broker_is_active(broker: &std::sync::Arc<varve_broker::metadata::BrokerImage>) -> bool {
+    broker.is_active()
+}
+
+fn batch(producer: usize, sequence: i32, count: i32, bytes: usize) -> ValidatedBatch {
+    let mut builder = BatchBuilder::new(Compression::None);
+    for number in 0..count {
+        let text = format!("{producer}/{}/{}", sequence + number, "x".repeat(bytes));
+        let record = NewRecord {
+            timestamp: TimestampMs(1_780_000_000_000),
+            value: Some(text.as_bytes()),
+            ..NewRecord::default()
+        };
+        builder.push(record).expect("a batch has room");
+    }
+    let id = i64::try_from(producer).expect("producers are few");
+    builder.set_producer(ProducerId(1_000_000_000 + id), ProducerEpoch(0), sequence);
+    let bytes = builder.build().expect("a batch can be built");
+    validate_batch(bytes, &ValidationLimits::default()).expect("a batch is right")
+}

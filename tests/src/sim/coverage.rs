@@ -1,0 +1,131 @@
+//! Which faults struck and which branches were taken: a run that lacks one that it should have is
+//! not valid, however green.
+
+macro_rules! branches {
+    ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
+        /// A fault or a branch.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Branch {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Branch {
+            /// All of them.
+            pub const ALL: &[Branch] = &[$(Branch::$name,)*];
+
+            /// In words.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Branch::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+branches! {
+    /// A process was killed.
+    Kill => "process killed",
+    /// A machine lost its power.
+    PowerCut => "power cut",
+    /// A machine lost its power in place of a sync.
+    PowerCutAtSync => "power cut at a sync",
+    /// All machines lost their power at once.
+    PowerCutAll => "power cut of all machines",
+    /// A process was stopped for a while.
+    Pause => "process paused",
+    /// Both directions between two machines stood still.
+    Stall => "link stalled both ways",
+    /// One direction stood still.
+    OneWayStall => "link stalled one way",
+    /// One machine was cut off from all others.
+    Isolation => "machine isolated",
+    /// Connections were reset.
+    Reset => "connections reset",
+    /// A wall clock jumped.
+    ClockJump => "wall clock jumped",
+    /// A disk was slow for a while.
+    SlowDisk => "disk slow",
+    /// A leader was struck again right after an election.
+    BackToBack => "leader struck right after an election",
+    /// The quorum elected a leader.
+    QuorumElection => "quorum leader elected",
+    /// A voter gave its vote to another.
+    VoteGiven => "vote given",
+    /// Entries of the quorum's log were replaced.
+    QuorumLogCut => "quorum entries replaced",
+    /// The quorum's log was snapshot.
+    Snapshot => "metadata snapshot taken",
+    /// A leader's snapshot was installed.
+    SnapshotInstalled => "metadata snapshot installed",
+    /// A broker was fenced.
+    Fenced => "broker fenced",
+    /// A broker was unfenced.
+    Unfenced => "broker unfenced",
+    /// A partition got another leader.
+    LeaderMoved => "partition leader moved",
+    /// A partition was without a leader.
+    Leaderless => "partition without leader",
+    /// An in-sync set became smaller.
+    IsrShrunk => "ISR shrunk",
+    /// An in-sync set became larger.
+    IsrGrown => "ISR grown",
+    /// An in-sync set had one member.
+    IsrAlone => "ISR of one",
+    /// A follower cut off what no leader had.
+    Truncated => "follower truncated",
+    /// A batch was acknowledged.
+    Acknowledged => "batch acknowledged",
+    /// A batch was answered that was there already.
+    Duplicate => "retry answered with the first offset",
+    /// A producer was told that a broker does not lead.
+    NotLeader => "produce: not leader",
+    /// A producer was told that too few replicas are in sync.
+    NotEnoughReplicas => "produce: not enough replicas",
+    /// A producer got no answer in time.
+    Unanswered => "produce: no answer",
+    /// A log was opened with less than it had before the crash.
+    TornTail => "log lost an unsynced tail",
+    /// A log was opened with records that were never told to be durable.
+    UnsyncedKept => "log kept an unsynced tail",
+    /// The cluster healed.
+    Healed => "healed and live",
+}
+
+/// Counts.
+#[derive(Clone, Debug)]
+pub struct Coverage {
+    counts: Vec<u64>,
+}
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self { counts: vec![0; Branch::ALL.len()] }
+    }
+}
+
+impl Coverage {
+    /// It happened.
+    pub fn hit(&mut self, branch: Branch) {
+        self.counts[branch as usize] += 1;
+    }
+
+    /// How often.
+    #[must_use]
+    pub fn count(&self, branch: Branch) -> u64 {
+        self.counts[branch as usize]
+    }
+
+    /// Of another run too.
+    pub fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+    }
+
+    /// What never happened.
+    pub fn missing(&self) -> impl Iterator<Item = Branch> + '_ {
+        Branch::ALL.iter().copied().filter(|branch| self.count(*branch) == 0)
+    }
+}

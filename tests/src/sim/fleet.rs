@@ -1,0 +1,64 @@
+//! Many seeds, on several threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::coverage::Coverage;
+use super::world::{Outcome, simulate};
+use crate::spawn;
+
+/// What became of many seeds.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    /// How many were run.
+    pub seeds: u64,
+    /// The least seed that violated something, and how it went.
+    pub failed: Option<(u64, Outcome)>,
+    /// What happened in all of them.
+    pub coverage: Coverage,
+    /// How many events there were.
+    pub events: u64,
+    /// How much time passed in the runs.
+    pub simulated_us: u64,
+    /// How many batches were acknowledged.
+    pub acknowledged: u64,
+}
+
+/// Runs seeds `from..end`; stops at the first that fails.
+#[must_use]
+pub fn run(from: u64, end: u64, threads: usize) -> Fleet {
+    let next = Arc::new(AtomicU64::new(from));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let fleet = Arc::new(Mutex::new(Fleet::default()));
+    let runner = |number: usize| {
+        let (next, is_over, fleet) = (Arc::clone(&next), Arc::clone(&is_over), Arc::clone(&fleet));
+        spawn::thread(format!("simulate-{number}"), move || {
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= end || is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let outcome = simulate(seed, false);
+                let mut fleet = fleet.lock();
+                fleet.seeds += 1;
+                fleet.coverage.add(&outcome.coverage);
+                fleet.events += outcome.events;
+                fleet.simulated_us += outcome.simulated_us;
+                fleet.acknowledged += outcome.acknowledged;
+                if outcome.violation.is_some() {
+                    is_over.store(true, Ordering::Relaxed);
+                    if fleet.failed.as_ref().is_none_or(|(other, _)| seed < *other) {
+                        fleet.failed = Some((seed, outcome));
+                    }
+                }
+            }
+        })
+    };
+    let runners: Vec<_> = (0..threads.max(1)).map(runner).collect();
+    for runner in runners {
+        runner.join().expect("a run catches its panics");
+    }
+    Arc::try_unwrap(fleet).expect("the runners have ended").into_inner()
+}

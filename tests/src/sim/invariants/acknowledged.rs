@@ -1,0 +1,65 @@
+//! A1, A17: what a producer is told to be taken is committed, at the offset that it is told, and lies
+//! durably on at least `min.insync.replicas` replicas.
+
+use varve_protocol::vocabulary::{BrokerId, Offset, TopicIdPartition};
+
+use super::committed::Committed;
+use super::replica_log::Replicas;
+use super::{Verdict, violated};
+
+/// A batch that was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// Where to.
+    pub tip: TopicIdPartition,
+    /// Its CRC.
+    pub crc: u32,
+    /// Its producer.
+    pub producer: i64,
+    /// Its first sequence.
+    pub sequence: i32,
+}
+
+/// How many acknowledgements there were.
+#[derive(Debug, Default)]
+pub struct Acknowledged {
+    /// So many.
+    pub count: u64,
+}
+
+impl Acknowledged {
+    /// A leader tells a producer that its batch is taken.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn on_answer(
+        &mut self,
+        sent: Sent,
+        offset: Offset,
+        (committed, replicas): (&Committed, &Replicas),
+        (brokers, min_insync): (&[BrokerId], usize),
+    ) -> Verdict {
+        self.count += 1;
+        let known = committed.of(sent.tip);
+        let Ok(at) = known.binary_search_by_key(&offset.0, |batch| batch.base) else {
+            let what = format!("{sent:?} at {offset}, committed is {}", committed.end(sent.tip));
+            return violated("A1: what is acknowledged is committed", what);
+        };
+        let batch = known[at];
+        if (batch.crc, batch.producer, batch.sequence) != (sent.crc, sent.producer, sent.sequence) {
+            let what = format!("{sent:?} at {offset}, where {batch:?} is");
+            return violated("A5: an acknowledgement names the batch's own offset", what);
+        }
+        let holds = |id: &&BrokerId| {
+            replicas
+                .get(sent.tip, **id)
+                .is_some_and(|log| log.durable >= batch.next && log.batches.get(at) == Some(&batch))
+        };
+        let holders = brokers.iter().filter(holds).count();
+        if holders < min_insync {
+            let what = format!("{sent:?} at {offset} lies on {holders} of {min_insync} replicas");
+            return violated("A17: what is acknowledged lies on enough replicas", what);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! R4: what any high watermark has passed never changes. Also what idempotence promises of it: no batch
+//! twice (A7), each producer's batches in their order without gaps (A9).
+
+use std::collections::BTreeMap;
+
+use varve_broker::shard::RoleName;
+use varve_broker::simulation::ReplicaView;
+use varve_protocol::vocabulary::TopicIdPartition;
+
+use super::replica_log::{BatchMark, Replicas};
+use super::{Seen, Verdict, violated};
+
+/// By partition: the committed batches, and the next sequence of each producer.
+#[derive(Debug, Default)]
+pub struct Committed {
+    partitions: BTreeMap<TopicIdPartition, CommittedLog>,
+}
+
+#[derive(Debug, Default)]
+struct CommittedLog {
+    batches: Vec<BatchMark>,
+    next_sequences: BTreeMap<i64, i32>,
+}
+
+impl Committed {
+    /// The committed batches of a partition.
+    #[must_use]
+    pub fn of(&self, tip: TopicIdPartition) -> &[BatchMark] {
+        self.partitions.get(&tip).map_or(&[], |log| &log.batches)
+    }
+
+    /// Where they end.
+    #[must_use]
+    pub fn end(&self, tip: TopicIdPartition) -> i64 {
+        self.of(tip).last().map_or(0, |batch| batch.next)
+    }
+
+    pub(super) fn on_view(
+        &mut self,
+        seen: &Seen,
+        tip: TopicIdPartition,
+        view: &ReplicaView,
+        replicas: &mut Replicas,
+    ) -> Verdict {
+        let Some(log) = replicas.get_mut(tip, seen.id) else { return Ok(()) };
+        let committed = self.partitions.entry(tip).or_default();
+        let high_watermark = view.positions.high_watermark.0;
+        if view.role.name == RoleName::Leader {
+            let known = committed.batches.len();
+            for batch in log.batches.iter().skip(known) {
+                if batch.next > high_watermark {
+                    break;
+                }
+                committed.add(tip, *batch)?;
+            }
+        }
+        while let (Some(own), Some(known)) =
+            (log.batches.get(log.agreeing), committed.batches.get(log.agreeing))
+        {
+            if own == known {
+                log.agreeing += 1;
+                continue;
+            }
+            if known.base < high_watermark {
+                let what = format!("{tip} on {}: {own:?} where {known:?} is committed", seen.id);
+                return violated("R4: what is committed never changes", what);
+            }
+            break;
+        }
+        let end = committed.batches.last().map_or(0, |batch| batch.next);
+        if high_watermark > end {
+            let what = format!("{tip} on {}: {high_watermark}, committed is {end}", seen.id);
+            return violated("a follower's high watermark is committed", what);
+        }
+        Ok(())
+    }
+}
+
+impl CommittedLog {
+    fn add(&mut self, tip: TopicIdPartition, batch: BatchMark) -> Verdict {
+        let next = self.next_sequences.entry(batch.producer).or_insert(0);
+        if batch.sequence != *next {
+            let what = format!("{tip}: {batch:?}, the next sequence is {next}");
+            return violated("A7, A9: each batch once and in order", what);
+        }
+        *next += batch.count;
+        self.batches.push(batch);
+        Ok(())
+    }
+}

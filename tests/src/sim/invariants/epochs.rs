@@ -1,0 +1,27 @@
+//! R9: the epoch cache is what the batches say, plus epochs without records, rising in both columns
+//! (KIP-101, KIP-279).
+
+use varve_broker::simulation::ReplicaView;
+
+use super::replica_log::Changed;
+use super::{Verdict, violated};
+
+pub(super) fn check(changed: &Changed, view: &ReplicaView) -> Verdict {
+    let rises = |pair: &[(_, _)]| pair[0] < pair[1] && pair[0].1 < pair[1].1;
+    if !view.epochs.windows(2).all(rises) {
+        let what = format!("{} on {}: {:?}", changed.tip, changed.id, view.epochs);
+        return violated("R9: epochs rise", what);
+    }
+    for batch in &changed.batches {
+        let after = view.epochs.partition_point(|(_, start)| start.0 <= batch.base);
+        let epoch = after.checked_sub(1).map(|index| view.epochs[index].0.0);
+        if epoch != Some(batch.epoch) {
+            let what = format!(
+                "{} on {}: {batch:?}, the cache says {epoch:?}: {:?}",
+                changed.tip, changed.id, view.epochs
+            );
+            return violated("R9: the epoch cache is what the batches say", what);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! What must hold after every step. One invariant a file, with its source; each is a value that is
+//! told what was seen and says what is wrong.
+
+mod acknowledged;
+mod committed;
+mod durable;
+mod election_safety;
+mod epochs;
+mod high_watermark;
+mod leaders;
+mod membership;
+mod monotonic;
+mod promises;
+mod quorum_commit;
+mod replica_log;
+mod state_machine;
+mod strong_isr;
+mod truncation;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use varve_broker::simulation::{LogWitness, MetadataView, ReplicaView, SteppedBroker};
+use varve_protocol::vocabulary::{BrokerId, Offset, TopicIdPartition};
+
+pub use acknowledged::{Acknowledged, Sent};
+pub use committed::Committed;
+pub use membership::Newest;
+pub use replica_log::{BatchMark, Replicas};
+
+use super::coverage::Coverage;
+
+/// Something that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The invariant.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub what: String,
+}
+
+/// What an invariant answers.
+pub type Verdict = Result<(), Violation>;
+
+/// A violation of `invariant`.
+pub(super) fn violated(invariant: &'static str, what: String) -> Verdict {
+    Err(Violation { invariant, what })
+}
+
+/// One broker after a step.
+#[derive(Debug)]
+pub struct Seen {
+    /// Which.
+    pub id: BrokerId,
+    /// Which run of its process.
+    pub run: u64,
+    /// Its metadata.
+    pub metadata: MetadataView,
+    /// What its metadata log holds, if that has changed.
+    pub witness: Option<LogWitness>,
+    /// Its replicas, if they may have changed.
+    pub replicas: Vec<(TopicIdPartition, ReplicaView)>,
+}
+
+/// All invariants, and what they remember.
+#[derive(Debug, Default)]
+pub struct Invariants {
+    /// What every member's metadata log promised to hold.
+    witnesses: BTreeMap<BrokerId, LogWitness>,
+    /// By broker: the run and versions that were looked at.
+    looked: BTreeMap<BrokerId, (u64, u64, u64)>,
+    elections: election_safety::ElectionSafety,
+    quorum: quorum_commit::QuorumCommit,
+    monotonic: monotonic::Monotonic,
+    states: state_machine::StateMachine,
+    /// The newest metadata that any broker shows.
+    pub newest: Newest,
+    /// What every replica holds.
+    pub replicas: Replicas,
+    /// What no replica may lose or contradict any more.
+    pub committed: Committed,
+    leaders: leaders::Leaders,
+    high_watermarks: high_watermark::HighWatermarks,
+    /// What producers were told.
+    pub acknowledged: Acknowledged,
+}
+
+impl Invariants {
+    /// After a step of a broker.
+    ///
+    /// # Errors
+    /// The first violation.
+    pub fn after_step(
+        &mut self,
+        id: BrokerId,
+        run: u64,
+        broker: &SteppedBroker,
+        coverage: &mut Coverage,
+    ) -> Verdict {
+        let looked = self.looked.entry(id).or_default();
+        let (witness_version, shard_version) = (broker.witness_version(), broker.shard_version());
+        let is_new_run = looked.0 != run;
+        let witness = (is_new_run || looked.1 != witness_version).then(|| broker.witness());
+        let looks_at_shard = is_new_run || looked.2 != shard_version;
+        *looked = (run, witness_version, shard_version);
+        let mut replicas = Vec::new();
+        if looks_at_shard {
+            for tip in broker.partitions() {
+                replicas.extend(broker.replica(&tip).map(|view| (tip, view)));
+            }
+        }
+        let seen = Seen { id, run, metadata: broker.metadata(), witness, replicas };
+        let records = |tip: &TopicIdPartition, from: Offset| {
+            broker.records(tip, from).unwrap_or_else(Bytes::new)
+        };
+        self.check(seen, &records, coverage)
+    }
+
+    fn check(
+        &mut self,
+        seen: Seen,
+        records: &dyn Fn(&TopicIdPartition, Offset) -> Bytes,
+        coverage: &mut Coverage,
+    ) -> Verdict {
+        if let Some(witness) = &seen.witness {
+            if self.monotonic.is_new_run(seen.id, seen.run)
+                && let Some(before) = self.witnesses.get(&seen.id)
+            {
+                promises::check(seen.id, before, witness)?;
+            }
+            self.monotonic.on_vote(seen.id, witness, coverage)?;
+            self.quorum.on_log(seen.id, witness, self.witnesses.get(&seen.id), coverage)?;
+            self.witnesses.insert(seen.id, witness.clone());
+        }
+        self.monotonic.on_status(&seen)?;
+        self.elections.on_status(&seen, coverage)?;
+        self.quorum.on_status(&seen, &self.witnesses)?;
+        self.states.on_image(&seen)?;
+        let is_news = self.newest.on_image(&seen, coverage)?;
+        for (tip, view) in &seen.replicas {
+            let changed = self.replicas.on_view(&seen, *tip, view, records)?;
+            durable::check(&changed, coverage)?;
+            truncation::check(&changed, &self.committed, coverage)?;
+            epochs::check(&changed, view)?;
+            self.leaders.check(&seen, *tip, view)?;
+            self.high_watermarks.check(&seen, *tip, view, &self.replicas)?;
+            self.committed.on_view(&seen, *tip, view, &mut self.replicas)?;
+        }
+        if is_news || !seen.replicas.is_empty() {
+            strong_isr::check(&self.newest, &self.replicas, &self.committed)?;
+        }
+        Ok(())
+    }
+
+    /// What a crashed broker's log was in the middle of.
+    pub fn on_crash(&mut self, id: BrokerId, broker: &SteppedBroker) {
+        self.witnesses.insert(id, broker.witness());
+    }
+}

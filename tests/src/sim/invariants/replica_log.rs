@@ -1,0 +1,161 @@
+//! What every replica holds, batch by batch, as far as anybody could see. Not an invariant: what
+//! several of them look at.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use varve_broker::simulation::ReplicaView;
+use varve_protocol::records::Batches;
+use varve_protocol::vocabulary::{BrokerId, Offset, TopicIdPartition};
+
+use super::{Seen, Violation};
+
+/// A batch, by what it must agree in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchMark {
+    /// Its first offset.
+    pub base: i64,
+    /// The offset after its last.
+    pub next: i64,
+    /// The epoch of the leader that wrote it.
+    pub epoch: i32,
+    /// Over its bytes.
+    pub crc: u32,
+    /// Who made it.
+    pub producer: i64,
+    /// Its first sequence number.
+    pub sequence: i32,
+    /// How many records it has.
+    pub count: i32,
+}
+
+/// One replica.
+#[derive(Clone, Debug, Default)]
+pub struct ReplicaLog {
+    /// The run of the process in which it was seen last.
+    pub run: u64,
+    /// What it holds.
+    pub batches: Vec<BatchMark>,
+    /// Up to where it ever said to be durable, and did not cut off since.
+    pub durable: i64,
+    /// How many batches from the front are the committed ones.
+    pub agreeing: usize,
+}
+
+impl ReplicaLog {
+    /// Where it ends.
+    #[must_use]
+    pub fn end(&self) -> i64 {
+        self.batches.last().map_or(0, |batch| batch.next)
+    }
+}
+
+/// All replicas.
+#[derive(Debug, Default)]
+pub struct Replicas {
+    logs: BTreeMap<(TopicIdPartition, BrokerId), ReplicaLog>,
+}
+
+/// What has become of one replica's log.
+#[derive(Debug)]
+pub(super) struct Changed {
+    pub(super) tip: TopicIdPartition,
+    pub(super) id: BrokerId,
+    /// It was opened anew: what it held before, and up to where that was durable.
+    pub(super) reopened: Option<ReplicaLog>,
+    /// What was cut off, in this run.
+    pub(super) cut: Vec<BatchMark>,
+    /// What it holds now.
+    pub(super) batches: Vec<BatchMark>,
+    /// Whether anything has changed.
+    pub(super) is_news: bool,
+}
+
+impl Replicas {
+    /// A replica of which something was seen.
+    #[must_use]
+    pub fn get(&self, tip: TopicIdPartition, id: BrokerId) -> Option<&ReplicaLog> {
+        self.logs.get(&(tip, id))
+    }
+
+    pub(super) fn get_mut(
+        &mut self,
+        tip: TopicIdPartition,
+        id: BrokerId,
+    ) -> Option<&mut ReplicaLog> {
+        self.logs.get_mut(&(tip, id))
+    }
+
+    pub(super) fn on_view(
+        &mut self,
+        seen: &Seen,
+        tip: TopicIdPartition,
+        view: &ReplicaView,
+        records: &dyn Fn(&TopicIdPartition, Offset) -> Bytes,
+    ) -> Result<Changed, Violation> {
+        let log = self.logs.entry((tip, seen.id)).or_default();
+        let (_, durable, end) = view.log;
+        let mut changed = Changed {
+            tip,
+            id: seen.id,
+            reopened: None,
+            cut: Vec::new(),
+            batches: Vec::new(),
+            is_news: false,
+        };
+        if log.run != seen.run {
+            changed.reopened = Some(std::mem::take(log));
+            log.run = seen.run;
+            changed.is_news = true;
+        } else if log.end() > end.0 || !agrees(log, view) {
+            // What is left is found by reading, should one step have cut and appended.
+            let whole = marks(records(&tip, Offset(0)))?;
+            let kept = log.batches.iter().zip(&whole).take_while(|(old, new)| old == new).count();
+            changed.cut = log.batches.split_off(kept);
+            log.agreeing = log.agreeing.min(kept);
+            log.durable = log.durable.min(log.end());
+            changed.is_news = true;
+        }
+        if log.end() < end.0 {
+            log.batches.extend(marks(records(&tip, Offset(log.end())))?);
+            changed.is_news = true;
+        }
+        if log.end() != end.0 {
+            let what = format!("{tip} on {}: ends at {end}, its batches at {}", seen.id, log.end());
+            return Err(Violation { invariant: "R11: a log has no holes", what });
+        }
+        log.durable = log.durable.max(durable.0.min(log.end()));
+        if changed.is_news {
+            changed.batches.clone_from(&log.batches);
+        }
+        Ok(changed)
+    }
+}
+
+/// Whether the last batch still is the one that was seen.
+fn agrees(log: &ReplicaLog, view: &ReplicaView) -> bool {
+    let Some(last) = log.batches.last() else { return true };
+    let after = view.epochs.partition_point(|(_, start)| start.0 <= last.base);
+    after.checked_sub(1).is_some_and(|index| view.epochs[index].0.0 == last.epoch)
+}
+
+fn marks(records: Bytes) -> Result<Vec<BatchMark>, Violation> {
+    let mut marks = Vec::new();
+    for batch in Batches::new(records) {
+        let batch = batch.map_err(|error| Violation {
+            invariant: "R11: a log reads back what was written",
+            what: error.to_string(),
+        })?;
+        let header = batch.header();
+        marks.push(BatchMark {
+            base: header.base_offset.0,
+            next: header.next_offset().0,
+            epoch: header.partition_leader_epoch.0,
+            crc: header.crc,
+            producer: header.producer_id.0,
+            sequence: header.base_sequence,
+            count: header.record_count,
+        });
+    }
+    Ok(marks)
+}

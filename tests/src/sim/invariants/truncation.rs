@@ -1,0 +1,24 @@
+//! R5: nothing that was exposed is cut off. What contradicts it may be.
+
+use super::committed::Committed;
+use super::replica_log::Changed;
+use super::{Verdict, violated};
+use crate::sim::coverage::{Branch, Coverage};
+
+pub(super) fn check(changed: &Changed, committed: &Committed, coverage: &mut Coverage) -> Verdict {
+    if changed.cut.is_empty() {
+        return Ok(());
+    }
+    coverage.hit(Branch::Truncated);
+    let known = committed.of(changed.tip);
+    for batch in &changed.cut {
+        if known
+            .binary_search_by_key(&batch.base, |known| known.base)
+            .is_ok_and(|at| known[at] == *batch)
+        {
+            let what = format!("{} on {}: {batch:?}", changed.tip, changed.id);
+            return violated("R5: nothing that is committed is cut off", what);
+        }
+    }
+    Ok(())
+}

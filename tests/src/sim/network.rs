@@ -1,0 +1,199 @@
+//! Connections between brokers. Each keeps the order of its frames; a link that stands still holds them
+//! and lets them go later, as TCP does; what was on the way to a process that died is lost.
+
+use std::collections::BTreeMap;
+
+use varve_broker::simulation::Packet;
+
+/// What travels.
+#[derive(Debug)]
+pub(super) enum Frame {
+    Packet(Packet),
+    /// The other end has closed.
+    Close,
+}
+
+/// One end: the index of a machine, and the run of its process.
+pub(super) type End = (usize, u64);
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Who dialed, and who was dialed.
+    pub(super) ends: [End; 2],
+    pub(super) is_open: [bool; 2],
+    /// Of the last frame to each end.
+    arrives_us: [u64; 2],
+    /// The end of a machine that lost its power: it says nothing, not even that it is gone.
+    pub(super) silent: Option<usize>,
+}
+
+/// A frame that a link holds.
+#[derive(Debug)]
+struct Held {
+    connection: u64,
+    to: usize,
+    frame: Frame,
+}
+
+/// A frame with the time at which it arrives.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) at_us: u64,
+    pub(super) connection: u64,
+    /// Which end.
+    pub(super) to: usize,
+    pub(super) frame: Frame,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Network {
+    connections: BTreeMap<u64, Connection>,
+    next: u64,
+    /// By machine and machine: nothing gets through in this direction.
+    stalled: [[bool; 3]; 3],
+    held: Vec<(usize, usize, Held)>,
+}
+
+impl Network {
+    pub(super) fn open(&mut self, dialer: End, other: End) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let connection = Connection {
+            ends: [dialer, other],
+            is_open: [true, true],
+            arrives_us: [0, 0],
+            silent: None,
+        };
+        self.connections.insert(number, connection);
+        number
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<&Connection> {
+        self.connections.get(&number)
+    }
+
+    /// Sends a frame to the other end than `from`; none if it is held, or lost.
+    pub(super) fn send(
+        &mut self,
+        number: u64,
+        from: End,
+        frame: Frame,
+        at_us: u64,
+    ) -> Option<Arrival> {
+        let connection = self.connections.get_mut(&number)?;
+        let own = connection.ends.iter().position(|end| *end == from)?;
+        if !connection.is_open[own] {
+            return None;
+        }
+        if matches!(frame, Frame::Close) {
+            connection.is_open[own] = false;
+        }
+        let to = 1 - own;
+        self.route(Held { connection: number, to, frame }, at_us)
+    }
+
+    fn route(&mut self, held: Held, at_us: u64) -> Option<Arrival> {
+        let connection = self.connections.get_mut(&held.connection)?;
+        let (from, to) = (connection.ends[1 - held.to].0, connection.ends[held.to].0);
+        if self.stalled[from][to] {
+            self.held.push((from, to, held));
+            return None;
+        }
+        let at_us = at_us.max(connection.arrives_us[held.to] + 1);
+        connection.arrives_us[held.to] = at_us;
+        let Held { connection, to, frame } = held;
+        Some(Arrival { at_us, connection, to, frame })
+    }
+
+    /// A frame arrives; whether anybody is there to take it.
+    pub(super) fn arrive(&mut self, number: u64, to: usize, is_close: bool) -> bool {
+        let Some(connection) = self.connections.get_mut(&number) else { return false };
+        let is_open = connection.is_open[to];
+        if is_close {
+            connection.is_open[to] = false;
+        }
+        if connection.is_open == [false, false] {
+            self.connections.remove(&number);
+        }
+        is_open
+    }
+
+    /// A process is gone. One that was killed has its system say so to the others; a machine without
+    /// power says nothing.
+    pub(super) fn on_process_gone(
+        &mut self,
+        end: End,
+        is_silent: bool,
+        at_us: u64,
+    ) -> Vec<Arrival> {
+        let mut gone = Vec::new();
+        for (number, connection) in &mut self.connections {
+            if let Some(own) = connection.ends.iter().position(|other| *other == end)
+                && connection.is_open[own]
+            {
+                connection.is_open[own] = false;
+                if is_silent {
+                    connection.silent = Some(own);
+                } else {
+                    gone.push((*number, 1 - own));
+                }
+            }
+        }
+        self.close(gone, at_us)
+    }
+
+    /// A machine is back: who still speaks to its old process hears that it is gone.
+    pub(super) fn on_machine_back(&mut self, machine: usize, at_us: u64) -> Vec<Arrival> {
+        let mut gone = Vec::new();
+        for (number, connection) in &mut self.connections {
+            if let Some(own) = connection.silent.take_if(|own| connection.ends[*own].0 == machine) {
+                gone.push((*number, 1 - own));
+            }
+        }
+        self.close(gone, at_us)
+    }
+
+    fn close(&mut self, gone: Vec<(u64, usize)>, at_us: u64) -> Vec<Arrival> {
+        let close =
+            |(connection, to)| self.route(Held { connection, to, frame: Frame::Close }, at_us);
+        gone.into_iter().filter_map(close).collect()
+    }
+
+    /// All connections between two machines break at both ends.
+    pub(super) fn reset(&mut self, one: usize, other: usize, at_us: u64) -> Vec<Arrival> {
+        let mut arrivals = Vec::new();
+        for (number, connection) in &mut self.connections {
+            let machines = connection.ends.map(|(machine, _)| machine);
+            if machines == [one, other] || machines == [other, one] {
+                for to in [0, 1] {
+                    let at_us = at_us.max(connection.arrives_us[to] + 1);
+                    arrivals.push(Arrival { at_us, connection: *number, to, frame: Frame::Close });
+                }
+            }
+        }
+        arrivals
+    }
+
+    pub(super) fn stall(&mut self, from: usize, to: usize) {
+        self.stalled[from][to] = true;
+    }
+
+    pub(super) fn is_stalled(&self, from: usize, to: usize) -> bool {
+        self.stalled[from][to]
+    }
+
+    /// A direction goes on; what it held arrives.
+    pub(super) fn flow(&mut self, from: usize, to: usize, at_us: u64) -> Vec<Arrival> {
+        self.stalled[from][to] = false;
+        let held = std::mem::take(&mut self.held);
+        let mut arrivals = Vec::new();
+        for (one, other, frame) in held {
+            if (one, other) == (from, to) {
+                arrivals.extend(self.route(frame, at_us));
+            } else {
+                self.held.push((one, other, frame));
+            }
+        }
+        arrivals
+    }
+}

@@ -1,0 +1,110 @@
+//! Liveness: once everything is well the cluster comes to rest within a bound of its own time.
+
+use varve_protocol::vocabulary::BrokerId;
+
+use super::coverage::Branch;
+use super::invariants::Verdict;
+use super::world::{Event, World, stuck};
+
+/// How long that may take.
+const REST_US_MAX: u64 = 60_000_000;
+const LOOK_US: u64 = 250_000;
+
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    healed_us: u64,
+}
+
+impl World {
+    pub(super) fn begin_rest(&mut self) {
+        self.rest.healed_us = self.now_us;
+        self.after(LOOK_US, Event::LookAtRest);
+    }
+
+    pub(super) fn look_at_rest(&mut self) -> Verdict {
+        match self.unrest() {
+            None => {
+                self.coverage.hit(Branch::Healed);
+                self.trace.line(self.now_us, format_args!("AT REST"));
+                self.is_over = true;
+                Ok(())
+            }
+            Some(what) if self.now_us > self.rest.healed_us + REST_US_MAX => {
+                stuck(format!("{what}, {} s after everything was well", REST_US_MAX / 1_000_000))
+            }
+            Some(_) => {
+                self.after(LOOK_US, Event::LookAtRest);
+                Ok(())
+            }
+        }
+    }
+
+    /// What is not as it should be.
+    fn unrest(&mut self) -> Option<String> {
+        let tips = self.clients.tips();
+        if tips.is_empty() {
+            return Some("the topic is not there".to_owned());
+        }
+        if self.now_us < self.rest.healed_us + 2 * LOOK_US {
+            return Some("it is too early to say".to_owned());
+        }
+        // Producers stop once each has something acknowledged that it sent after the heal.
+        if let Some(what) = self.clients.unrest(self.rest.healed_us) {
+            return Some(what);
+        }
+        self.clients.stop();
+        if self.clients.has_unanswered() {
+            return Some("batches are not answered".to_owned());
+        }
+        let mut hashes = Vec::new();
+        for machine in &self.machines {
+            let id = machine.id;
+            let Some(broker) = &machine.broker else { return Some(format!("{id} does not run")) };
+            if !broker.is_serving() {
+                return Some(format!("{id} does not serve"));
+            }
+            let metadata = broker.metadata();
+            hashes.push((metadata.shown, metadata.image.hash()));
+            for tip in &tips {
+                let Some(partition) = metadata.image.partition(tip) else {
+                    return Some(format!("{id} does not know {tip}"));
+                };
+                let mut isr: Vec<BrokerId> = partition.isr.clone();
+                isr.sort_unstable();
+                if partition.leader.is_none() || isr != [BrokerId(1), BrokerId(2), BrokerId(3)] {
+                    return Some(format!("{id}: {tip} has {partition:?}"));
+                }
+                let end = self.invariants.committed.end(*tip);
+                let Some(replica) = broker.replica(tip) else {
+                    return Some(format!("{id} has no replica of {tip}"));
+                };
+                let positions = replica.positions;
+                if positions.high_watermark.0 != end || positions.log_end.0 != end {
+                    return Some(format!("{id}: {tip} is at {positions:?}, committed is {end}"));
+                }
+            }
+            if metadata.image.brokers().any(|broker| broker.is_fenced) {
+                return Some(format!("{id} knows of a fenced broker"));
+            }
+        }
+        if hashes.windows(2).any(|pair| pair[0] != pair[1]) {
+            return Some(format!("the metadata differs: {hashes:?}"));
+        }
+        self.compare_replicas()
+    }
+
+    /// All replicas hold the same bytes.
+    fn compare_replicas(&self) -> Option<String> {
+        let from = varve_protocol::vocabulary::Offset(0);
+        for tip in self.clients.tips() {
+            let mut first = None;
+            for machine in &self.machines {
+                let records = machine.broker.as_ref()?.records(&tip, from);
+                if *first.get_or_insert_with(|| records.clone()) != records {
+                    return Some(format!("{tip}: the bytes on {} differ", machine.id));
+                }
+            }
+        }
+        None
+    }
+}
