@@ -119,7 +119,21 @@ impl Cluster {
         }
     }
 
-    /// Starts all brokers again, after [`Self::kill_all`].
+    /// Ends all brokers in order, all at once.
+    ///
+    /// # Panics
+    /// When one of them does not end in order.
+    pub fn terminate_all(&mut self) {
+        for broker in &self.brokers {
+            broker.signal_terminate();
+        }
+        for (id, broker) in (1..).zip(&mut self.brokers) {
+            let status = broker.wait_for_end();
+            assert!(status.success(), "broker {id} ended with {status} after SIGTERM");
+        }
+    }
+
+    /// Starts all brokers again, after [`Self::kill_all`] or [`Self::terminate_all`].
     ///
     /// # Panics
     /// When one of them does not come up.

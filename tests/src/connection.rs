@@ -240,6 +240,27 @@ impl Connection {
         })
     }
 
+    /// The id of a topic, as storage names it.
+    ///
+    /// # Errors
+    /// As [`Self::call`]; `Other` when there is no such topic.
+    pub fn topic_id(&mut self, topic: &str) -> io::Result<String> {
+        let wanted = MetadataRequestTopic {
+            name: Some(topic.to_owned()),
+            ..MetadataRequestTopic::default()
+        };
+        let request = MetadataRequest {
+            topics: Some(vec![wanted]),
+            allow_auto_topic_creation: false,
+            ..MetadataRequest::default()
+        };
+        let found = self.call(12, &request)?.topics.into_iter().next();
+        match found {
+            Some(found) if found.error_code == 0 => Ok(found.topic_id.to_string()),
+            _ => Err(io::Error::other(format!("{topic} is not known"))),
+        }
+    }
+
     /// The offset behind the last record (−1) or of the first one (−2).
     ///
     /// # Errors

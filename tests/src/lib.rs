@@ -7,6 +7,7 @@
 
 pub mod certificates;
 pub mod client_workload;
+pub mod clients;
 pub mod clock;
 pub mod cluster;
 pub mod connection;
@@ -15,6 +16,7 @@ pub mod history;
 pub mod lossy;
 pub mod peers;
 pub mod process;
+pub mod replicas;
 pub mod rounds;
 pub mod sim;
 pub mod spawn;

@@ -118,7 +118,20 @@ impl BrokerProcess {
     /// # Panics
     /// When it does not end in time.
     pub fn terminate(&mut self) -> ExitStatus {
+        self.signal_terminate();
+        self.wait_for_end()
+    }
+
+    /// Sends SIGTERM and does not wait; [`Self::wait_for_end`] does.
+    pub fn signal_terminate(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// Waits for its end after SIGTERM.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
         let child = &mut self.child;
         wait_for("the broker to end after SIGTERM", END_LIMIT, || {
             child.try_wait().expect("the process can be waited for")

@@ -353,7 +353,9 @@ impl Consumer {
                 .iter_mut()
                 .find(|position| position.0 == found.partition_index)
                 .ok_or_else(|| io::Error::other("a partition that was not asked for"))?;
-            for (offset, record) in decode(found.partition_index, found.records.to_bytes()?)? {
+            for (offset, record) in
+                decode(found.partition_index, found.records.to_bytes()?, &parse_id)?
+            {
                 if offset >= position.1 {
                     self.shared.record(Event::Read { offset, record });
                     position.1 = offset + 1;
@@ -398,6 +400,9 @@ impl Consumer {
     }
 }
 
+/// Tells who a record is from its value.
+pub type ParseId = dyn Fn(&[u8]) -> Option<RecordId>;
+
 /// Reads every partition from its start to its end.
 ///
 /// # Errors
@@ -419,6 +424,19 @@ pub fn read_partition(
     topic: &str,
     partition: i32,
 ) -> io::Result<Vec<(i64, RecordId)>> {
+    read_partition_as(connection, topic, partition, &parse_id)
+}
+
+/// As [`read_partition`], of records that `parse` knows.
+///
+/// # Errors
+/// As [`read_partition`].
+pub fn read_partition_as(
+    connection: &mut Connection,
+    topic: &str,
+    partition: i32,
+    parse: &ParseId,
+) -> io::Result<Vec<(i64, RecordId)>> {
     let end = connection.offset_at(topic, partition, -1)?;
     let mut records = Vec::new();
     let mut position = 0;
@@ -428,7 +446,7 @@ pub fn read_partition(
             return Err(retry_later("fetch", code.code()));
         }
         let before = position;
-        for (offset, record) in decode(partition, bytes)? {
+        for (offset, record) in decode(partition, bytes, parse)? {
             if offset >= position {
                 records.push((offset, record));
                 position = offset + 1;
@@ -444,7 +462,7 @@ pub fn read_partition(
 }
 
 /// The records of a fetch, each batch's CRC checked.
-fn decode(partition: i32, bytes: Bytes) -> io::Result<Vec<(i64, RecordId)>> {
+fn decode(partition: i32, bytes: Bytes, parse: &ParseId) -> io::Result<Vec<(i64, RecordId)>> {
     let invalid = |error: &dyn std::fmt::Display| {
         io::Error::new(io::ErrorKind::InvalidData, format!("partition {partition}: {error}"))
     };
@@ -457,7 +475,7 @@ fn decode(partition: i32, bytes: Bytes) -> io::Result<Vec<(i64, RecordId)>> {
         for record in records {
             let record = record.map_err(|error| invalid(&error))?;
             let value = record.value.as_deref().unwrap_or_default();
-            let id = parse_id(value).ok_or_else(|| invalid(&"a record that no producer wrote"))?;
+            let id = parse(value).ok_or_else(|| invalid(&"a record that no producer wrote"))?;
             found.push((batch.offset_of(&record).0, id));
         }
     }
