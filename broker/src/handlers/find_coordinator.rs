@@ -34,6 +34,12 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
+    // A client that lost its coordinator asks before the cluster can have moved it.
+    super::doubt::wait_out(broker, |image, doubtful| {
+        let partitions = image.topic(CONSUMER_OFFSETS).into_iter().flat_map(|it| &it.partitions);
+        partitions.filter_map(|found| found.leader).any(|leader| doubtful.contains(&leader))
+    })
+    .await;
     let (metadata, groups) = (&broker.metadata, &broker.groups);
     answer(metadata, groups, context.listener, context.api_version, request).await
 }

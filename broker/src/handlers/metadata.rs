@@ -1,6 +1,6 @@
 //! Metadata (API 3): brokers, topics, leaders; and creation of topics that are asked for by name.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use varve_protocol::error_code::ErrorCode;
@@ -23,9 +23,25 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: MetadataRequest,
 ) -> MetadataResponse {
+    super::doubt::wait_out(broker, |image, doubtful| is_led_by(image, &request, doubtful)).await;
     let response = answer(&broker.metadata, context.listener, context.api_version, request).await;
     context.note_codes(response.topics.iter().map(|topic| topic.error_code));
     response
+}
+
+/// Whether one of these brokers leads something that is asked for by name or id.
+fn is_led_by(
+    image: &MetadataImage,
+    request: &MetadataRequest,
+    brokers: &BTreeSet<BrokerId>,
+) -> bool {
+    let find = |wanted: &MetadataRequestTopic| match &wanted.name {
+        Some(name) => image.topic(name),
+        None => image.topic_by_id(wanted.topic_id),
+    };
+    let topics = request.topics.iter().flatten().filter_map(find);
+    let mut leaders = topics.flat_map(|topic| &topic.partitions).filter_map(|found| found.leader);
+    leaders.any(|leader| brokers.contains(&leader))
 }
 
 /// The first version that names topics by id.

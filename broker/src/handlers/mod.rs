@@ -28,6 +28,7 @@ mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
 mod describe_user_scram_credentials;
+mod doubt;
 mod elect_leaders;
 pub(crate) mod error_table;
 mod fetch;

@@ -21,8 +21,9 @@ use super::plan::{leads_nothing_movable, unbalanced};
 
 /// A broker that is silent for so long counts as dead.
 const SILENCE_MS_MAX: i64 = 1_000;
-/// Preferred leaders are restored when nothing has changed for so long.
-const BALANCE_AFTER_MS: i64 = 3_000;
+/// Preferred leaders are restored when nothing has changed for so long: longer than librdkafka waits
+/// before it connects again to a broker that was away (10 s), since it could not produce until then.
+const BALANCE_AFTER_MS: i64 = 15_000;
 
 /// What a broker says of itself every now and then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

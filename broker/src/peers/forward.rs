@@ -85,6 +85,11 @@ impl Forwarder {
         Forwarder { peers, metadata }
     }
 
+    /// The links by which requests leave.
+    pub(crate) const fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
     /// Hands a client's request to the controller; its answer as it is to be written.
     ///
     /// # Errors

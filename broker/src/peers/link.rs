@@ -132,6 +132,18 @@ pub(crate) fn decode<R: Request>(frame: Bytes) -> Result<(i32, R::Response), Dec
     Ok((header.correlation_id, Message::decode(&mut reader, version)?))
 }
 
+/// How a link stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// There is no connection, and that is no news.
+    #[default]
+    Away,
+    /// The connection stands.
+    Connected,
+    /// It stood, and broke a moment ago: the peer's process may be gone.
+    Broken,
+}
+
 /// Something to be written, and who waits for what answers it.
 #[derive(Debug)]
 struct Outgoing {
@@ -145,7 +157,7 @@ pub(super) struct LinkHandle {
     peer: BrokerId,
     queue: mpsc::Sender<Outgoing>,
     correlation: Arc<AtomicI32>,
-    is_connected: watch::Receiver<bool>,
+    standing: watch::Receiver<Standing>,
     /// The run of the peer's process that was connected last, until an attempt shows that it is not
     /// there any more; 0 for none. Guarded for a copy.
     incumbent: Arc<Mutex<u128>>,
@@ -155,7 +167,11 @@ pub(super) struct LinkHandle {
 
 impl LinkHandle {
     pub(super) fn is_connected(&self) -> bool {
-        *self.is_connected.borrow()
+        self.standing() == Standing::Connected
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        *self.standing.borrow()
     }
 
     /// Whether another run of the peer's process is there, as far as is known. The connection is
@@ -197,8 +213,9 @@ impl LinkHandle {
     ) -> Result<R::Response, PeerError> {
         let peer = self.peer;
         let answered = async {
-            let mut is_connected = self.is_connected.clone();
-            is_connected.wait_for(|is| *is).await.map_err(|_| PeerError::Broken(peer))?;
+            let mut standing = self.standing.clone();
+            let connected = standing.wait_for(|standing| *standing == Standing::Connected).await;
+            connected.map_err(|_| PeerError::Broken(peer))?;
             let correlation_id = self.correlation.fetch_add(1, Ordering::Relaxed);
             let frame = encode(correlation_id, request)?;
             let (answer, answered) = oneshot::channel();
@@ -222,7 +239,7 @@ pub(super) struct Link {
     peer: BrokerId,
     lane: Lane,
     queue: mpsc::Receiver<Outgoing>,
-    is_connected: watch::Sender<bool>,
+    standing: watch::Sender<Standing>,
     incumbent: Arc<Mutex<u128>>,
     address: watch::Receiver<String>,
     redial: Arc<Notify>,
@@ -238,7 +255,7 @@ impl Link {
         stop: watch::Receiver<bool>,
     ) -> (Link, LinkHandle) {
         let (sender, queue) = mpsc::channel(QUEUE_FRAMES_MAX);
-        let (is_connected, connected) = watch::channel(false);
+        let (standing, stands) = watch::channel(Standing::default());
         let incumbent = Arc::new(Mutex::new(0));
         let redial = Arc::new(Notify::new());
         let (address, known) = watch::channel(address.to_owned());
@@ -247,23 +264,13 @@ impl Link {
             queue: sender,
             // Zero is what has no answer.
             correlation: Arc::new(AtomicI32::new(1)),
-            is_connected: connected,
+            standing: stands,
             incumbent: Arc::clone(&incumbent),
             address: Arc::new(address),
             redial: Arc::clone(&redial),
         };
         (
-            Link {
-                shared,
-                peer,
-                lane,
-                queue,
-                is_connected,
-                incumbent,
-                address: known,
-                redial,
-                stop,
-            },
+            Link { shared, peer, lane, queue, standing, incumbent, address: known, redial, stop },
             handle,
         )
     }
@@ -290,6 +297,11 @@ impl Link {
                 Err(error) => {
                     *self.incumbent.lock() = 0;
                     let failed = reconnect.on_failed(error.is_refused());
+                    if !reconnect.is_news() {
+                        self.standing.send_if_modified(|standing| {
+                            std::mem::take(standing) != Standing::Away
+                        });
+                    }
                     self.tell(&error, &address, &mut refusals);
                     if failed.is_lost && self.lane == Lane::Control {
                         tracing::warn!(peer = %self.peer, address, "a broker's process is gone");
@@ -324,7 +336,7 @@ impl Link {
         // What was queued while the last connection broke is for nobody any more.
         while self.queue.try_recv().is_ok() {}
         let pending = Mutex::new(HashMap::new());
-        self.is_connected.send_replace(true);
+        self.standing.send_replace(Standing::Connected);
         let Shared { sent, received, budget, limits, .. } = &*self.shared;
         let why = tokio::select! {
             why = write_queued(&mut self.queue, stream, &pending, sent) => why,
@@ -332,7 +344,7 @@ impl Link {
             () = told_to_redial(&self.redial) => "another process says that it is this peer".to_owned(),
             _ = self.stop.wait_for(|stop| *stop) => "this broker ends".to_owned(),
         };
-        self.is_connected.send_replace(false);
+        self.standing.send_replace(Standing::Broken);
         tracing::debug!(peer = %self.peer, lane = ?self.lane, why, "connection to a broker ended");
     }
 }

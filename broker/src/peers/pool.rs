@@ -15,7 +15,7 @@ use super::INTERNAL_LISTENER;
 use super::error::PeerError;
 use super::hello::HelloRefused;
 use super::identity::{Lane, LocalIdentity, LogExtent};
-use super::link::{Link, LinkHandle};
+use super::link::{Link, LinkHandle, Standing};
 use crate::config::Voter;
 use crate::metadata::MetadataImage;
 use crate::metrics::Counter;
@@ -169,6 +169,15 @@ impl Peers {
         let links = self.shared.links.read();
         let control = links.iter().filter(|((_, lane), _)| *lane == Lane::Control);
         control.filter(|(_, link)| link.is_connected()).count()
+    }
+
+    /// The brokers whose connection broke a moment ago: their processes may be gone, and the metadata
+    /// may not say so yet.
+    #[must_use]
+    pub fn doubtful(&self) -> BTreeSet<BrokerId> {
+        let links = self.shared.links.read();
+        let broken = links.iter().filter(|(_, link)| link.standing() == Standing::Broken);
+        broken.map(|((peer, _), _)| *peer).collect()
     }
 
     /// The brokers that are connected.

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 const BACKOFF_MS_MIN: u64 = 10;
 const BACKOFF_MS_MAX: u64 = 500;
+/// With this many failed attempts (some 300 ms where they are refused), a connection that broke is no
+/// news any more.
+const NEWS_FAILURES_MAX: u32 = 5;
 
 /// The history of one peer's connection, as far as it decides what to do next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +34,11 @@ impl Reconnect {
     /// A connection stands, hellos included. When it breaks, the next attempt is made at once.
     pub(crate) fn on_connected(&mut self) {
         *self = Self { failures: 0, has_stood: true };
+    }
+
+    /// The connection broke so shortly ago that the metadata may not say yet what that means.
+    pub(crate) fn is_news(&self) -> bool {
+        self.failures < NEWS_FAILURES_MAX
     }
 
     /// An attempt failed; `is_refused`: since nobody listens at the address.
@@ -60,6 +68,17 @@ mod tests {
         reconnect.on_connected();
         check(&mut reconnect, true, true, 10);
         check(&mut reconnect, true, false, 20);
+    }
+
+    #[test]
+    fn a_break_is_news_for_some_attempts() {
+        let mut reconnect = Reconnect::default();
+        reconnect.on_connected();
+        for _ in 0..NEWS_FAILURES_MAX {
+            assert!(reconnect.is_news());
+            reconnect.on_failed(true);
+        }
+        assert!(!reconnect.is_news());
     }
 
     #[test]

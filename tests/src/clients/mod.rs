@@ -51,6 +51,12 @@ impl ClientKind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
+    /// Whether it waits for the answer of a broker that has fallen silent until a timeout of half a
+    /// minute or more, whatever the other brokers would say: a stopped process keeps its sockets.
+    pub const fn waits_for_a_silent_broker(self) -> bool {
+        !matches!(self, Self::Crate | Self::CrateQuic)
+    }
+
     /// Installs what it needs.
     ///
     /// # Errors

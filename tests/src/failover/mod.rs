@@ -115,7 +115,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u32, Duration)) -> Verdict {
     wait_for_acks(&sightings, RECOVERED_RECORDS);
     for round in 1..=plan.rounds {
         pause(Duration::from_millis(random.random_range(200..700)));
-        let (silence, moved) = strike_leader(plan.strike, &mut cluster, &sightings);
+        let (silence, moved) = strike_leader((plan.strike, plan.client), &mut cluster, &sightings);
         verdict.silences.push(silence);
         verdict.moves.extend(moved);
         let struck = now();
@@ -140,7 +140,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u32, Duration)) -> Verdict {
 /// Strikes the leader, waits until records are acknowledged again, and brings back what was struck.
 /// Answers the silence, and the time until there was another leader.
 fn strike_leader(
-    strike: Strike,
+    (strike, client): (Strike, ClientKind),
     cluster: &mut Cluster,
     sightings: &Sightings,
 ) -> (Duration, Option<Duration>) {
@@ -154,6 +154,11 @@ fn strike_leader(
         cluster.wait_for_state(at, Some(victim), "a new leader", |state| is_moved(state.leader));
         now() - began
     });
+    if strike == Strike::Pause && client.waits_for_a_silent_broker() {
+        strike.heal(cluster, victim);
+        wait_for_acks(sightings, before + RECOVERED_RECORDS);
+        return (sightings.longest_silence(began), moved);
+    }
     wait_for_acks(sightings, before + RECOVERED_RECORDS);
     let silence = sightings.longest_silence(began);
     strike.heal(cluster, victim);
