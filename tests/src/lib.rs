@@ -14,6 +14,8 @@ pub mod connection;
 pub mod failover;
 pub mod history;
 pub mod lossy;
+pub mod many_partitions;
+pub mod mixed;
 pub mod peers;
 pub mod process;
 pub mod replicas;

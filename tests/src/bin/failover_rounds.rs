@@ -1,5 +1,5 @@
 //! `failover-rounds [--rounds 30] [--strike kill|pause|terminate|kill-all] [--client crate|crate-quic|
-//! librdkafka|java|franz-go] [--rate 1000] [--compare-every N] [--p50-ms N] [--max-ms N] [--seed N]
+//! librdkafka|java|franz-go] [--rate 1000] [--compare-every N] [--settle-ms N] [--p50-ms N] [--max-ms N] [--seed N]
 //! [--folder DIR]`: three brokers in three racks, a producer at a steady rate, and its leader struck
 //! again and again. Prints the silences, and whether anything acknowledged was lost, twice or out of
 //! order, or does not lie on all three brokers byte for byte. The limits are demands upon the silences.
@@ -15,7 +15,7 @@ use varve_tests::clients::ClientKind;
 use varve_tests::failover::{Plan, Strike, Verdict, run};
 
 const USAGE: &str = "failover-rounds [--rounds 30] [--strike kill|pause|terminate|kill-all] \
-    [--client crate|crate-quic|librdkafka|java|franz-go] [--rate 1000] [--compare-every N] \
+    [--client crate|crate-quic|librdkafka|java|franz-go] [--rate 1000] [--compare-every N] [--settle-ms N] \
     [--p50-ms N] [--max-ms N] [--seed N] [--folder DIR]";
 
 fn main() -> ExitCode {
@@ -36,6 +36,9 @@ fn main() -> ExitCode {
             "--strike" => Strike::parse(&value).map(|value| plan.strike = value).is_some(),
             "--client" => ClientKind::parse(&value).map(|value| plan.client = value).is_some(),
             "--compare-every" => value.parse().map(|value| plan.compare_every = value).is_ok(),
+            "--settle-ms" => {
+                value.parse().map(|value| plan.settle = Duration::from_millis(value)).is_ok()
+            }
             "--p50-ms" => value.parse().map(|value| median_ms_max = value).is_ok(),
             "--max-ms" => value.parse().map(|value| longest_ms_max = value).is_ok(),
             _ => false,
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
     let verdict = run(&plan, |round, silence| println!("{round}: {silence:?}"));
     println!("{} records acknowledged", verdict.acknowledged);
     let (median, longest) = tell("silence", &verdict.silences);
+    tell("silence while a broker comes back", &verdict.calms);
     tell("another leader", &verdict.moves);
     tell("all in sync again", &verdict.returns);
     let is_quick = median.as_millis() <= u128::from(median_ms_max)

@@ -1,5 +1,6 @@
 //! What the producer and the consumers of one topic see.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -73,6 +74,20 @@ impl Sightings {
     /// Behind the highest offset that was read.
     pub fn read_end(&self) -> i64 {
         self.seen.lock().read_end
+    }
+
+    /// How many offsets below `end` were never read.
+    pub fn unread_below(&self, end: i64) -> usize {
+        let seen = self.seen.lock();
+        let read: BTreeSet<i64> = seen
+            .events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Read { offset, .. } => Some(*offset),
+                _ => None,
+            })
+            .collect();
+        (0..end).filter(|offset| !read.contains(offset)).count()
     }
 
     /// The longest time between two acknowledgements of which the later one came after `began`.

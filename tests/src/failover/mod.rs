@@ -44,6 +44,9 @@ pub struct Plan {
     /// After how many rounds the brokers are ended in order and their bytes compared; at the end
     /// that is done in any case.
     pub compare_every: u32,
+    /// How long nothing happens between two strikes. librdkafka doubles its wait before it connects
+    /// again, up to 10 s, with every attempt that comes sooner than that after the one before.
+    pub settle: Duration,
     /// Decides the moments.
     pub seed: u64,
     /// Where the brokers' files lie.
@@ -54,8 +57,16 @@ impl Plan {
     /// So many strikes at 1,000 records a second of the client crate.
     pub fn new(rounds: u32, strike: Strike, seed: u64, folder: &Path) -> Self {
         let folder = folder.to_owned();
-        let client = ClientKind::Crate;
-        Self { rounds, strike, client, rate: 1_000, compare_every: u32::MAX, seed, folder }
+        Self {
+            rounds,
+            strike,
+            client: ClientKind::Crate,
+            rate: 1_000,
+            compare_every: u32::MAX,
+            settle: Duration::ZERO,
+            seed,
+            folder,
+        }
     }
 }
 
@@ -64,6 +75,9 @@ impl Plan {
 pub struct Verdict {
     /// The longest time without an acknowledgement, a strike.
     pub silences: Vec<Duration>,
+    /// The longest time without an acknowledgement while a broker came back and nothing was struck,
+    /// a round.
+    pub calms: Vec<Duration>,
     /// How long it took until the others named another leader, a strike; not for
     /// [`Strike::KillAll`].
     pub moves: Vec<Duration>,
@@ -121,10 +135,12 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u32, Duration)) -> Verdict {
         let struck = now();
         cluster.wait_for_isr(TOPIC, 0, BROKERS);
         verdict.returns.push(now() - struck);
+        pause(plan.settle);
+        verdict.calms.push(sightings.longest_silence(struck));
         progress(round, silence);
         assert!(!producer.is_finished(), "the producer ended by itself");
         if round % plan.compare_every == 0 {
-            compare_replicas(&mut cluster, TOPIC, sightings.acked_end(), false, &mut verdict);
+            compare_replicas(&mut cluster, &[(TOPIC, sightings.acked_end())], false, &mut verdict);
             cluster.restart_all();
             cluster.wait_for_isr(TOPIC, 0, BROKERS);
         }
@@ -133,7 +149,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u32, Duration)) -> Verdict {
     verdict.violations = check(&sightings.events(), &read_log(&cluster, TOPIC));
     verdict.acknowledged = sightings.acked_count();
     cluster.wait_for_isr(TOPIC, 0, BROKERS);
-    compare_replicas(&mut cluster, TOPIC, sightings.acked_end(), true, &mut verdict);
+    compare_replicas(&mut cluster, &[(TOPIC, sightings.acked_end())], true, &mut verdict);
     verdict
 }
 
@@ -174,25 +190,30 @@ pub fn wait_for_acks(sightings: &Sightings, count: usize) {
     wait_for("acknowledgements", STUCK_LIMIT, || (sightings.acked_count() >= count).then_some(()));
 }
 
-/// Ends all brokers in order and compares what they hold of a topic's only partition.
+/// Ends all brokers in order and compares what they hold of these topics' only partitions, each at
+/// least up to the offset that is known to be committed.
 ///
 /// # Panics
 /// When a broker does not end in order, or its data directory cannot be read.
 pub fn compare_replicas(
     cluster: &mut Cluster,
-    topic: &str,
-    committed_end: i64,
+    topics: &[(&str, i64)],
     is_quiet: bool,
     verdict: &mut Verdict,
 ) {
-    let topic_id = cluster.connect_beside(None).topic_id(topic).expect("the topic has an id");
+    let mut connection = cluster.connect_beside(None);
+    let names = topics.iter().map(|(topic, _)| connection.topic_id(topic));
+    let names: Vec<_> = names.map(|id| (id.expect("the topic has an id"), 0)).collect();
     cluster.terminate_all();
     let folders = cluster.brokers().iter().map(|broker| broker.folder().join("data"));
     let logs: Vec<_> =
         folders.map(|folder| read_logs(&folder).expect("its directory can be read")).collect();
-    match compare(&logs, &(topic_id, 0), committed_end, is_quiet) {
-        Ok(compared) => verdict.comparisons = (verdict.comparisons.0 + 1, compared),
-        Err(difference) => verdict.differences.push(format!("{topic}: {difference}")),
+    verdict.comparisons.0 += 1;
+    for ((topic, committed_end), name) in topics.iter().zip(&names) {
+        match compare(&logs, name, *committed_end, is_quiet) {
+            Ok(compared) => verdict.comparisons.1 = compared,
+            Err(difference) => verdict.differences.push(format!("{topic}: {difference}")),
+        }
     }
 }
 
