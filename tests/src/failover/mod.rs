@@ -106,6 +106,10 @@ pub fn start_cluster(
     let served = certificates.as_ref().map(Certificates::settings).unwrap_or_default();
     let mut all: Vec<(&str, &str)> =
         served.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    if with_quic {
+        // The other clients speak without.
+        all.push(("listeners.kafka.tls.plaintext", "true"));
+    }
     all.extend_from_slice(settings);
     (Cluster::start(folder, BROKERS, &all), certificates.map(|certificates| certificates.ca()))
 }
