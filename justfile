@@ -77,7 +77,16 @@ suite name *options:
 crash-rounds *options:
     cargo run --release -p varve-tests --bin crash-rounds -- {{options}}
 
-# Three brokers, the leader struck 30 times (--strike kill|pause|terminate|kill-all): silences, losses
+# All kinds of clients on three brokers whose leaders are struck (what cannot be had here is named)
+mixed *options:
+    tests/suites/mixed {{options}}
+
+# Three brokers and 10,000 partitions: creation, a leader's death, restart, memory; idle cost of 1,000
+many-partitions *options:
+    cargo run --release -p varve-tests --bin many-partitions -- {{options}}
+
+# Three brokers, the leader struck 30 times (--strike kill|pause|terminate|kill-all, --client
+# crate|crate-quic|librdkafka|java|franz-go): silences, losses, all replicas compared byte for byte
 failover-rounds *options:
     cargo run --release -p varve-tests --bin failover-rounds -- {{options}}
 

@@ -2,6 +2,7 @@
 //! paused and brought back one by one.
 
 use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use crate::process::{BrokerProcess, StartingBroker};
 
 /// How long the cluster may take to do what it does by itself.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+const PORTS: Range<u16> = 10_000..32_000;
+const PORT_TRIES_MAX: usize = 1_000;
 
 /// Broker processes of one cluster; broker `n` is at index `n - 1` and stands in rack `rack-n`.
 #[derive(Debug)]
@@ -191,14 +195,21 @@ impl Cluster {
     }
 }
 
-/// Addresses of loopback that nobody listens on.
+/// Addresses of loopback that nobody listens on, below the ports that the system gives to
+/// connections: those could be taken before a broker listens there.
 ///
 /// # Panics
 /// When there are none.
 pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
     // All are held until all are known, so that none is given twice.
-    let listeners: Vec<_> = (0..count)
-        .map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port"))
-        .collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("it is bound")).collect()
+    let mut listeners = Vec::new();
+    for _ in 0..PORT_TRIES_MAX {
+        let port: u16 = rand::random_range(PORTS);
+        listeners.extend(TcpListener::bind(("127.0.0.1", port)));
+        if listeners.len() == count {
+            let address = |listener: &TcpListener| listener.local_addr().expect("it is bound");
+            return listeners.iter().map(address).collect();
+        }
+    }
+    panic!("loopback has no {count} free ports among {PORTS:?}");
 }

@@ -138,9 +138,17 @@ impl BrokerProcess {
         })
     }
 
-    /// Stops its threads where they are (SIGSTOP).
+    /// Stops its threads where they are (SIGSTOP). On return all of them stand.
+    ///
+    /// # Panics
+    /// When they do not.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        let threads = PathBuf::from(format!("/proc/{}/task", self.id()));
+        wait_for("all threads to stand still", END_LIMIT, || {
+            let mut found = fs::read_dir(&threads).ok()?;
+            found.all(|thread| thread.is_ok_and(|thread| is_stopped(&thread.path()))).then_some(())
+        });
     }
 
     /// Lets it go on (SIGCONT).
@@ -416,6 +424,13 @@ impl Figures {
             descriptors: fs::read_dir(place.join("fd")).map(Iterator::count).unwrap_or(0),
         }
     }
+}
+
+/// Whether a thread, by its place in `/proc`, is stopped.
+fn is_stopped(thread: &Path) -> bool {
+    let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();
+    // The state stands behind the name, which may hold anything.
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
 }
 
 fn tail(path: &Path) -> String {

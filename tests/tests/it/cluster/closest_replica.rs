@@ -58,8 +58,10 @@ fn a_consumer_goes_back_to_the_leader_when_its_replica_dies() {
     let follower = leader % 3 + 1;
     produce(&cluster, TOPIC, None, 0);
     let bootstrap = Arc::new(cluster.bootstrap());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all();
-    let runtime = { runtime }.build().unwrap();
+    // Its tasks go on while this thread is busy with the brokers.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.unwrap();
     runtime.block_on(async {
         let client = varve_client::Client::connect(&bootstrap).await.unwrap();
         let mut consumer = client

@@ -24,21 +24,27 @@ fn a_returning_leader_cuts_what_nobody_else_has() {
         assert_eq!(produce_to(&cluster, leader, (TOPIC, 1), number).error_code, 0);
     }
     // What is not committed is seen by nobody.
-    assert_eq!(read_from(&cluster, leader, TOPIC).unwrap().len(), 3);
+    let committed = ["record 0", "record 1", "record 2"];
+    assert_eq!(read_from(&cluster, leader, TOPIC).unwrap(), committed);
     cluster.broker(leader).kill();
     for id in &others {
         cluster.broker(*id).resume();
     }
     for number in 3..10 {
-        assert_eq!(produce(&cluster, TOPIC, Some(leader), number), i64::try_from(number).unwrap());
+        // An attempt that is not acknowledged may be there as well: nothing here is idempotent.
+        produce(&cluster, TOPIC, Some(leader), number);
     }
 
     cluster.broker(leader).restart();
     cluster.wait_for_isr(TOPIC, 0, 3);
-    assert_eq!(produce(&cluster, TOPIC, None, 10), 10);
+    let last = produce(&cluster, TOPIC, None, 10);
+    let seen = read_from(&cluster, cluster.leader(TOPIC, 0), TOPIC).unwrap();
+    assert!(seen.starts_with(&committed.map(str::to_owned)), "{seen:?}");
+    // The first of them may have been under way to the others when those stood still.
+    assert!(!seen.contains(&"record 104".to_owned()), "{seen:?}");
     let name = (cluster.connect_beside(None).topic_id(TOPIC).unwrap(), 0);
     cluster.terminate_all();
     let folders = cluster.brokers().iter().map(|broker| broker.folder().join("data"));
     let logs: Vec<_> = folders.map(|folder| read_logs(&folder).unwrap()).collect();
-    assert_eq!(compare(&logs, &name, 11, true).unwrap().batches, 11);
+    assert!(compare(&logs, &name, last + 1, true).unwrap().batches >= 11);
 }
