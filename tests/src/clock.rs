@@ -1,11 +1,22 @@
 //! The only place of this crate where clocks are read and time is let pass.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Now.
 pub fn now() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "this is the file for it")]
     Instant::now()
+}
+
+/// Now, in milliseconds since 1970, as records are stamped.
+///
+/// # Panics
+/// When the clock stands before 1970.
+pub fn wall_ms() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "this is the file for it")]
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let millis = since.expect("the clock is set").as_millis();
+    i64::try_from(millis).expect("milliseconds fit for ages")
 }
 
 /// Lets time pass: for the moment at which a fault strikes, and between two looks at a condition.

@@ -71,6 +71,8 @@ struct Recovery<'a, D: Disk> {
     record: Option<LogRecord>,
     /// Everything below was known to be durable.
     durable_end: i64,
+    /// Everything below that the journal does not write again is in synced segments.
+    synced_end: i64,
     damage: Option<(i64, String)>,
     scanned_bytes: u64,
     replayed_bytes: u64,
@@ -102,6 +104,7 @@ pub(super) fn recover_log<D: Disk>(
         state: None,
         record: None,
         durable_end: i64::MIN,
+        synced_end: i64::MIN,
         damage: None,
         scanned_bytes: 0,
         replayed_bytes: 0,
@@ -271,7 +274,7 @@ impl<D: Disk> Recovery<'_, D> {
             seal = extend(seal, header, batch.end_position());
         }
         self.scanned_bytes += scanned;
-        self.live[number].needs_sync |= scanned > 0;
+        self.live[number].needs_sync |= scanned > 0 && seal.next_offset > self.synced_end;
         Ok(seal)
     }
 

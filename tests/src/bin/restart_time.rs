@@ -18,7 +18,7 @@ use rand::{RngExt, SeedableRng};
 use varve_protocol::messages::ProduceRequest;
 use varve_protocol::records::{BatchBuilder, Compression, NewRecord};
 use varve_protocol::vocabulary::TimestampMs;
-use varve_tests::clock::{now, pause};
+use varve_tests::clock::{now, pause, wall_ms};
 use varve_tests::connection::{Connection, PRODUCE_VERSION, only_partition, produce_request};
 use varve_tests::process::BrokerProcess;
 use varve_tests::spawn;
@@ -83,7 +83,8 @@ fn main() -> ExitCode {
         assert!(now() - begun < Duration::from_secs(120), "no record is acknowledged");
     }
     let acknowledged = now() - begun;
-    println!("serving after {serving:.0?}, first record acknowledged after {acknowledged:.0?}");
+    println!("serving after {serving:.2?}, first record acknowledged after {acknowledged:.2?}");
+    println!("{}", broker.last_words());
     println!("memory: {:?}", broker.figures());
     if acknowledged <= Duration::from_millis(limit_ms) {
         ExitCode::SUCCESS
@@ -98,7 +99,8 @@ fn make_batch(records: usize) -> Bytes {
     let mut builder = BatchBuilder::new(Compression::None);
     for _ in 0..records {
         let value: Vec<u8> = (0..RECORD_BYTES).map(|_| random.random()).collect();
-        let timestamp = TimestampMs(1_700_000_000_000);
+        // Records of now: older ones would be deleted while they are stored.
+        let timestamp = TimestampMs(wall_ms());
         let record = NewRecord { timestamp, value: Some(&value), ..NewRecord::default() };
         builder.push(record).expect("the batch is small");
     }

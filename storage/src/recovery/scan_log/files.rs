@@ -114,14 +114,17 @@ impl<D: Disk> Recovery<'_, D> {
                 self.record = Some(record);
             }
         }
-        for mark in &evidence.marks {
-            durable_end = durable_end.max(mark.end_offset.min(void(mark.generation)));
-        }
+        // A mark is written once the segments themselves were synced.
+        let marks = evidence.marks.iter();
+        let marked = marks.map(|mark| mark.end_offset.min(void(mark.generation))).max();
+        let synced_end = marked.unwrap_or(i64::MIN);
+        durable_end = durable_end.max(synced_end);
         for entry in &evidence.entries {
             let void = void(entry.target.generation);
             durable_end = durable_end.max(payload_end(&entry.payload).min(void));
         }
         self.durable_end = durable_end;
+        self.synced_end = synced_end;
     }
 
     pub(super) fn drop_void(&mut self) -> io::Result<()> {
