@@ -14,6 +14,7 @@ use crate::high_watermark::choose_high_watermark;
 use crate::isr::{InSyncReplicas, StaleIsr};
 use crate::positions::Positions;
 use crate::progress::Progress;
+use crate::sabotage::{self, Sabotage};
 
 /// After a refusal, so long nothing is proposed: what stood against it is seldom gone sooner.
 const REFUSED_PAUSE_MS: i64 = 200;
@@ -307,6 +308,8 @@ impl LeaderReplica {
             self.propose(rest, now_ms);
             return Err(FetchRefused::BelowHighWatermark { durable_end, high_watermark });
         }
+        let is_rash = sabotage::is_on(Sabotage::HighWatermarkAheadOfDurable);
+        let durable_end = if is_rash { log_end } else { durable_end };
         progress.on_broker_epoch(broker_epoch);
         progress.on_fetch(durable_end, log_end, leader_end, now_ms);
         self.propose_expansion(follower, now_ms);

@@ -21,6 +21,7 @@ mod positions;
 mod progress;
 pub mod quorum;
 mod replica;
+pub mod sabotage;
 
 #[cfg(test)]
 mod model;

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 
 use self::inode::Inode;
 use self::names::{NameChange, Node, apply_name_change};
-use self::state::{Faults, State};
+use self::state::State;
 use crate::file::{DirEntry, Disk, DiskFile, FailureLatch, OpenMode, SECTOR_BYTES, parent};
 
 const SECTOR: usize = SECTOR_BYTES as usize;
@@ -81,6 +81,12 @@ impl SimDisk {
         self.state.lock().faults.capacity = bytes;
     }
 
+    /// Syncs of files whose path contains `part` succeed and make nothing durable, from now on and
+    /// after every crash: a program that forgets to sync.
+    pub fn skip_syncs_of(&self, part: &'static str) {
+        self.state.lock().faults.skips_syncs_of = Some(part);
+    }
+
     /// Flips one bit of a file, in the durable image and in what is read now.
     ///
     /// # Panics
@@ -126,7 +132,7 @@ impl SimDisk {
     #[must_use]
     pub fn after_kill(&self) -> Self {
         let mut state = self.state.lock().clone();
-        state.faults = Faults { capacity: state.faults.capacity, ..Faults::default() };
+        state.faults = state.faults.after_crash();
         Self { state: Arc::new(Mutex::new(state)), latch: FailureLatch::default() }
     }
 }
@@ -380,7 +386,10 @@ impl DiskFile for SimFile {
         self.disk.latch.check_io()?;
         let synced = self.with(|state, inode| {
             if state.begin_sync()? {
-                inode.synced();
+                let skips = state.faults.skips_syncs_of;
+                if !skips.is_some_and(|part| self.path.contains(part)) {
+                    inode.synced();
+                }
                 return Ok(());
             }
             // The kernel drops the dirty pages' promise: they are clean now, and not on the disk.

@@ -11,6 +11,7 @@ use varve_replication::quorum::{
     HardState, LogEntry, MalformedBytes, Membership, Payload, Persist, QuorumSnapshot,
     RecoveredQuorum,
 };
+use varve_replication::sabotage::{self, Sabotage};
 use varve_storage::{Disk, Entry, EntryLog, EntryLogError};
 
 use super::codec::{self, DecodeError};
@@ -308,7 +309,11 @@ impl<D: Disk> QuorumLog for MetadataStore<D> {
             if !has_voted && persist.entries.is_empty() && persist.snapshot.is_none() {
                 return Ok(());
             }
-            self.log.set_hard_state(&encode_vote(state, &self.owner)).map_err(refused)?;
+            let mut kept = *state;
+            if sabotage::is_on(Sabotage::ForgetVote) {
+                kept.vote = None;
+            }
+            self.log.set_hard_state(&encode_vote(&kept, &self.owner)).map_err(refused)?;
             self.hard_state = *state;
         }
         self.log.sync().map_err(refused)

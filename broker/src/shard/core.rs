@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use varve_protocol::vocabulary::{Acks, BrokerId, Offset, TimestampMs, TopicIdPartition};
+use varve_replication::sabotage::{self, Sabotage};
 use varve_replication::{IsrWish, LeaderReplica};
 use varve_storage::config::LogConfig;
 use varve_storage::{
@@ -305,7 +306,8 @@ impl<D: Disk, A> ShardCore<D, A> {
             log_append_time: appended.log_append_time,
             log_start: appended.log_start,
         };
-        if acks != Acks::All || is_committed {
+        let is_rash = sabotage::is_on(Sabotage::AcknowledgeBeforeReplicating);
+        if acks != Acks::All || is_committed || is_rash {
             return Ok(Progress::Done(answer));
         }
         Ok(Progress::Waits { partition: tip, until, answer })

@@ -30,6 +30,16 @@ pub(super) struct Faults {
     pub(super) fail_sync_at: Option<u64>,
     pub(super) fail_write_at: Option<u64>,
     pub(super) capacity: Option<u64>,
+    /// Syncs of files whose path contains this do nothing.
+    pub(super) skips_syncs_of: Option<&'static str>,
+}
+
+impl Faults {
+    /// What stays when the process or the machine starts again.
+    pub(super) fn after_crash(&self) -> Self {
+        let Self { capacity, skips_syncs_of, .. } = *self;
+        Self { capacity, skips_syncs_of, ..Self::default() }
+    }
 }
 
 impl State {
@@ -117,7 +127,7 @@ impl State {
             .filter_map(|node| if let Node::File(id) = node { Some(*id) } else { None })
             .collect();
         self.inodes.retain(|id, _| kept.contains(id));
-        self.faults = Faults { capacity: self.faults.capacity, ..Faults::default() };
+        self.faults = self.faults.after_crash();
     }
 
     pub(super) fn cut_inode(&mut self, inode: &mut Inode) {

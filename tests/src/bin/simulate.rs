@@ -1,42 +1,74 @@
-//! Simulated clusters from seeds: `simulate [--seeds N] [--from SEED] [--threads N]`, or `--seed SEED`
-//! for one with its trace.
+//! Simulated clusters: many seeds, one seed with its trace, or deliberate bugs that must be found.
 
 use std::process::ExitCode;
 
 use varve_tests::clock;
 use varve_tests::sim::coverage::Branch;
-use varve_tests::sim::{fleet, simulate};
+use varve_tests::sim::sabotage::Bug;
+use varve_tests::sim::{RunOptions, fleet, simulate};
+
+const USAGE: &str = "\
+usage: simulate [--seeds N] [--from SEED] [--threads N]   many seeds
+       simulate --seed SEED [--trace] [--bug NUMBER]      one seed
+       simulate --sabotages [--rounds N] [--bug NUMBER]   deliberate bugs (feature `sabotage`)";
+
+#[derive(Default)]
+struct Arguments {
+    seeds: Option<u64>,
+    from: u64,
+    threads: Option<u64>,
+    seed: Option<u64>,
+    is_read: bool,
+    hunts: bool,
+    rounds: Option<u64>,
+    bug: Option<Bug>,
+}
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let (mut seeds, mut from, mut threads, mut one) = (2_000, 0, 2, None);
-    let mut is_read = false;
-    while let Some(argument) = arguments.next() {
-        let mut number = || arguments.next().and_then(|text| text.parse::<u64>().ok());
-        match (argument.as_str(), ()) {
-            ("--trace", ()) => is_read = true,
-            ("--seeds", ()) => seeds = number().unwrap_or(seeds),
-            ("--from", ()) => from = number().unwrap_or(from),
-            ("--threads", ()) => threads = number().unwrap_or(threads),
-            ("--seed", ()) => one = number(),
-            _ => {
-                eprintln!(
-                    "usage: simulate [--seeds N] [--from SEED] [--threads N] | --seed SEED [--trace]"
-                );
-                return ExitCode::from(2);
-            }
-        }
-    }
+    let Some(arguments) = parse(std::env::args().skip(1)) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
     // Panics are verdicts here; what they say is part of them.
     std::panic::set_hook(Box::new(|_| {}));
-    match one {
-        Some(seed) => run_one(seed, is_read),
-        None => run_many(from, seeds, usize::try_from(threads).unwrap_or(2)),
+    if arguments.hunts {
+        return hunt(&arguments);
+    }
+    match arguments.seed {
+        Some(seed) => run_one(seed, &arguments),
+        None => run_many(&arguments),
     }
 }
 
-fn run_one(seed: u64, is_read: bool) -> ExitCode {
-    let outcome = simulate(seed, is_read);
+fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
+    let mut arguments = Arguments::default();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--trace" => arguments.is_read = true,
+            "--sabotages" => arguments.hunts = true,
+            _ => {
+                let number: u64 = words.next()?.parse().ok()?;
+                match word.as_str() {
+                    "--seeds" => arguments.seeds = Some(number),
+                    "--from" => arguments.from = number,
+                    "--threads" => arguments.threads = Some(number),
+                    "--seed" => arguments.seed = Some(number),
+                    "--rounds" => arguments.rounds = Some(number),
+                    "--bug" => {
+                        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+                        arguments.bug = Some(*Bug::ALL.get(index)?);
+                    }
+                    _ => return None,
+                }
+            }
+        }
+    }
+    Some(arguments)
+}
+
+fn run_one(seed: u64, arguments: &Arguments) -> ExitCode {
+    let options = RunOptions { is_read: arguments.is_read, bug: arguments.bug };
+    let outcome = simulate(seed, options);
     for line in &outcome.lines {
         println!("{line}");
     }
@@ -56,7 +88,9 @@ fn run_one(seed: u64, is_read: bool) -> ExitCode {
     }
 }
 
-fn run_many(from: u64, seeds: u64, threads: usize) -> ExitCode {
+fn run_many(arguments: &Arguments) -> ExitCode {
+    let (from, seeds) = (arguments.from, arguments.seeds.unwrap_or(2_000));
+    let threads = usize::try_from(arguments.threads.unwrap_or(2)).unwrap_or(2);
     let began = clock::now();
     let fleet = fleet::run(from, from + seeds, threads);
     let took = began.elapsed().as_secs_f64();
@@ -66,26 +100,58 @@ fn run_many(from: u64, seeds: u64, threads: usize) -> ExitCode {
     let simulated = fleet.simulated_us as f64 / 1e6;
     println!(
         "{} seeds, {} events, {simulated:.0} s simulated in {took:.1} s ({:.0} times as fast), \
-         {:.0} events a second, {} batches acknowledged",
+         {:.0} events a second, {} batches acknowledged, traces {:016x}",
         fleet.seeds,
         fleet.events,
         simulated / took,
         fleet.events as f64 / took,
-        fleet.acknowledged
+        fleet.acknowledged,
+        fleet.hash
     );
     if let Some((seed, outcome)) = fleet.failed {
         if let Some(violation) = outcome.violation {
             println!("seed {seed} VIOLATED: {}: {}", violation.invariant, violation.what);
         }
-        println!(
-            "replay: cargo run --release -p varve-tests --bin simulate -- --seed {seed} --trace"
-        );
+        let program = "cargo run --release -p varve-tests --bin simulate --";
+        println!("replay: {program} --seed {seed} --trace");
         return ExitCode::FAILURE;
     }
     let missing: Vec<_> = fleet.coverage.missing().map(Branch::name).collect();
+    // Fewer seeds need not have seen everything.
     if seeds >= 500 && !missing.is_empty() {
         println!("NOT VALID: never happened: {}", missing.join(", "));
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+fn hunt(arguments: &Arguments) -> ExitCode {
+    if cfg!(not(feature = "sabotage")) {
+        eprintln!("bugs need `--features sabotage`");
+        return ExitCode::from(2);
+    }
+    let rounds = arguments.rounds.unwrap_or(5);
+    let mut code = ExitCode::SUCCESS;
+    for bug in Bug::ALL {
+        if arguments.bug.is_some_and(|only| only != bug) {
+            continue;
+        }
+        let hunt = fleet::hunt(bug, rounds);
+        let mut invariants = hunt.invariants.clone();
+        invariants.sort_unstable();
+        invariants.dedup();
+        let (name, seeds_max) = (bug.name(), bug.seeds_max());
+        match hunt.mean() {
+            Some(mean) => println!(
+                "found   {name}: after {mean:.1} seeds on average ({:?}, {seeds_max} allowed) by {}",
+                hunt.seeds.iter().flatten().collect::<Vec<_>>(),
+                invariants.join("; ")
+            ),
+            None => {
+                println!("MISSED  {name}: {:?}, {seeds_max} allowed", hunt.seeds);
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
 }

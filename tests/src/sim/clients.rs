@@ -165,7 +165,11 @@ impl World {
         }
         let partition = self.random.index(self.clients.tips.len());
         let window = &self.clients.windows[producer][partition];
-        if window.is_broken || window.open.len() >= self.profile.in_flight_max {
+        // Brokers take any first sequence of a producer that they do not know, as Kafka's do: a second
+        // batch on its way while the first is refused would open a gap.
+        let is_known = window.acknowledged_made_us.is_some();
+        let in_flight_max = if is_known { self.profile.in_flight_max } else { 1 };
+        if window.is_broken || window.open.len() >= in_flight_max {
             return;
         }
         let count = i32::try_from(self.random.between(1, 3)).expect("it is small");

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::coverage::Coverage;
-use super::world::{Outcome, simulate};
+use super::sabotage::Bug;
+use super::world::{Outcome, RunOptions, simulate};
 use crate::spawn;
 
 /// What became of many seeds.
@@ -24,6 +25,8 @@ pub struct Fleet {
     pub simulated_us: u64,
     /// How many batches were acknowledged.
     pub acknowledged: u64,
+    /// Over the traces of all, in any order.
+    pub hash: u64,
 }
 
 /// Runs seeds `from..end`; stops at the first that fails.
@@ -40,13 +43,14 @@ pub fn run(from: u64, end: u64, threads: usize) -> Fleet {
                 if seed >= end || is_over.load(Ordering::Relaxed) {
                     return;
                 }
-                let outcome = simulate(seed, false);
+                let outcome = simulate(seed, RunOptions::default());
                 let mut fleet = fleet.lock();
                 fleet.seeds += 1;
                 fleet.coverage.add(&outcome.coverage);
                 fleet.events += outcome.events;
                 fleet.simulated_us += outcome.simulated_us;
                 fleet.acknowledged += outcome.acknowledged;
+                fleet.hash ^= outcome.hash;
                 if outcome.violation.is_some() {
                     is_over.store(true, Ordering::Relaxed);
                     if fleet.failed.as_ref().is_none_or(|(other, _)| seed < *other) {
@@ -61,4 +65,42 @@ pub fn run(from: u64, end: u64, threads: usize) -> Fleet {
         runner.join().expect("a run catches its panics");
     }
     Arc::try_unwrap(fleet).expect("the runners have ended").into_inner()
+}
+
+/// How soon a bug was found.
+#[derive(Clone, Debug, Default)]
+pub struct Hunt {
+    /// By round: how many seeds it took; none if it was not found.
+    pub seeds: Vec<Option<u64>>,
+    /// By what it was found.
+    pub invariants: Vec<&'static str>,
+}
+
+impl Hunt {
+    /// How many seeds it took on average; none if it was not always found.
+    #[must_use]
+    pub fn mean(&self) -> Option<f64> {
+        let found: Option<u64> = self.seeds.iter().copied().sum();
+        found.map(|found| found as f64 / self.seeds.len() as f64)
+    }
+}
+
+/// Looks for a bug some times, each from another first seed, on one thread.
+#[must_use]
+pub fn hunt(bug: Bug, rounds: u64) -> Hunt {
+    let mut hunt = Hunt::default();
+    for round in 0..rounds {
+        let first = round * 100_000;
+        let mut found = None;
+        for seed in first..first + bug.seeds_max() {
+            let options = RunOptions { bug: Some(bug), ..RunOptions::default() };
+            if let Some(violation) = simulate(seed, options).violation {
+                found = Some(seed - first + 1);
+                hunt.invariants.push(violation.invariant);
+                break;
+            }
+        }
+        hunt.seeds.push(found);
+    }
+    hunt
 }

@@ -8,13 +8,14 @@
 //! - `world`: the events and their order. `machine`: a broker's process, disk and clocks. `network`:
 //!   connections. `nemesis`: faults. `clients`: producers, a reader, an administrator.
 //! - `profile`: what kind of run a seed makes. `coverage`: what happened at all. `trace`: the hash.
-//! - `fleet`: many seeds.
+//! - `fleet`: many seeds. `sabotage`: bugs that must be found.
 
 pub mod coverage;
 pub mod fleet;
 pub mod invariants;
 pub mod profile;
 pub mod random;
+pub mod sabotage;
 pub mod trace;
 
 mod clients;
@@ -24,4 +25,4 @@ mod network;
 mod rest;
 mod world;
 
-pub use world::{Outcome, simulate};
+pub use world::{Outcome, RunOptions, simulate};

@@ -159,7 +159,7 @@ impl World {
         machine.disk = machine.disk.after_kill();
         let end = (index, machine.run);
         let delay_us = self.random.skewed(self.profile.latency_us);
-        let arrivals = self.network.on_process_gone(end, false, now_us + delay_us);
+        let arrivals = self.network.on_process_gone(end, false, (now_us, now_us + delay_us));
         self.deliver(arrivals);
         self.start_later(index);
     }
@@ -178,7 +178,7 @@ impl World {
         machine.paused_until_us = now_us;
         let end = (index, machine.run);
         // Nobody hears of it.
-        self.network.on_process_gone(end, true, now_us);
+        self.network.on_process_gone(end, true, (now_us, now_us));
         self.start_later(index);
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Connection {
     arrives_us: [u64; 2],
     /// The end of a machine that lost its power: it says nothing, not even that it is gone.
     pub(super) silent: Option<usize>,
+    /// By end: when its process was gone. What it would have sent later is never sent.
+    gone_us: [u64; 2],
 }
 
 /// A frame that a link holds.
@@ -33,6 +35,7 @@ struct Held {
     connection: u64,
     to: usize,
     frame: Frame,
+    departs_us: u64,
 }
 
 /// A frame with the time at which it arrives.
@@ -43,6 +46,8 @@ pub(super) struct Arrival {
     /// Which end.
     pub(super) to: usize,
     pub(super) frame: Frame,
+    /// When it leaves the sender's process.
+    pub(super) departs_us: u64,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +68,7 @@ impl Network {
             is_open: [true, true],
             arrives_us: [0, 0],
             silent: None,
+            gone_us: [u64::MAX; 2],
         };
         self.connections.insert(number, connection);
         number
@@ -78,7 +84,7 @@ impl Network {
         number: u64,
         from: End,
         frame: Frame,
-        at_us: u64,
+        (departs_us, at_us): (u64, u64),
     ) -> Option<Arrival> {
         let connection = self.connections.get_mut(&number)?;
         let own = connection.ends.iter().position(|end| *end == from)?;
@@ -89,7 +95,7 @@ impl Network {
             connection.is_open[own] = false;
         }
         let to = 1 - own;
-        self.route(Held { connection: number, to, frame }, at_us)
+        self.route(Held { connection: number, to, frame, departs_us }, at_us)
     }
 
     fn route(&mut self, held: Held, at_us: u64) -> Option<Arrival> {
@@ -101,14 +107,19 @@ impl Network {
         }
         let at_us = at_us.max(connection.arrives_us[held.to] + 1);
         connection.arrives_us[held.to] = at_us;
-        let Held { connection, to, frame } = held;
-        Some(Arrival { at_us, connection, to, frame })
+        let Held { connection, to, frame, departs_us } = held;
+        Some(Arrival { at_us, connection, to, frame, departs_us })
     }
 
     /// A frame arrives; whether anybody is there to take it.
-    pub(super) fn arrive(&mut self, number: u64, to: usize, is_close: bool) -> bool {
+    pub(super) fn arrive(
+        &mut self,
+        number: u64,
+        to: usize,
+        (is_close, departs_us): (bool, u64),
+    ) -> bool {
         let Some(connection) = self.connections.get_mut(&number) else { return false };
-        let is_open = connection.is_open[to];
+        let is_open = connection.is_open[to] && departs_us <= connection.gone_us[1 - to];
         if is_close {
             connection.is_open[to] = false;
         }
@@ -124,7 +135,7 @@ impl Network {
         &mut self,
         end: End,
         is_silent: bool,
-        at_us: u64,
+        (now_us, at_us): (u64, u64),
     ) -> Vec<Arrival> {
         let mut gone = Vec::new();
         for (number, connection) in &mut self.connections {
@@ -132,12 +143,20 @@ impl Network {
                 && connection.is_open[own]
             {
                 connection.is_open[own] = false;
+                connection.gone_us[own] = now_us;
                 if is_silent {
                     connection.silent = Some(own);
                 } else {
                     gone.push((*number, 1 - own));
                 }
             }
+        }
+        if is_silent {
+            // What the link held lay in the machine's memory.
+            let connections = &self.connections;
+            self.held.retain(|(.., held)| {
+                connections.get(&held.connection).is_none_or(|one| one.ends[1 - held.to] != end)
+            });
         }
         self.close(gone, at_us)
     }
@@ -154,8 +173,10 @@ impl Network {
     }
 
     fn close(&mut self, gone: Vec<(u64, usize)>, at_us: u64) -> Vec<Arrival> {
-        let close =
-            |(connection, to)| self.route(Held { connection, to, frame: Frame::Close }, at_us);
+        let close = |(connection, to)| {
+            let held = Held { connection, to, frame: Frame::Close, departs_us: 0 };
+            self.route(held, at_us)
+        };
         gone.into_iter().filter_map(close).collect()
     }
 
@@ -167,7 +188,8 @@ impl Network {
             if machines == [one, other] || machines == [other, one] {
                 for to in [0, 1] {
                     let at_us = at_us.max(connection.arrives_us[to] + 1);
-                    arrivals.push(Arrival { at_us, connection: *number, to, frame: Frame::Close });
+                    let (connection, frame, departs_us) = (*number, Frame::Close, 0);
+                    arrivals.push(Arrival { at_us, connection, to, frame, departs_us });
                 }
             }
         }

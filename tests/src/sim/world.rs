@@ -3,7 +3,9 @@
 use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use varve_broker::simulation::{ConnectionId, Lane, Output, StartError, SteppedBroker, Work};
+use varve_broker::simulation::{
+    ConnectionId, Lane, Output, Packet, StartError, SteppedBroker, Work,
+};
 use varve_protocol::vocabulary::BrokerId;
 
 use super::clients::{ClientEvent, Clients};
@@ -15,6 +17,7 @@ use super::network::{Arrival, Frame, Network};
 use super::profile::Profile;
 use super::random::Random;
 use super::rest::Rest;
+use super::sabotage::{Armed, Bug};
 use super::trace::Trace;
 
 /// What became of a run.
@@ -119,10 +122,23 @@ pub(super) struct World {
     pub(super) is_over: bool,
 }
 
-/// Runs a seed. With `is_read` the outcome has a readable trace.
+/// How a seed is run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunOptions {
+    /// The outcome has a readable trace.
+    pub is_read: bool,
+    /// With a deliberate bug.
+    pub bug: Option<Bug>,
+}
+
+/// Runs a seed.
+///
+/// # Panics
+/// When a bug is asked for without the feature `sabotage`.
 #[must_use]
-pub fn simulate(seed: u64, is_read: bool) -> Outcome {
-    let mut world = World::new(seed, is_read);
+pub fn simulate(seed: u64, options: RunOptions) -> Outcome {
+    let _armed = Armed::new(options.bug);
+    let mut world = World::new(seed, options);
     let violation = world.run().err();
     if let Some(violation) = &violation {
         let Violation { invariant, what } = violation;
@@ -140,11 +156,16 @@ pub fn simulate(seed: u64, is_read: bool) -> Outcome {
 }
 
 impl World {
-    fn new(seed: u64, is_read: bool) -> Self {
+    fn new(seed: u64, RunOptions { is_read, bug }: RunOptions) -> Self {
         let mut random = Random::new(seed);
         let profile = Profile::draw(&mut random);
         let machines =
             (1..=3).map(|id| Machine::new(BrokerId(id), random.next())).collect::<Vec<_>>();
+        for (machine, bug) in machines.iter().zip(std::iter::repeat(bug)) {
+            if let Some(bug) = bug {
+                bug.arm(&machine.disk);
+            }
+        }
         let mut world = Self {
             seed,
             clients: Clients::new(&profile, &mut random),
@@ -315,27 +336,40 @@ impl World {
         }
         self.trace.note(&[now_us, index as u64, name.len() as u64, syncs]);
         self.trace.line(now_us, format_args!("{id} {name}"));
-        let checked = catch_unwind(AssertUnwindSafe(|| {
-            self.invariants.after_step(id, run, broker, &mut self.coverage)
-        }));
-        checked.map_err(panicked)??;
         let mut outputs = Vec::new();
         while let Some(output) = broker.poll_output() {
             outputs.push(output);
         }
+        if is_off {
+            return self.go_out((index, run), outputs);
+        }
+        let checked = catch_unwind(AssertUnwindSafe(|| {
+            self.invariants.after_step(id, run, broker, &mut self.coverage)
+        }));
+        checked.map_err(panicked)??;
         let is_slow = self.machines[index].slow_until_us > now_us;
         let sync_us = self.profile.sync_us * if is_slow { 100 } else { 1 };
         let spent_us: u64 = (0..syncs.min(8)).map(|_| self.random.skewed(sync_us)).sum();
         for output in outputs {
             self.carry_out((index, run), output, spent_us)?;
         }
-        if is_off {
-            self.coverage.hit(Branch::PowerCutAtSync);
-            self.lose_power(index);
-            return Ok(());
-        }
         self.note_state(index);
         self.schedule_wake(index);
+        Ok(())
+    }
+
+    /// The power went in the middle of a step. What the quorum said before it wanted something durable
+    /// may have left.
+    fn go_out(&mut self, from: (usize, u64), outputs: Vec<Output>) -> Verdict {
+        self.coverage.hit(Branch::PowerCutAtSync);
+        if self.random.one_in(2) {
+            for output in outputs {
+                if matches!(&output, Output::Send(_, Packet::Quorum(_))) {
+                    self.carry_out(from, output, 0)?;
+                }
+            }
+        }
+        self.lose_power(from.0);
         Ok(())
     }
 
@@ -364,17 +398,19 @@ impl World {
     fn carry_out(&mut self, (index, run): (usize, u64), output: Output, spent_us: u64) -> Verdict {
         match output {
             Output::Send(ConnectionId(connection), packet) => {
-                let at_us = self.now_us + spent_us + self.random.skewed(self.profile.latency_us);
-                let name = packet.name();
-                let sent =
-                    self.network.send(connection, (index, run), Frame::Packet(packet), at_us);
+                let departs_us = self.now_us + spent_us;
+                let at_us = departs_us + self.random.skewed(self.profile.latency_us);
+                let (name, times) = (packet.name(), (departs_us, at_us));
+                let frame = Frame::Packet(packet);
+                let sent = self.network.send(connection, (index, run), frame, times);
                 let id = self.machines[index].id;
                 self.trace.line(self.now_us, format_args!("  {id} sends {name} on {connection}"));
                 self.deliver(sent);
             }
             Output::Hang(ConnectionId(connection)) => {
                 let at_us = self.now_us + self.random.skewed(self.profile.latency_us);
-                let sent = self.network.send(connection, (index, run), Frame::Close, at_us);
+                let times = (self.now_us, at_us);
+                let sent = self.network.send(connection, (index, run), Frame::Close, times);
                 self.deliver(sent);
             }
             Output::Dial(to, lane) => {
@@ -421,12 +457,12 @@ impl World {
     }
 
     fn arrive(&mut self, arrival: Arrival) -> Verdict {
-        let Arrival { connection, to, frame, .. } = arrival;
+        let Arrival { connection, to, frame, departs_us, .. } = arrival;
         let Some(known) = self.network.get(connection) else { return Ok(()) };
         let ((index, run), (from, _)) = (known.ends[to], known.ends[1 - to]);
         let from = self.machines[from].id;
         let is_close = matches!(frame, Frame::Close);
-        if !self.network.arrive(connection, to, is_close) {
+        if !self.network.arrive(connection, to, (is_close, departs_us)) {
             return Ok(());
         }
         let number = ConnectionId(connection);

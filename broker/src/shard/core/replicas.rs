@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset, TopicIdPartition};
+use varve_replication::sabotage::{self, Sabotage};
 use varve_replication::{FollowerFetch, FollowerStep, LeaderNews, NewsRefused, RoleChange};
 use varve_storage::{AppendBatchesError, Disk, Log, LogSetError, TruncateError};
 
@@ -35,6 +36,10 @@ impl<D: Disk, A> ShardCore<D, A> {
             RoleChange::Leads => log.assign_epoch(epoch),
             RoleChange::Follows => {
                 mend(log, partition, now);
+                if sabotage::is_on(Sabotage::TruncateToHighWatermark) {
+                    // A failure shows by itself.
+                    let _ = truncate(log, partition, partition.high_watermark(), now);
+                }
                 self.effects.extend(fetch_position(partition, log).map(Effect::Follow));
             }
             RoleChange::WaitsForLeader => {}
