@@ -196,6 +196,12 @@ impl World {
         open.request = Some(number);
         let request = Request { producer, partition, sequence: open.sequence };
         self.clients.requests.insert(number, request);
+        let sequence = open.sequence;
+        let line = format_args!(
+            "client {producer} sends {number}: partition {partition}, sequence {sequence}, to {}",
+            machine + 1
+        );
+        self.trace.line(self.now_us, line);
         let at_us = self.now_us + self.random.skewed(self.profile.latency_us);
         let last_us = self.clients.arrives_us.entry((producer, machine)).or_default();
         *last_us = at_us.max(*last_us + 1);
@@ -286,6 +292,7 @@ impl World {
             Some(_) => {}
         }
         self.clients.requests.remove(&number);
+        self.trace.line(self.now_us, format_args!("client {producer} hears {number}: {result:?}"));
         let window = &mut self.clients.windows[producer][partition];
         let Some(place) = window.open.iter().position(|open| open.sequence == sequence) else {
             return;
@@ -296,7 +303,7 @@ impl World {
         window.open[place].request = None;
         if matches!(result, Some(Ok(_))) {
             let open = window.open.remove(place).expect("it was just found");
-            window.acknowledged_made_us = Some(open.made_us);
+            window.acknowledged_made_us = window.acknowledged_made_us.max(Some(open.made_us));
         } else {
             window.is_broken = true;
             window.leader = None;

@@ -155,7 +155,7 @@ impl World {
         let Some(broker) = machine.broker.take() else { return };
         self.coverage.hit(Branch::Kill);
         self.trace.line(now_us, format_args!("{} is killed", machine.id));
-        self.invariants.on_crash(machine.id, &broker);
+        self.invariants.on_crash(machine.id, &broker, false);
         machine.disk = machine.disk.after_kill();
         let end = (index, machine.run);
         let delay_us = self.random.skewed(self.profile.latency_us);
@@ -172,7 +172,7 @@ impl World {
         let Some(broker) = machine.broker.take() else { return };
         self.coverage.hit(Branch::PowerCut);
         self.trace.line(now_us, format_args!("{} loses its power", machine.id));
-        self.invariants.on_crash(machine.id, &broker);
+        self.invariants.on_crash(machine.id, &broker, machine.disk.is_off());
         machine.disk = machine.disk.after_power_cut(draw);
         machine.is_on = false;
         machine.paused_until_us = now_us;

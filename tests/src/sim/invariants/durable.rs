@@ -9,6 +9,9 @@ pub(super) fn check(changed: &Changed, coverage: &mut Coverage) -> Verdict {
     let Changed { tip, id, .. } = changed;
     for (index, batch) in before.batches.iter().enumerate() {
         let found = changed.batches.get(index);
+        if before.is_interrupted && index >= before.agreeing {
+            break;
+        }
         if batch.next <= before.durable && found != Some(batch) {
             let what = format!(
                 "{tip} on {id}: durable was {}, {batch:?} is {found:?} after the crash",

@@ -152,8 +152,11 @@ impl Invariants {
         Ok(())
     }
 
-    /// What a crashed broker's log was in the middle of.
-    pub fn on_crash(&mut self, id: BrokerId, broker: &SteppedBroker) {
+    /// A broker has crashed; `is_interrupted`, in the middle of a step.
+    pub fn on_crash(&mut self, id: BrokerId, broker: &SteppedBroker, is_interrupted: bool) {
         self.witnesses.insert(id, broker.witness());
+        if is_interrupted {
+            self.replicas.on_interrupted(id);
+        }
     }
 }
