@@ -73,6 +73,14 @@ deny:
 suite name *options:
     tests/suites/{{name}} {{options}}
 
+# Simulated clusters of three brokers, one a seed; a seed that fails prints the command that replays it
+simulate seeds="2000" *options:
+    cargo run --release -p varve-tests --features sabotage --bin simulate -- --seeds {{seeds}} {{options}}
+
+# Six deliberate bugs, each of which the simulator must find
+sabotages *options:
+    cargo run --release -p varve-tests --features sabotage --bin simulate -- --sabotages {{options}}
+
 # 200 rounds of produce and consume while the broker is killed with SIGKILL
 crash-rounds *options:
     cargo run --release -p varve-tests --bin crash-rounds -- {{options}}

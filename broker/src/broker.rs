@@ -233,7 +233,7 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
     let (ending, ended) = oneshot::channel();
     let entered = runtime.enter();
     if let Some(membership) = &membership {
-        membership.serve(&broker);
+        membership.serve(&broker, &registration);
     }
     drop(entered);
     if let Some(membership) = &membership {

@@ -213,12 +213,15 @@ impl Membership {
                 continue;
             };
             let request = registration_request(registration, &cluster_id);
-            let response = self.ask_registration(&request).await;
+            let response = ask_registration(&self.metadata, &self.peers, &request).await;
             let code = response.as_ref().map(|response| ErrorCode::from_code(response.error_code));
             match (code, response) {
                 (Some(ErrorCode::None), Some(response)) => {
-                    self.until_registered(response.broker_epoch).await;
-                    return Ok(());
+                    self.until_shown(response.broker_epoch).await;
+                    if self.peers.epoch() >= response.broker_epoch {
+                        return Ok(());
+                    }
+                    // What an earlier run of this process had asked came later: again.
                 }
                 (
                     Some(ErrorCode::DuplicateBrokerRegistration | ErrorCode::InconsistentClusterId),
@@ -253,29 +256,13 @@ impl Membership {
         }
     }
 
-    async fn ask_registration(
-        &self,
-        request: &BrokerRegistrationRequest,
-    ) -> Option<BrokerRegistrationResponse> {
-        if self.metadata.is_controller() {
-            return Some(decide::register(&self.metadata, request.clone()).await);
-        }
-        if let Some(controller) = self.metadata.controller() {
-            return self.peers.request(controller, request, HEARTBEAT_MAX).await.ok();
-        }
-        for broker in self.peers.connected() {
-            match self.peers.request(broker, request, HEARTBEAT_MAX).await {
-                Ok(response) if response.error_code != ErrorCode::NotController.code() => {
-                    return Some(response);
-                }
-                _ => {}
-            }
-        }
-        None
-    }
-
-    async fn until_registered(&self, epoch: i64) {
-        while self.peers.epoch() < epoch {
+    /// Returns when this broker's metadata shows a registration of its number from this one on.
+    async fn until_shown(&self, epoch: i64) {
+        let shown = || {
+            let image = self.metadata.load();
+            image.broker(self.metadata.broker_id()).map_or(-1, |broker| broker.epoch)
+        };
+        while shown() < epoch {
             self.metadata.wait_applied(self.metadata.applied_index() + 1).await;
         }
     }
@@ -297,10 +284,12 @@ impl Membership {
     }
 
     /// All is there: this broker shows that it lives, and serves.
-    pub(crate) fn serve(&self, broker: &Arc<Broker>) {
+    pub(crate) fn serve(&self, broker: &Arc<Broker>, registration: &BrokerRegistration) {
         self.broker.send_replace(Some(Arc::clone(broker)));
         let (metadata, peers) = (self.metadata.clone(), self.peers.clone());
-        spawn::detached(show_life(metadata, peers, self.stop.subscribe()));
+        let cluster_id = self.cluster_id().unwrap_or_default();
+        let registration = registration_request(registration, &cluster_id);
+        spawn::detached(show_life(metadata, peers, registration, self.stop.subscribe()));
     }
 
     /// Returns when the cluster counts this broker as alive: from then on it is given partitions.
@@ -383,7 +372,36 @@ async fn follow_addresses(metadata: MetadataHandle, peers: Peers) {
     }
 }
 
-async fn show_life(metadata: MetadataHandle, peers: Peers, mut stopped: watch::Receiver<bool>) {
+async fn ask_registration(
+    metadata: &MetadataHandle,
+    peers: &Peers,
+    request: &BrokerRegistrationRequest,
+) -> Option<BrokerRegistrationResponse> {
+    if metadata.is_controller() {
+        return Some(decide::register(metadata, request.clone()).await);
+    }
+    if let Some(controller) = metadata.controller() {
+        return peers.request(controller, request, HEARTBEAT_MAX).await.ok();
+    }
+    for broker in peers.connected() {
+        match peers.request(broker, request, HEARTBEAT_MAX).await {
+            Ok(response) if response.error_code != ErrorCode::NotController.code() => {
+                return Some(response);
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Shows that this broker lives, until it ends. A registration that an earlier run of its process had
+/// asked for may come late and stand in the place of this run's own: then this one asks again.
+async fn show_life(
+    metadata: MetadataHandle,
+    peers: Peers,
+    registration: BrokerRegistrationRequest,
+    mut stopped: watch::Receiver<bool>,
+) {
     let mut beats = tokio::time::interval(HEARTBEAT);
     beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut controllers = metadata.watch_controller();
@@ -395,6 +413,9 @@ async fn show_life(metadata: MetadataHandle, peers: Peers, mut stopped: watch::R
             _ = stopped.wait_for(|stopped| *stopped) => return,
         }
         // What is not heard now is heard next time.
+        if peers.epoch() < 0 {
+            let _ = ask_registration(&metadata, &peers, &registration).await;
+        }
         let _ = send_heartbeat(&metadata, &peers, false).await;
     }
 }

@@ -272,6 +272,9 @@ impl SteppedBroker {
             Phase::Reconciling => due = due.min(self.shard_tick_ms),
             Phase::Serving => {
                 due = due.min(self.shard_tick_ms).min(self.heartbeats.next_due_ms());
+                if self.epoch() < 0 {
+                    due = due.min(self.register.next_due_ms());
+                }
             }
         }
         let others = [self.following.next_due_ms(), self.wishes.next_due_ms()];
@@ -831,10 +834,9 @@ impl SteppedBroker {
         let now_ms = self.now.monotonic_ms;
         let number = self.next_number;
         let cluster_id = self.metadata.load().cluster_id().to_owned();
-        if self.phase == Phase::Joining
-            && !cluster_id.is_empty()
-            && self.register.is_due(number, now_ms)
-        {
+        // A registration that an earlier run had asked for may come late, and take this one's place.
+        let is_registered = self.phase != Phase::Joining && self.epoch() >= 0;
+        if !is_registered && !cluster_id.is_empty() && self.register.is_due(number, now_ms) {
             let request = BrokerRegistrationRequest {
                 broker_id: self.options.id.0,
                 cluster_id,

@@ -21,7 +21,8 @@ pub(super) struct Connection {
     /// Who dialed, and who was dialed.
     pub(super) ends: [End; 2],
     pub(super) is_open: [bool; 2],
-    /// Of the last frame to each end.
+    /// Of the last frame to each end: when it leaves and when it arrives.
+    departs_us: [u64; 2],
     arrives_us: [u64; 2],
     /// The end of a machine that lost its power: it says nothing, not even that it is gone.
     pub(super) silent: Option<usize>,
@@ -66,6 +67,7 @@ impl Network {
         let connection = Connection {
             ends: [dialer, other],
             is_open: [true, true],
+            departs_us: [0, 0],
             arrives_us: [0, 0],
             silent: None,
             gone_us: [u64::MAX; 2],
@@ -95,6 +97,8 @@ impl Network {
             connection.is_open[own] = false;
         }
         let to = 1 - own;
+        let departs_us = departs_us.max(connection.departs_us[to]);
+        connection.departs_us[to] = departs_us;
         self.route(Held { connection: number, to, frame, departs_us }, at_us)
     }
 

@@ -8,5 +8,6 @@ mod kcat;
 mod load;
 mod odd;
 mod quorum;
+mod simulation;
 mod tools;
 mod transports;
