@@ -35,7 +35,7 @@ use crate::http::{
 };
 use crate::metadata::store::OpenError;
 use crate::metadata::{
-    ChangeError, HostReady, MetadataHandle, MetadataOptions, OpenedMetadata, ReconcileError,
+    ChangeError, HostReady, MetadataHandle, MetadataOptions, count_replica_changes, OpenedMetadata, ReconcileError,
     StartedMetadata,
 };
 use crate::metrics::{Exposition, Metrics};
@@ -44,6 +44,7 @@ use crate::peers::forward::Forwarder;
 use crate::server::{self, DescriptorPlan, ServerLimits, Tls, TlsFiles};
 use crate::shard::{Partitions, ShardError, ShardSettings, Shards};
 use crate::spawn::{self, Tasks};
+use crate::survey::Survey;
 
 /// Between two ticks of the shards.
 const TICK: Duration = Duration::from_millis(100);
@@ -232,6 +233,9 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
     let (stop, stopped) = watch::channel(false);
     let (ending, ended) = oneshot::channel();
     let entered = runtime.enter();
+    // Ends with the runtime.
+    let counting = count_replica_changes(broker.metadata.clone(), Arc::clone(&broker.metrics));
+    spawn::detached(counting);
     if let Some(membership) = &membership {
         membership.serve(&broker, &registration);
     }
@@ -601,11 +605,22 @@ impl Observed for Observer {
         u64::try_from(clock::monotonic_ms()).unwrap_or(0)
     }
 
+    fn survey(&self) -> Option<Survey> {
+        let metadata = &self.broker.get()?.metadata;
+        let status = metadata.quorum_status();
+        let voters = status.membership.voters.iter().map(|voter| voter.0).collect();
+        let controller = metadata.controller().map(|controller| controller.0);
+        Some(Survey::of(&metadata.image(), metadata.fixed(), controller, voters))
+    }
+
     fn write_gauges(&self, detail: Detail, out: &mut Exposition) {
         if let Some(broker) = self.broker.get() {
             broker.gauges().write(detail, out);
             if detail == Detail::Topics {
                 broker.metadata.write_quorum(out);
+                if let Some(survey) = self.survey() {
+                    http::write_cluster(&survey, out);
+                }
                 http::write_disk(&broker.config.data_dir, out);
             }
         }
@@ -630,6 +645,7 @@ impl Broker {
                     leader_epoch: partition.leader_epoch.0,
                     replicas: partition.replicas.len() as u64,
                     in_sync: partition.isr.len() as u64,
+                    is_leader: handle.is_leader(),
                 });
             }
         }

@@ -19,4 +19,5 @@ pub mod shard;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod spawn;
+pub mod survey;
 pub mod topic_config;

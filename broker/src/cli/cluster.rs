@@ -1,4 +1,10 @@
-//! `varve cluster`: which cluster this is, and who is in it.
+//! `varve cluster`: which cluster this is, who is in it, how it fares; and what is done to it as a whole.
+
+mod brokers;
+mod gather;
+mod health;
+mod partitions;
+mod relocate;
 
 use clap::Subcommand;
 use serde_json::json;
@@ -14,6 +20,19 @@ pub(crate) enum ClusterCommand {
     /// Show the cluster's id, its brokers and how much it holds
     #[command(visible_alias = "metadata")]
     Info(InfoArgs),
+    /// Say whether all is well, and what is not; exits with 10 where something is not
+    Health(health::HealthArgs),
+    /// Show the metadata quorum: its leader, its members, how far each is
+    Quorum(health::QuorumArgs),
+    /// Show the brokers with their states and loads; drain one, take one out
+    Brokers(brokers::BrokersArgs),
+    /// Show partitions, or those in trouble; elect leaders, move replicas
+    Partitions(Box<partitions::PartitionsArgs>),
+    /// Take a broker's leaderships away while it is looked after, and give them back
+    #[command(subcommand)]
+    Maintenance(brokers::MaintenanceCommand),
+    /// Say whether a broker may be stopped; exits with 10 where it must not
+    SafeToStop(health::SafeToStopArgs),
     /// List, get, set and reset the configuration that all brokers share
     #[command(subcommand)]
     Config(super::config::ClusterConfigCommand),
@@ -32,6 +51,12 @@ pub(crate) async fn run(
 ) -> Result<(), CliError> {
     match command {
         ClusterCommand::Info(arguments) => info(connection, arguments).await,
+        ClusterCommand::Health(arguments) => health::health(connection, arguments).await,
+        ClusterCommand::Quorum(arguments) => health::quorum(connection, arguments).await,
+        ClusterCommand::Brokers(arguments) => brokers::run(connection, arguments).await,
+        ClusterCommand::Partitions(arguments) => partitions::run(connection, arguments).await,
+        ClusterCommand::Maintenance(command) => brokers::maintenance(connection, command).await,
+        ClusterCommand::SafeToStop(arguments) => health::safe_to_stop(connection, arguments).await,
         ClusterCommand::Config(command) => super::config::run_cluster(connection, command).await,
     }
 }

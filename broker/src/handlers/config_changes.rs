@@ -40,7 +40,7 @@ pub(crate) async fn apply_changes(
             Err(ResourceError::Repeated)
         } else {
             edits.and_then(|edits| {
-                Ok(ConfigChange { resource: parse_resource(metadata, kind, &name)?, edits })
+                Ok(ConfigChange { resource: parse_resource(kind, &name)?, edits })
             })
         };
         let outcome = match change {

@@ -80,27 +80,36 @@ pub(crate) fn is_without_keys(kind: i8, name: &str) -> Result<bool, ResourceErro
     }
 }
 
-/// The thing that `kind` and `name` stand for.
+/// The thing that `kind` and `name` stand for, if this broker knows its values: of brokers, only its own.
 ///
 /// # Errors
 /// [`ResourceError`] when this broker does not have it.
-pub(crate) fn parse_resource(
+pub(crate) fn parse_own_resource(
     metadata: &MetadataHandle,
     kind: i8,
     name: &str,
 ) -> Result<ConfigResource, ResourceError> {
+    let expected = metadata.broker_id();
+    match parse_resource(kind, name)? {
+        ConfigResource::Broker(found) if found != expected => {
+            Err(ResourceError::OtherBroker { expected, found: found.0 })
+        }
+        resource => Ok(resource),
+    }
+}
+
+/// The thing that `kind` and `name` stand for. The controller changes the values of any broker.
+///
+/// # Errors
+/// [`ResourceError`] when there is no such thing here.
+pub(crate) fn parse_resource(kind: i8, name: &str) -> Result<ConfigResource, ResourceError> {
     match kind {
         TOPIC => Ok(ConfigResource::Topic(name.to_owned())),
         BROKER if name.is_empty() => Ok(ConfigResource::Cluster),
         BROKER => {
             let not_a_broker = |_| ResourceError::NotABroker(name.to_owned());
             let found = name.parse::<i32>().map_err(not_a_broker)?;
-            let expected = metadata.broker_id();
-            if BrokerId(found) == expected {
-                Ok(ConfigResource::Broker(expected))
-            } else {
-                Err(ResourceError::OtherBroker { expected, found })
-            }
+            Ok(ConfigResource::Broker(BrokerId(found)))
         }
         BROKER_LOGGER => Err(ResourceError::Unsupported("loggers")),
         CLIENT_METRICS => Err(ResourceError::Unsupported("client metrics")),

@@ -9,7 +9,7 @@ use varve_protocol::messages::describe_configs::{
 };
 
 use super::RequestContext;
-use super::config_resource::{ResourceError, is_without_keys, parse_resource};
+use super::config_resource::{ResourceError, is_without_keys, parse_own_resource};
 use super::message::message;
 use crate::broker::Broker;
 use crate::metadata::{ConfigError, ConfigResource, MetadataHandle, check_topic_name};
@@ -70,7 +70,7 @@ fn describe_resource(
     }
     let image = metadata.load();
     let layers = metadata.layers(&image);
-    match parse_resource(metadata, resource.resource_type, &resource.resource_name)? {
+    match parse_own_resource(metadata, resource.resource_type, &resource.resource_name)? {
         ConfigResource::Topic(name) => {
             check_topic_name(&name).map_err(ConfigError::from)?;
             let topic = image.topic(&name).ok_or(ConfigError::UnknownTopic(name))?;

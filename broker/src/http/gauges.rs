@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::Detail;
 use crate::metrics::{Exposition, Kind};
+use crate::survey::{PartitionState, Survey};
 
 /// Where a partition stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct PartitionGauges {
     pub replicas: u64,
     /// How many of them are in sync.
     pub in_sync: u64,
+    /// Whether this broker leads it.
+    pub is_leader: bool,
 }
 
 /// Where a consumer group stands.
@@ -71,7 +74,7 @@ pub struct Gauges {
 /// A family: its name, its help, and how to read it from a partition.
 type PartitionFamily = (&'static str, &'static str, fn(&PartitionGauges) -> i64);
 
-const PARTITION_FAMILIES: [PartitionFamily; 8] = [
+const PARTITION_FAMILIES: [PartitionFamily; 9] = [
     ("varve_partition_log_start_offset", "The first offset that is served.", |p| p.log_start),
     ("varve_partition_high_watermark", "Below it records are committed.", |p| p.high_watermark),
     ("varve_partition_log_end_offset", "The next offset.", |p| p.log_end),
@@ -79,6 +82,7 @@ const PARTITION_FAMILIES: [PartitionFamily; 8] = [
     ("varve_partition_segments", "Segments.", |p| p.segments.cast_signed()),
     ("varve_partition_leader_epoch", "The epoch of the leader.", |p| p.leader_epoch.into()),
     ("varve_partition_isr", "Replicas in sync.", |p| p.in_sync.cast_signed()),
+    ("varve_partition_leader", "1 on the broker that leads it.", |p| p.is_leader.into()),
     ("varve_partition_replicas", "Replicas.", |p| p.replicas.cast_signed()),
 ];
 
@@ -196,6 +200,22 @@ struct Lag {
     behind_ms: Option<u64>,
 }
 
+/// Writes how many brokers and partitions of the cluster are in which state, as this broker's metadata
+/// says.
+pub fn write_cluster(survey: &Survey, out: &mut Exposition) {
+    let name = "varve_cluster_brokers";
+    out.family(name, Kind::Gauge, "Registered brokers of the cluster by state.");
+    for state in ["alive", "maintenance", "down"] {
+        let count = survey.brokers.iter().filter(|broker| broker.state() == state).count();
+        out.count(name, &[("state", state)], count as u64);
+    }
+    let name = "varve_cluster_partitions";
+    out.family(name, Kind::Gauge, "Partitions of the cluster by state; one may be in several.");
+    for (state, label) in PartitionState::ALL {
+        out.count(name, &[("state", label)], survey.in_state(state).count() as u64);
+    }
+}
+
 /// Writes how much room the file system of the data directory has.
 pub fn write_disk(data_dir: &Path, out: &mut Exposition) {
     let Ok(stat) = rustix::fs::statvfs(data_dir) else { return };
@@ -227,6 +247,7 @@ mod tests {
             leader_epoch: 0,
             replicas: 1,
             in_sync: 1,
+            is_leader: true,
         };
         let committed = |partition, offset, behind_ms| CommittedGauge {
             topic: "orders".into(),

@@ -3,6 +3,7 @@
 //! It runs on a thread and a runtime of its own, so that it answers truthfully while the runtime
 //! that serves Kafka's protocol does not turn over. It reads, and never changes anything.
 
+mod cluster;
 mod gauges;
 mod health;
 
@@ -19,10 +20,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
 
-pub use gauges::{CommittedGauge, Gauges, GroupGauges, PartitionGauges, write_disk};
+pub use gauges::{CommittedGauge, Gauges, GroupGauges, PartitionGauges, write_cluster, write_disk};
 pub use health::{Check, Health};
 
 use crate::metrics::{Exposition, Metrics};
+use crate::survey::Survey;
 
 /// A runtime that did not turn over for so long is taken for dead.
 pub const STALL_MS_MAX: u64 = 10_000;
@@ -46,6 +48,9 @@ pub trait Observed: Send + Sync + 'static {
 
     /// Milliseconds of the monotonic clock by which the runtime's beats are noted.
     fn monotonic_ms(&self) -> u64;
+
+    /// What this broker knows of its cluster; none while it starts.
+    fn survey(&self) -> Option<Survey>;
 
     /// Writes what is not counted but read from its owner: positions, sizes, group states.
     fn write_gauges(&self, detail: Detail, out: &mut Exposition);
@@ -85,6 +90,10 @@ fn router(observed: Arc<dyn Observed>) -> Router {
         .route("/startupz", get(startupz))
         .route("/metrics", get(metrics))
         .route("/metrics/partitions", get(partition_metrics))
+        .route("/v1/cluster/health", get(cluster::health))
+        .route("/v1/brokers", get(cluster::brokers))
+        .route("/v1/brokers/{id}/safe-to-stop", get(cluster::safe_to_stop))
+        .route("/v1/partitions", get(cluster::partitions))
         .with_state(observed)
 }
 
@@ -93,7 +102,11 @@ async fn index() -> &'static str {
      /readyz[?verbose]          this node serves clients\n\
      /startupz                  how far recovery is\n\
      /metrics                   Prometheus text, by topic and group\n\
-     /metrics/partitions        Prometheus text, by partition\n"
+     /metrics/partitions        Prometheus text, by partition\n\
+     /v1/cluster/health         what is wrong in the cluster, if anything is\n\
+     /v1/brokers                the brokers and their states\n\
+     /v1/brokers/ID/safe-to-stop  whether a broker may be stopped\n\
+     /v1/partitions[?state=S]   the partitions, or those that are leaderless, under_replicated, …\n"
 }
 
 async fn livez(State(observed): Shown) -> Response {

@@ -22,6 +22,22 @@ impl Observed for Node {
     fn monotonic_ms(&self) -> u64 {
         self.now_ms.load(Ordering::Relaxed)
     }
+    fn survey(&self) -> Option<Survey> {
+        let broker = |id| crate::survey::SurveyedBroker { id, ..Default::default() };
+        Some(Survey {
+            controller: Some(1),
+            brokers: vec![broker(1), broker(2)],
+            partitions: vec![crate::survey::SurveyedPartition {
+                topic: "t".to_owned(),
+                leader: Some(1),
+                replicas: vec![1, 2],
+                isr: vec![1],
+                min_insync_replicas: 1,
+                ..Default::default()
+            }],
+            ..Survey::default()
+        })
+    }
     fn write_gauges(&self, detail: Detail, out: &mut Exposition) {
         if detail == Detail::Partitions {
             out.one("varve_partition_high_watermark", Kind::Gauge, "x", 7.0);
@@ -72,6 +88,17 @@ fn the_port_tells_what_holds() {
         assert!(ask(address, "/metrics").1.contains("varve_build_info{"));
         assert!(ask(address, "/metrics/partitions").1.contains("varve_partition_high_watermark 7"));
         assert_eq!(ask(address, "/nothing").0, 404);
+
+        let (status, body) = ask(address, "/v1/cluster/health");
+        assert_eq!(status, 503);
+        assert!(body.contains("1 partition is under-replicated"), "{body}");
+        assert_eq!(ask(address, "/v1/brokers/1/safe-to-stop").0, 409);
+        assert_eq!(ask(address, "/v1/brokers/2/safe-to-stop").0, 200);
+        assert_eq!(ask(address, "/v1/brokers/3/safe-to-stop").0, 404);
+        assert!(ask(address, "/v1/brokers").1.contains("\"state\":\"alive\""));
+        assert!(ask(address, "/v1/partitions?state=under_replicated").1.contains("\"topic\":\"t\""));
+        assert_eq!(ask(address, "/v1/partitions?state=leaderless").1, "[]\n");
+        assert_eq!(ask(address, "/v1/partitions?state=x").0, 400);
 
         node.metrics.runtime.last_beat_ms.set(1);
         node.now_ms.store(10_002, Ordering::Relaxed);

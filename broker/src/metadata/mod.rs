@@ -26,6 +26,7 @@ pub mod plan;
 mod planning;
 mod quorum_metrics;
 pub mod record;
+mod replica_changes;
 mod roles;
 pub mod start;
 pub mod store;
@@ -53,6 +54,7 @@ pub use plan::{
     ProducerIdBlock, Reassignment, ReassignmentRefused, RegisterRefused, RemovalRefused,
     ReplicaAssignment, TopicError, TopicSelector, leads_nothing_movable,
 };
+pub(crate) use replica_changes::count_replica_changes;
 pub use start::{
     KAFKA_LISTENER, MetadataOptions, NoTransport, OpenedMetadata, QUORUM_TICK, ReconcileError,
     Reconciled, StartedMetadata, reconcile,

@@ -201,6 +201,21 @@ pub struct GroupMetrics {
     pub offsets_expired: Counter,
 }
 
+/// Replicas, as far as it is counted rather than read; see `metadata::replica_changes`.
+#[derive(Debug, Default)]
+pub struct ReplicaMetrics {
+    /// Leaders elected that held all that was committed.
+    pub elections: Counter,
+    /// Leaders elected though records may be lost by it.
+    pub unclean_elections: Counter,
+    /// Partitions that lost their leader and found no other.
+    pub leaders_lost: Counter,
+    /// In-sync sets that grew.
+    pub isr_expansions: Counter,
+    /// In-sync sets that shrank.
+    pub isr_shrinks: Counter,
+}
+
 /// The health of the runtime that serves requests.
 #[derive(Debug, Default)]
 pub struct RuntimeMetrics {
@@ -227,6 +242,8 @@ pub struct Metrics {
     pub recovery: RecoveryProgress,
     /// Consumer groups.
     pub groups: GroupMetrics,
+    /// Replicas.
+    pub replicas: ReplicaMetrics,
     /// The runtime.
     pub runtime: RuntimeMetrics,
 }
@@ -250,6 +267,7 @@ impl Metrics {
         self.topics.write(out);
         self.write_storage(out);
         self.write_groups(out);
+        self.write_replicas(out);
         out.one(
             "varve_config_last_reload_successful",
             Kind::Gauge,
@@ -362,6 +380,19 @@ impl Metrics {
             "How long recovery took at the last start.",
             seconds(self.recovery.took_ms.value()),
         );
+    }
+
+    fn write_replicas(&self, out: &mut Exposition) {
+        let replicas = &self.replicas;
+        let name = "varve_isr_changes_total";
+        out.family(name, Kind::Counter, "Changes of in-sync sets of partitions that this broker leads.");
+        out.count(name, &[("kind", "shrink")], replicas.isr_shrinks.value());
+        out.count(name, &[("kind", "expand")], replicas.isr_expansions.value());
+        let name = "varve_leader_elections_total";
+        out.family(name, Kind::Counter, "Elections of partitions' leaders, counted by the controller.");
+        out.count(name, &[("kind", "clean")], replicas.elections.value());
+        out.count(name, &[("kind", "unclean")], replicas.unclean_elections.value());
+        out.count(name, &[("kind", "none_eligible")], replicas.leaders_lost.value());
     }
 
     fn write_groups(&self, out: &mut Exposition) {

@@ -12,6 +12,9 @@ use varve_protocol::messages::{
     incremental_alter_configs::{AlterConfigsResource, AlterableConfig},
 };
 
+/// Topics of one request.
+const TOPICS_AT_ONCE: usize = 500;
+
 /// What a configuration belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -293,6 +296,43 @@ impl Admin {
             },
         )
         .await
+    }
+
+    /// One setting of many topics; none where a topic has no such key.
+    ///
+    /// # Errors
+    /// The call as a whole; each topic's own refusal is in the result.
+    pub async fn describe_topic_setting(
+        &self,
+        names: &[&str],
+        key: &str,
+    ) -> Result<PerSubject<String, Option<String>>, AdminError> {
+        const WHAT: &str = "describing configurations";
+        let mut results = Vec::with_capacity(names.len());
+        for names in names.chunks(TOPICS_AT_ONCE) {
+            let resource = |name: &&str| DescribeConfigsResource {
+                resource_type: 2,
+                resource_name: (*name).to_owned(),
+                configuration_keys: Some(vec![key.to_owned()]),
+                ..Default::default()
+            };
+            let request = |_version| DescribeConfigsRequest {
+                resources: names.iter().map(resource).collect(),
+                ..Default::default()
+            };
+            let judge = |response, _: &_, _| Ok(Verdict::Done(response));
+            let response =
+                self.call(WHAT, Target::Any, Effect::Idempotent, request, judge).await?;
+            for result in response.results {
+                let message = result.error_message.as_deref();
+                let context = ErrorContext::topic(&result.resource_name);
+                let checked = check(WHAT, result.error_code, message, context);
+                let value = result.configs.into_iter().find(|config| config.name == key);
+                let value = checked.map(|()| value.and_then(|config| config.value));
+                results.push((result.resource_name, value));
+            }
+        }
+        Ok(results)
     }
 
     /// Changes single settings; what is not named stays as it is. With `validate_only`, only checks.

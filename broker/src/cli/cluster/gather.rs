@@ -1,0 +1,93 @@
+//! The cluster as its answers tell it, for the judgements of [`Survey`].
+
+use std::collections::BTreeMap;
+
+use varve_broker::survey::{Survey, SurveyedBroker, SurveyedPartition};
+use varve_client::{Admin, ClusterDescription, ConfigResource, Reassignment};
+
+use super::super::exit::CliError;
+use super::super::topic::failed;
+
+/// The key by which a broker goes into maintenance.
+pub(super) const MAINTENANCE: &str = "varve.maintenance";
+
+/// A cluster, and where its brokers are.
+pub(super) struct Gathered {
+    pub(super) survey: Survey,
+    pub(super) cluster: ClusterDescription,
+}
+
+/// Asks for everything.
+pub(super) async fn gather(admin: &Admin) -> Result<Gathered, CliError> {
+    let cluster = admin.describe_all_brokers().await.map_err(failed)?;
+    // What is not known of the quorum is not judged: nobody may lead it at present.
+    let quorum = admin.describe_quorum().await.ok();
+    let mut brokers = Vec::new();
+    for broker in &cluster.brokers {
+        let is_draining = !broker.is_fenced && is_in_maintenance(admin, broker.id).await?;
+        let (id, rack, is_fenced) = (broker.id, broker.rack.clone(), broker.is_fenced);
+        brokers.push(SurveyedBroker { id, rack, is_fenced, is_draining });
+    }
+    let survey = Survey {
+        controller: quorum.as_ref().map(|quorum| quorum.leader),
+        voters: quorum.iter().flat_map(|quorum| &quorum.voters).map(|voter| voter.id).collect(),
+        brokers,
+        partitions: partitions(admin).await?,
+    };
+    Ok(Gathered { survey, cluster })
+}
+
+/// Whether a broker that is alive is in maintenance.
+pub(super) async fn is_in_maintenance(admin: &Admin, id: i32) -> Result<bool, CliError> {
+    let entries = admin.describe_config(&ConfigResource::Broker(id)).await.map_err(failed)?;
+    let is_set = |entry: &varve_client::ConfigEntry| {
+        entry.name == MAINTENANCE && entry.value.as_deref() == Some("true")
+    };
+    Ok(entries.iter().any(is_set))
+}
+
+async fn partitions(admin: &Admin) -> Result<Vec<SurveyedPartition>, CliError> {
+    let topics = admin.list_topics().await.map_err(failed)?;
+    let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+    let replicas = least(admin, &names, "min.insync.replicas").await?;
+    let domains = least(admin, &names, "min.insync.domains").await?;
+    let moves = admin.list_reassignments().await.map_err(failed)?;
+    let moves: BTreeMap<(&str, i32), &Reassignment> = moves
+        .iter()
+        .map(|one| ((&*one.partition.topic, one.partition.partition), one))
+        .collect();
+    let mut found = Vec::new();
+    for (name, described) in admin.describe_topic_partitions(&names).await.map_err(failed)? {
+        // A topic may be deleted meanwhile.
+        let Ok(described) = described else { continue };
+        for partition in described.partitions {
+            let under_way = moves.get(&(name.as_str(), partition.partition));
+            found.push(SurveyedPartition {
+                topic: name.clone(),
+                partition: partition.partition,
+                leader: partition.leader,
+                replicas: partition.replicas,
+                isr: partition.isr,
+                eligible: partition.eligible,
+                adding: under_way.map(|one| one.adding.clone()).unwrap_or_default(),
+                removing: under_way.map(|one| one.removing.clone()).unwrap_or_default(),
+                min_insync_replicas: replicas.get(&name).copied().unwrap_or(1),
+                min_insync_domains: domains.get(&name).copied().unwrap_or(1),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// A topic's demand on acknowledgements; other brokers than varve's do not have all of them.
+async fn least(
+    admin: &Admin,
+    names: &[&str],
+    key: &str,
+) -> Result<BTreeMap<String, usize>, CliError> {
+    let values = admin.describe_topic_setting(names, key).await.map_err(failed)?;
+    let number = |(name, value): (String, Result<Option<String>, _>)| {
+        Some((name, value.ok()??.parse().ok()?))
+    };
+    Ok(values.into_iter().filter_map(number).collect())
+}
