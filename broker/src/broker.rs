@@ -35,8 +35,8 @@ use crate::http::{
 };
 use crate::metadata::store::OpenError;
 use crate::metadata::{
-    ChangeError, HostReady, MetadataHandle, MetadataOptions, count_replica_changes, OpenedMetadata, ReconcileError,
-    StartedMetadata,
+    ChangeError, HostReady, MetadataHandle, MetadataOptions, OpenedMetadata, ReconcileError,
+    StartedMetadata, count_replica_changes,
 };
 use crate::metrics::{Exposition, Metrics};
 use crate::peers::LocalIdentity;

@@ -305,8 +305,7 @@ impl Survey {
     #[must_use]
     pub fn safe_to_stop(&self, id: i32) -> Option<StopVerdict> {
         self.brokers.iter().find(|broker| broker.id == id)?;
-        let mut verdict =
-            StopVerdict { broker: id, reasons: Vec::new(), partitions: Vec::new() };
+        let mut verdict = StopVerdict { broker: id, reasons: Vec::new(), partitions: Vec::new() };
         let racks: BTreeMap<i32, Option<&str>> =
             self.brokers.iter().map(|broker| (broker.id, broker.rack.as_deref())).collect();
         for partition in self.partitions.iter().filter(|one| one.replicas.contains(&id)) {

@@ -18,8 +18,7 @@ fn starting() -> Response {
 pub(super) async fn health(State(observed): Shown) -> Response {
     let Some(survey) = observed.survey() else { return starting() };
     let health = survey.health();
-    let status =
-        if health.is_healthy() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if health.is_healthy() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json_answer(status, &health.json())
 }
 

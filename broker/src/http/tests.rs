@@ -96,7 +96,9 @@ fn the_port_tells_what_holds() {
         assert_eq!(ask(address, "/v1/brokers/2/safe-to-stop").0, 200);
         assert_eq!(ask(address, "/v1/brokers/3/safe-to-stop").0, 404);
         assert!(ask(address, "/v1/brokers").1.contains("\"state\":\"alive\""));
-        assert!(ask(address, "/v1/partitions?state=under_replicated").1.contains("\"topic\":\"t\""));
+        assert!(
+            ask(address, "/v1/partitions?state=under_replicated").1.contains("\"topic\":\"t\"")
+        );
         assert_eq!(ask(address, "/v1/partitions?state=leaderless").1, "[]\n");
         assert_eq!(ask(address, "/v1/partitions?state=x").0, 400);
 

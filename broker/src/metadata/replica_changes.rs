@@ -21,7 +21,13 @@ pub(crate) async fn count_replica_changes(metadata: MetadataHandle, metrics: Arc
             Ok(update) => {
                 let is_controller = metadata.is_controller();
                 let own = metadata.broker_id();
-                count(&known, &update.image, &update.delta, (own, is_controller), &metrics.replicas);
+                count(
+                    &known,
+                    &update.image,
+                    &update.delta,
+                    (own, is_controller),
+                    &metrics.replicas,
+                );
                 known = Arc::clone(&update.image);
             }
             // What was missed is not counted.

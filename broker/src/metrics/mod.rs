@@ -385,11 +385,19 @@ impl Metrics {
     fn write_replicas(&self, out: &mut Exposition) {
         let replicas = &self.replicas;
         let name = "varve_isr_changes_total";
-        out.family(name, Kind::Counter, "Changes of in-sync sets of partitions that this broker leads.");
+        out.family(
+            name,
+            Kind::Counter,
+            "Changes of in-sync sets of partitions that this broker leads.",
+        );
         out.count(name, &[("kind", "shrink")], replicas.isr_shrinks.value());
         out.count(name, &[("kind", "expand")], replicas.isr_expansions.value());
         let name = "varve_leader_elections_total";
-        out.family(name, Kind::Counter, "Elections of partitions' leaders, counted by the controller.");
+        out.family(
+            name,
+            Kind::Counter,
+            "Elections of partitions' leaders, counted by the controller.",
+        );
         out.count(name, &[("kind", "clean")], replicas.elections.value());
         out.count(name, &[("kind", "unclean")], replicas.unclean_elections.value());
         out.count(name, &[("kind", "none_eligible")], replicas.leaders_lost.value());

@@ -29,7 +29,7 @@ use super::{decide, forward};
 use crate::broker::Broker;
 use crate::handlers::Dispatcher;
 use crate::metadata::MetadataHandle;
-use crate::replica::LeaderSession;
+use crate::replica::{FetchLimits, LeaderSession, ReplicationThrottle};
 use crate::server::{Peer, Reply, Service};
 use crate::shard::{FollowerProgress, Partitions};
 use crate::spawn;
@@ -45,6 +45,7 @@ pub(crate) struct InternalService {
     /// Decides for other brokers while this one is the controller.
     metadata: Option<MetadataHandle>,
     parts: StartedParts,
+    throttle: Arc<ReplicationThrottle>,
 }
 
 /// What a broker has once it has started.
@@ -76,7 +77,8 @@ impl InternalService {
         host: Arc<dyn PeerHost>,
         parts: StartedParts,
     ) -> InternalService {
-        InternalService { identity, host, metadata: None, parts }
+        let throttle = Arc::new(ReplicationThrottle::default());
+        InternalService { identity, host, metadata: None, parts, throttle }
     }
 
     /// Also decides for other brokers.
@@ -141,9 +143,13 @@ impl InternalService {
         fetches.on_next_request();
         let code = self.check_epoch(peer.broker, request.broker_epoch);
         let partitions = self.parts.partitions.clone();
+        let (own, image) = (self.identity.broker, self.host.image());
+        let limits = FetchLimits::of(&self.throttle, image, own, peer.broker);
         Reply::Later(Box::pin(async move {
             let response = match code {
-                ErrorCode::None => fetches.fetch(&started(partitions).await?, request).await,
+                ErrorCode::None => {
+                    fetches.fetch(&started(partitions).await?, request, limits).await
+                }
                 code => {
                     fetches.on_refused();
                     ReplicaFetchResponse { error_code: code.code(), partitions: Vec::new() }

@@ -25,6 +25,7 @@ mod outbox;
 pub(crate) mod plan;
 pub(crate) mod serve;
 pub(crate) mod session;
+mod throttle;
 
 #[cfg(test)]
 mod tests;
@@ -32,3 +33,4 @@ mod tests;
 pub(crate) use carrier::ReplicaCarrier;
 pub(crate) use isr_proposer::{IsrController, IsrWishes, propose};
 pub(crate) use serve::LeaderSession;
+pub(crate) use throttle::{FetchLimits, ReplicationThrottle};

@@ -16,6 +16,8 @@ use varve_storage::{Disk, LogReader, ReadError};
 
 use super::outbox::SessionOutbox;
 use super::session::{FetchSession, LeaderView, Told, Verdict, Wanted, judge};
+use super::throttle::FetchLimits;
+use crate::clock;
 use crate::fetch::read::warm;
 use crate::handlers::error_table::read_error;
 use crate::shard::{AttachedOutbox, PartitionHandle, Partitions, RoleName, RoleView};
@@ -27,6 +29,9 @@ pub(crate) const WAIT_MS_MAX: i32 = 5_000;
 pub(crate) const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// What one partition may take of an answer while others wait.
 const TURN_BYTES: usize = 1 << 20;
+
+/// Before what the throttle held back is looked at again.
+const HELD_BACK: Duration = Duration::from_millis(50);
 
 /// The leader's side of one follower's connection.
 #[derive(Debug, Default)]
@@ -64,6 +69,8 @@ pub(crate) enum Look {
     Nothing,
     /// It would not fit.
     NoRoom,
+    /// The throttle holds it back.
+    Held,
     /// It waits on, and hears where the leader stands.
     News(ReplicaFetchedPartition, Told),
     /// The answer.
@@ -87,7 +94,9 @@ impl LeaderSession {
         &self,
         partitions: &Partitions,
         request: ReplicaFetchRequest,
+        limits: Option<FetchLimits>,
     ) -> ReplicaFetchResponse {
+        let limits = limits.map(Arc::new);
         let wait_ms = request.max_wait_ms.clamp(0, WAIT_MS_MAX);
         let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
         let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(ANSWER_BYTES_MAX);
@@ -97,13 +106,14 @@ impl LeaderSession {
         let mut marked = Vec::new();
         loop {
             let is_hurried = self.outbox.drain(&mut marked);
-            self.look(&mut marked, bytes_max, &mut answers).await;
+            let is_held = self.look(&mut marked, bytes_max, &limits, &mut answers).await;
             if is_hurried || !answers.is_empty() {
                 break;
             }
             tokio::select! {
                 biased;
                 () = self.outbox.woken() => {}
+                () = tokio::time::sleep(HELD_BACK), if is_held => {}
                 () = &mut deadline => {
                     self.state.lock().tell_positions(&mut answers);
                     break;
@@ -113,27 +123,30 @@ impl LeaderSession {
         ReplicaFetchResponse { error_code: 0, partitions: answers }
     }
 
-    /// One pass over the partitions that may have something.
+    /// One pass over the partitions that may have something; whether the throttle held some back.
     async fn look(
         &self,
         marked: &mut Vec<u32>,
         bytes_max: usize,
+        limits: &Option<Arc<FetchLimits>>,
         answers: &mut Vec<ReplicaFetchedPartition>,
-    ) {
+    ) -> bool {
         let targets = self.state.lock().take_targets(marked);
         if targets.is_empty() {
-            return;
+            return false;
         }
+        let limits = limits.clone();
         let (targets, looks) = if targets.iter().all(is_hot) {
-            look_at_all(targets, bytes_max)
+            look_at_all(targets, bytes_max, limits.as_deref())
         } else {
-            spawn::blocking(move || look_at_all(targets, bytes_max)).await
+            spawn::blocking(move || look_at_all(targets, bytes_max, limits.as_deref())).await
         };
+        let is_held = looks.iter().any(|look| matches!(look, Look::Held));
         let mut state = self.state.lock();
         for (target, look) in targets.iter().zip(looks).rev() {
             match look {
                 Look::Nothing => {}
-                Look::NoRoom => state.session.put_back(target.slot),
+                Look::NoRoom | Look::Held => state.session.put_back(target.slot),
                 Look::News(answer, told) => {
                     state.session.on_told(target.slot, told);
                     answers.push(answer);
@@ -145,6 +158,7 @@ impl LeaderSession {
                 }
             }
         }
+        is_held
     }
 }
 
@@ -240,7 +254,11 @@ fn is_hot(target: &Target) -> bool {
     from >= reader.log_end() || reader.is_hot(from)
 }
 
-fn look_at_all(targets: Vec<Target>, bytes_max: usize) -> (Vec<Target>, Vec<Look>) {
+fn look_at_all(
+    targets: Vec<Target>,
+    bytes_max: usize,
+    limits: Option<&FetchLimits>,
+) -> (Vec<Target>, Vec<Look>) {
     let turn = TURN_BYTES.max(bytes_max / targets.len().max(1));
     let mut bytes = 0;
     let mut looks = Vec::with_capacity(targets.len());
@@ -249,7 +267,7 @@ fn look_at_all(targets: Vec<Target>, bytes_max: usize) -> (Vec<Target>, Vec<Look
         let look = if room == 0 && bytes > 0 {
             Look::NoRoom
         } else {
-            look_at(target, room.min(turn), bytes == 0)
+            look_at_throttled(target, room.min(turn), bytes == 0, limits)
         };
         if let Look::Answer(answer) = &look {
             bytes += answer.records.len();
@@ -257,6 +275,34 @@ fn look_at_all(targets: Vec<Target>, bytes_max: usize) -> (Vec<Target>, Vec<Look
         looks.push(look);
     }
     (targets, looks)
+}
+
+/// As [`look_at`], for a replica that may be throttled. Only records are held back: a follower learns at
+/// once that it must cut its log, or follow another leader.
+fn look_at_throttled(
+    target: &Target,
+    bytes_max: usize,
+    is_first: bool,
+    limits: Option<&FetchLimits>,
+) -> Look {
+    let tip = target.handle.partition();
+    let throttle =
+        limits.and_then(|limits| Some((limits, limits.room(&tip, clock::monotonic_ms())?)));
+    let Some((limits, room)) = throttle else { return look_at(target, bytes_max, is_first) };
+    let has_records = target.wanted.fetch_offset < target.handle.reader().log_end();
+    if room == 0 && has_records && target.is_told {
+        return Look::Held;
+    }
+    // A batch that is larger than the room is let through, and paid for before the next one.
+    match look_at(target, bytes_max.min(room.max(1)), is_first) {
+        Look::Answer(answer) => {
+            limits.spend(&tip, answer.records.len());
+            Look::Answer(answer)
+        }
+        // The room was too small, not the answer.
+        Look::NoRoom => Look::Held,
+        look => look,
+    }
 }
 
 fn look_at(target: &Target, bytes_max: usize, is_first: bool) -> Look {

@@ -89,9 +89,8 @@ impl FetchLimits {
         let (by_leader, by_follower) = self.rates(tip);
         let mut buckets = self.throttle.buckets.lock();
         let of_leader = by_leader.map(|rate| buckets.leader.fill(rate, now_ms));
-        let of_follower = by_follower.map(|rate| {
-            buckets.followers.entry(self.follower).or_default().fill(rate, now_ms)
-        });
+        let of_follower = by_follower
+            .map(|rate| buckets.followers.entry(self.follower).or_default().fill(rate, now_ms));
         let least = of_leader.into_iter().chain(of_follower).min()?;
         Some(usize::try_from(least).unwrap_or(0))
     }
@@ -179,9 +178,10 @@ mod tests {
     #[test]
     fn a_throttled_replica_gets_so_many_bytes_a_second() {
         let topic = ConfigTarget::Topic(TIP.topic_id);
-        for (rate, list, item) in
-            [(LEADER_THROTTLE, LEADER_REPLICAS, "0:1"), (FOLLOWER_THROTTLE, FOLLOWER_REPLICAS, "0:2")]
-        {
+        for (rate, list, item) in [
+            (LEADER_THROTTLE, LEADER_REPLICAS, "0:1"),
+            (FOLLOWER_THROTTLE, FOLLOWER_REPLICAS, "0:2"),
+        ] {
             let configs = [config(ConfigTarget::Cluster, rate, "1000"), config(topic, list, item)];
             let limits = limits(&image(&configs)).unwrap();
             assert_eq!(limits.room(&TIP, 100_000), Some(1_000));

@@ -18,7 +18,6 @@ pub fn topic_config(name: &str) -> Option<&'static ConfigDefinition> {
 }
 
 const NO_TIERING: Support = Support::Ignored("varve has no tiered storage yet");
-const NO_REPLICATION_QUOTA: Support = Support::Ignored("varve does not throttle replication yet");
 const ALWAYS_SYNCED: Support =
     Support::Ignored("varve syncs every group commit unless write.caching is set");
 const LONG_MAX: &str = "9223372036854775807";
@@ -182,15 +181,13 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
     ConfigDefinition {
         kind: ConfigKind::List,
         validator: Validator::ThrottledReplicas,
-        ..ignored(
-            text(
-                "follower.replication.throttled.replicas",
-                "",
-                &[],
-                None,
-                "Followers whose replication is throttled, as partition:broker items or *.",
-            ),
-            NO_REPLICATION_QUOTA,
+        ..text(
+            "follower.replication.throttled.replicas",
+            "",
+            &[],
+            None,
+            "Followers that get records at follower.replication.throttled.rate at most while they \
+             are out of sync, as partition:broker items or *.",
         )
     },
     int(
@@ -203,15 +200,13 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
     ConfigDefinition {
         kind: ConfigKind::List,
         validator: Validator::ThrottledReplicas,
-        ..ignored(
-            text(
-                "leader.replication.throttled.replicas",
-                "",
-                &[],
-                None,
-                "Leaders whose replication is throttled, as partition:broker items or *.",
-            ),
-            NO_REPLICATION_QUOTA,
+        ..text(
+            "leader.replication.throttled.replicas",
+            "",
+            &[],
+            None,
+            "Leaders that send records to replicas out of sync at leader.replication.throttled.rate \
+             at most, as partition:broker items or *.",
         )
     },
     ignored(

@@ -321,8 +321,7 @@ impl Admin {
                 ..Default::default()
             };
             let judge = |response, _: &_, _| Ok(Verdict::Done(response));
-            let response =
-                self.call(WHAT, Target::Any, Effect::Idempotent, request, judge).await?;
+            let response = self.call(WHAT, Target::Any, Effect::Idempotent, request, judge).await?;
             for result in response.results {
                 let message = result.error_message.as_deref();
                 let context = ErrorContext::topic(&result.resource_name);

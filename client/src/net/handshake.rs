@@ -33,8 +33,12 @@ pub(super) fn highest_version(api: ApiKey) -> i16 {
         ApiKey::CreateTopics => 7,
         ApiKey::ApiVersions => FIRST_VERSION,
         ApiKey::CreatePartitions => 3,
-        ApiKey::DeleteRecords | ApiKey::DeleteGroups => 2,
-        ApiKey::IncrementalAlterConfigs => 1,
+        ApiKey::DeleteRecords
+        | ApiKey::DeleteGroups
+        | ApiKey::ElectLeaders
+        | ApiKey::DescribeCluster
+        | ApiKey::DescribeQuorum => 2,
+        ApiKey::IncrementalAlterConfigs | ApiKey::AlterPartitionReassignments => 1,
         // Not asked by this client, or in version 0 only.
         _ => 0,
     }

@@ -198,7 +198,8 @@ pub(super) async fn until_moved(
     let mut done = 0;
     loop {
         let moves = admin.list_reassignments().await.map_err(failed)?;
-        let is_moving = |(at, _): &&(TopicPartition, _)| moves.iter().any(|one| one.partition == *at);
+        let is_moving =
+            |(at, _): &&(TopicPartition, _)| moves.iter().any(|one| one.partition == *at);
         let now_done = wishes.len() - wishes.iter().filter(is_moving).count();
         progress.add(now_done.saturating_sub(done) as u64);
         done = done.max(now_done);
@@ -229,9 +230,7 @@ pub(super) async fn maintenance(
         MaintenanceCommand::Leave(arguments) => {
             let id = arguments.broker;
             set_maintenance(&admin, id, ConfigChange::delete(MAINTENANCE)).await?;
-            print_text(&format!(
-                "broker {id} is out of maintenance; it leads again within seconds"
-            ))
+            print_text(&format!("broker {id} is out of maintenance; it leads again within seconds"))
         }
         MaintenanceCommand::Status(arguments) => status(&admin, arguments).await,
     }
@@ -256,8 +255,7 @@ async fn enter(admin: &Admin, arguments: &EnterArgs) -> Result<(), CliError> {
     set_maintenance(admin, id, ConfigChange::set(MAINTENANCE, "true")).await?;
     loop {
         let survey = gather(admin).await?.survey;
-        let led: Vec<_> =
-            survey.partitions.iter().filter(|one| one.leader == Some(id)).collect();
+        let led: Vec<_> = survey.partitions.iter().filter(|one| one.leader == Some(id)).collect();
         // The others may be in sync soon; who has no others keeps its partitions.
         let can_move = |one: &&&SurveyedPartition| one.isr.iter().any(|member| *member != id);
         let waits = led.iter().filter(can_move).count();

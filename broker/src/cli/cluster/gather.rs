@@ -1,6 +1,7 @@
 //! The cluster as its answers tell it, for the judgements of [`Survey`].
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use varve_broker::survey::{Survey, SurveyedBroker, SurveyedPartition};
 use varve_client::{Admin, ClusterDescription, ConfigResource, Reassignment};
@@ -10,6 +11,9 @@ use super::super::topic::failed;
 
 /// The key by which a broker goes into maintenance.
 pub(super) const MAINTENANCE: &str = "varve.maintenance";
+
+/// How long one broker, or the controller, is waited for.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// A cluster, and where its brokers are.
 pub(super) struct Gathered {
@@ -21,11 +25,16 @@ pub(super) struct Gathered {
 pub(super) async fn gather(admin: &Admin) -> Result<Gathered, CliError> {
     let cluster = admin.describe_all_brokers().await.map_err(failed)?;
     // What is not known of the quorum is not judged: nobody may lead it at present.
-    let quorum = admin.describe_quorum().await.ok();
+    let quorum = tokio::time::timeout(ANSWER_MAX, admin.describe_quorum()).await;
+    let quorum = quorum.ok().and_then(Result::ok);
     let mut brokers = Vec::new();
     for broker in &cluster.brokers {
-        let is_draining = !broker.is_fenced && is_in_maintenance(admin, broker.id).await?;
-        let (id, rack, is_fenced) = (broker.id, broker.rack.clone(), broker.is_fenced);
+        let (id, rack) = (broker.id, broker.rack.clone());
+        let asked = tokio::time::timeout(ANSWER_MAX, is_in_maintenance(admin, id));
+        // Without a controller nobody counts a broker as dead; it does not answer all the same.
+        let is_draining = if broker.is_fenced { None } else { asked.await.ok() }.transpose()?;
+        let is_fenced = is_draining.is_none();
+        let is_draining = is_draining.unwrap_or(false);
         brokers.push(SurveyedBroker { id, rack, is_fenced, is_draining });
     }
     let survey = Survey {
@@ -52,10 +61,8 @@ async fn partitions(admin: &Admin) -> Result<Vec<SurveyedPartition>, CliError> {
     let replicas = least(admin, &names, "min.insync.replicas").await?;
     let domains = least(admin, &names, "min.insync.domains").await?;
     let moves = admin.list_reassignments().await.map_err(failed)?;
-    let moves: BTreeMap<(&str, i32), &Reassignment> = moves
-        .iter()
-        .map(|one| ((&*one.partition.topic, one.partition.partition), one))
-        .collect();
+    let moves: BTreeMap<(&str, i32), &Reassignment> =
+        moves.iter().map(|one| ((&*one.partition.topic, one.partition.partition), one)).collect();
     let mut found = Vec::new();
     for (name, described) in admin.describe_topic_partitions(&names).await.map_err(failed)? {
         // A topic may be deleted meanwhile.

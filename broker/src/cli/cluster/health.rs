@@ -92,7 +92,9 @@ fn print_health(health: &ClusterHealth, output: &OutputArgs) -> Result<(), CliEr
         names(&health.under_min_isr),
     );
     if health.leaderless.len().max(health.under_replicated.len()) > NAMES_MAX {
-        text.push_str("\n\nvarve cluster partitions --leaderless (--under-replicated) lists them all");
+        text.push_str(
+            "\n\nvarve cluster partitions --leaderless (--under-replicated) lists them all",
+        );
     }
     print_text(&text)
 }
@@ -122,7 +124,8 @@ pub(super) async fn safe_to_stop(
             "broker {id} may be stopped: every partition that it holds stays in sync on enough others"
         ))?;
     } else {
-        let mut text = format!("broker {id} must not be stopped now: {}", verdict.reasons.join("; "));
+        let mut text =
+            format!("broker {id} must not be stopped now: {}", verdict.reasons.join("; "));
         if !verdict.partitions.is_empty() {
             text.push_str(&format!("\n  {}", names(&verdict.partitions)));
         }

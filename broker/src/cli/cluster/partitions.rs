@@ -254,9 +254,8 @@ async fn elect(admin: &Admin, arguments: &ElectArgs) -> Result<(), CliError> {
     let names: Vec<&str> = arguments.topics.iter().map(String::as_str).collect();
     for (name, described) in admin.describe_topic_partitions(&names).await.map_err(failed)? {
         let described = described.map_err(failed)?;
-        let is_wanted = |number: &i32| {
-            arguments.partitions.is_empty() || arguments.partitions.contains(number)
-        };
+        let is_wanted =
+            |number: &i32| arguments.partitions.is_empty() || arguments.partitions.contains(number);
         let numbers = described.partitions.iter().map(|one| one.partition).filter(is_wanted);
         partitions.extend(numbers.map(|number| TopicPartition::new(name.as_str(), number)));
     }
@@ -274,8 +273,10 @@ async fn transfer(admin: &Admin, arguments: &TransferArgs) -> Result<(), CliErro
         let (Some(partition), &[leader]) =
             (described.partitions.iter().find(|one| one.partition == number), &brokers[..])
         else {
-            return Err(CliError::usage(format!("-p {word}: there is no such partition, or more than \
-                one broker is named")));
+            return Err(CliError::usage(format!(
+                "-p {word}: there is no such partition, or more than \
+                one broker is named"
+            )));
         };
         if !partition.replicas.contains(&leader) {
             let replicas = list_of(&partition.replicas);
@@ -316,8 +317,7 @@ fn told(
     let mut has_failed = false;
     for (at, result) in results {
         // ELECTION_NOT_NEEDED
-        let is_needless =
-            |error: &AdminError| error.code().is_some_and(|code| code.code() == 84);
+        let is_needless = |error: &AdminError| error.code().is_some_and(|code| code.code() == 84);
         let status = match result {
             Ok(()) => done.to_owned(),
             Err(error) if is_needless(&error) => "NOT NEEDED".to_owned(),

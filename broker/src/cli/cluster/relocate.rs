@@ -14,9 +14,8 @@ pub(super) fn relocations(
     survey: &Survey,
     id: i32,
 ) -> Result<Vec<(&SurveyedPartition, Vec<i32>)>, String> {
-    let is_host = |broker: &&SurveyedBroker| {
-        broker.id != id && !broker.is_fenced && !broker.is_draining
-    };
+    let is_host =
+        |broker: &&SurveyedBroker| broker.id != id && !broker.is_fenced && !broker.is_draining;
     let hosts: Vec<&SurveyedBroker> = survey.brokers.iter().filter(is_host).collect();
     let racks: BTreeMap<i32, Option<&str>> =
         survey.brokers.iter().map(|broker| (broker.id, broker.rack.as_deref())).collect();

@@ -30,7 +30,7 @@ pub(super) fn registration(id: i32, rack: Option<&str>) -> BrokerRegistration {
 }
 
 /// An image with brokers 1 to `brokers`, and topics `(name, partitions)` with ids 1, 2, 3 …
-pub(super) fn image_with(brokers: i32, topics: &[(&str, i32)]) -> MetadataImage {
+pub(crate) fn image_with(brokers: i32, topics: &[(&str, i32)]) -> MetadataImage {
     let mut image = MetadataImage::default();
     apply(&mut image, &[MetadataRecord::ClusterId("MkU3OEVBNTcwNTJENDM2Qg".to_owned())]);
     for id in 1..=brokers {
@@ -47,6 +47,6 @@ pub(super) fn image_with(brokers: i32, topics: &[(&str, i32)]) -> MetadataImage 
     image
 }
 
-pub(super) fn apply(image: &mut MetadataImage, records: &[MetadataRecord]) -> Delta {
+pub(crate) fn apply(image: &mut MetadataImage, records: &[MetadataRecord]) -> Delta {
     image.apply_all(records).unwrap()
 }
