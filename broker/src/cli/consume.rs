@@ -305,6 +305,7 @@ fn view(record: &ConsumerRecord, bounds: Option<PartitionBounds>, number: u64) -
             .map(|header| (header.key.as_ref(), header.value.as_deref()))
             .collect(),
         number,
+        receipt: None,
     }
 }
 

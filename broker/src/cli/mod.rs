@@ -21,6 +21,7 @@ mod output;
 mod positions;
 mod produce;
 mod profile;
+mod receipt;
 mod reload;
 mod security;
 mod spawn;

@@ -1,9 +1,11 @@
 //! `varve produce`: records from standard input or a file.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -11,8 +13,9 @@ use varve_client::{Delivery, ProduceError, ProducerRecord, RecordMetadata};
 
 use super::connection::ConnectionArgs;
 use super::exit::CliError;
-use super::format::{Format, InputRecord, RecordReader, RecordView};
+use super::format::{Format, InputRecord, Receipt, RecordReader, RecordView};
 use super::output::{Progress, quiet_pipe};
+use super::receipt::Receipts;
 use super::{clock, spawn};
 
 /// Records that were read and not sent yet.
@@ -47,7 +50,8 @@ pub(crate) struct ProduceArgs {
     /// Makes an empty value a tombstone, which has no value
     #[arg(short = 'Z', long)]
     tombstone: bool,
-    /// What to print for an acknowledged record; empty prints nothing
+    /// What to print for an acknowledged record; empty prints nothing. %b and %r are the brokers and the
+    /// racks that hold it on disk
     #[arg(
         short,
         long,
@@ -81,11 +85,16 @@ pub(crate) async fn run(
         builder = builder.property("acks", acks);
         if !matches!(acks.as_str(), "-1" | "all") {
             builder = builder.property("enable.idempotence", "false");
+            if plan.output.as_ref().is_some_and(Format::has_receipt) {
+                let message =
+                    format!("--acks {acks}: such an acknowledgement says nothing of disks");
+                return Err(CliError::usage(message).help("%b and %r want --acks all"));
+            }
         }
     }
     let producer = builder.build().await.map_err(|error| CliError::usage(error.to_string()))?;
     let mut records = open_input(arguments, &plan)?;
-    let mut acknowledged = Acknowledged::new(plan.output.clone());
+    let mut acknowledged = Acknowledged::new(plan.output.clone(), Receipts::new(client.admin()));
     let began = clock::now();
     let mut sent = 0u64;
     let mut input_error = None;
@@ -246,6 +255,11 @@ fn open_input(arguments: &ProduceArgs, plan: &Plan) -> Result<Input, CliError> {
 struct Acknowledged {
     output: Option<Format>,
     waiting: VecDeque<Delivery>,
+    /// Acknowledged, and not printed: their receipts are to be asked for.
+    ///
+    /// Invariant: with `waiting` at most [`DELIVERIES_MAX`].
+    settled: Vec<RecordMetadata>,
+    receipts: Receipts,
     failures: u64,
     first_failure: Option<String>,
     is_interrupted: bool,
@@ -255,10 +269,12 @@ struct Acknowledged {
 }
 
 impl Acknowledged {
-    fn new(output: Option<Format>) -> Self {
+    fn new(output: Option<Format>, receipts: Receipts) -> Self {
         Self {
             output,
             waiting: VecDeque::new(),
+            settled: Vec::new(),
+            receipts,
             failures: 0,
             first_failure: None,
             is_interrupted: false,
@@ -269,7 +285,7 @@ impl Acknowledged {
     }
 
     fn has_room(&self) -> bool {
-        self.waiting.len() < DELIVERIES_MAX
+        self.waiting.len() + self.settled.len() < DELIVERIES_MAX
     }
 
     fn await_later(&mut self, delivery: Delivery) {
@@ -279,16 +295,54 @@ impl Acknowledged {
     /// Waits for the oldest delivery; for ever where there is none. Safe to drop: a delivery is
     /// taken out only once it has answered.
     async fn next_answer(&mut self) {
+        self.settle_all();
+        if !self.settled.is_empty() {
+            return self.print_settled().await;
+        }
         let Some(delivery) = self.waiting.front_mut() else { return std::future::pending().await };
         let outcome = delivery.await;
         self.waiting.pop_front();
+        self.on_answer(outcome);
+    }
+
+    /// Takes in what has been answered already.
+    fn settle_all(&mut self) {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        while let Some(delivery) = self.waiting.front_mut()
+            && let Poll::Ready(outcome) = Pin::new(delivery).poll(&mut context)
+        {
+            self.waiting.pop_front();
+            self.on_answer(outcome);
+        }
+    }
+
+    fn on_answer(&mut self, outcome: Result<RecordMetadata, ProduceError>) {
         match outcome {
-            Ok(metadata) => self.print(&metadata),
+            Ok(metadata) if self.output.as_ref().is_some_and(Format::has_receipt) => {
+                self.settled.push(metadata);
+            }
+            Ok(metadata) => self.print(&metadata, None),
             Err(error) => self.refused(&error),
         }
     }
 
-    fn print(&mut self, metadata: &RecordMetadata) {
+    /// Prints what is settled with its receipts, which are asked for after all of it was acknowledged.
+    async fn print_settled(&mut self) {
+        let topics: BTreeSet<String> =
+            self.settled.iter().map(|metadata| metadata.topic.to_string()).collect();
+        let receipts = self.receipts.ask(&topics).await;
+        let receipts = receipts.unwrap_or_else(|error| {
+            self.failures += 1;
+            self.first_failure.get_or_insert_with(|| format!("who holds it is not known: {error}"));
+            Default::default()
+        });
+        for metadata in std::mem::take(&mut self.settled) {
+            let at = (metadata.topic.to_string(), metadata.partition);
+            self.print(&metadata, receipts.get(&at));
+        }
+    }
+
+    fn print(&mut self, metadata: &RecordMetadata, receipt: Option<&Receipt>) {
         self.progress.add(1);
         let Some(format) = &self.output else { return };
         let view = RecordView {
@@ -296,6 +350,7 @@ impl Acknowledged {
             partition: metadata.partition,
             offset: metadata.offset,
             timestamp_ms: metadata.timestamp_ms,
+            receipt,
             ..RecordView::default()
         };
         format.print(&view, &mut self.printed);
@@ -316,7 +371,7 @@ impl Acknowledged {
     }
 
     async fn finish(&mut self) {
-        while !self.waiting.is_empty() {
+        while !self.waiting.is_empty() || !self.settled.is_empty() {
             self.next_answer().await;
         }
         self.flush();

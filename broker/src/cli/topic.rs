@@ -283,7 +283,8 @@ async fn describe(connection: &ConnectionArgs, arguments: &DescribeArgs) -> Resu
     let mut documents = Vec::new();
     let mut texts = Vec::new();
     let mut failures = Vec::new();
-    for (name, described) in admin.describe_topics(&names).await.map_err(failed)? {
+    let racks = racks(&admin).await;
+    for (name, described) in describe_in_full(&admin, &names).await? {
         let topic = match described {
             Ok(topic) => topic,
             Err(error) => {
@@ -291,7 +292,7 @@ async fn describe(connection: &ConnectionArgs, arguments: &DescribeArgs) -> Resu
                 continue;
             }
         };
-        let partitions = partition_table(&admin, &topic).await?;
+        let partitions = partition_table(&admin, &topic, &racks).await?;
         let configs =
             admin.describe_config(&ConfigResource::Topic(name.clone())).await.map_err(failed)?;
         let configs = config_table(&configs);
@@ -333,7 +334,32 @@ async fn describe(connection: &ConnectionArgs, arguments: &DescribeArgs) -> Resu
     if failures.is_empty() { Ok(()) } else { Err(CliError::failed(failures.join("\n"))) }
 }
 
-async fn partition_table(admin: &Admin, topic: &TopicDescription) -> Result<Table, CliError> {
+/// With eligible leader replicas, where the broker tells them.
+async fn describe_in_full(
+    admin: &Admin,
+    names: &[&str],
+) -> Result<Vec<(String, Result<TopicDescription, AdminError>)>, CliError> {
+    match admin.describe_topic_partitions(names).await {
+        Ok(described) => Ok(described),
+        // Older brokers than those of KIP-966.
+        Err(_) => admin.describe_topics(names).await.map_err(failed),
+    }
+}
+
+/// The rack of each broker that has one.
+async fn racks(admin: &Admin) -> BTreeMap<i32, String> {
+    let brokers = match admin.describe_all_brokers().await {
+        Ok(cluster) => cluster.brokers,
+        Err(_) => return BTreeMap::new(),
+    };
+    brokers.into_iter().filter_map(|broker| Some((broker.id, broker.rack?))).collect()
+}
+
+async fn partition_table(
+    admin: &Admin,
+    topic: &TopicDescription,
+    racks: &BTreeMap<i32, String>,
+) -> Result<Table, CliError> {
     let name = topic.name.as_str();
     let numbers: Vec<i32> = topic.partitions.iter().map(|partition| partition.partition).collect();
     let starts = positions::listed(
@@ -358,6 +384,8 @@ async fn partition_table(admin: &Admin, topic: &TopicDescription) -> Result<Tabl
         "EPOCH",
         "REPLICAS",
         "ISR",
+        "ELIGIBLE",
+        "RACKS",
         "LOG-START-OFFSET",
         "HIGH-WATERMARK",
         "ERROR",
@@ -374,6 +402,8 @@ async fn partition_table(admin: &Admin, topic: &TopicDescription) -> Result<Tabl
             partition.leader_epoch.into(),
             list_of(&partition.replicas).into(),
             list_of(&partition.isr).into(),
+            list_of(&partition.eligible).into(),
+            racks_of(&partition.replicas, racks).into(),
             offset(&starts),
             offset(&ends),
             wrong.map(|error| error.to_string()).into(),
@@ -387,6 +417,13 @@ async fn partition_table(admin: &Admin, topic: &TopicDescription) -> Result<Tabl
         table.drop_last_column();
     }
     Ok(table)
+}
+
+/// The racks of the replicas, in their order; none where no broker has one.
+fn racks_of(replicas: &[i32], racks: &BTreeMap<i32, String>) -> Option<String> {
+    let of = |id: &i32| racks.get(id).map_or("-", String::as_str);
+    let words: Vec<&str> = replicas.iter().map(of).collect();
+    (!racks.is_empty()).then(|| format!("[{}]", words.join(" ")))
 }
 
 fn config_table(entries: &[ConfigEntry]) -> Table {

@@ -31,7 +31,7 @@ mod read;
 mod tests;
 
 pub(crate) use calendar::{parse_instant, strftime};
-pub(crate) use print::RecordView;
+pub(crate) use print::{Receipt, RecordView};
 pub(crate) use read::{InputRecord, RecordReader};
 
 /// A format that was parsed.
@@ -48,6 +48,14 @@ enum Piece {
     Timestamp(TimestampForm),
     Attributes(AttributeForm),
     Headers(Vec<Piece>),
+    Receipt(ReceiptField),
+}
+
+/// Who holds an acknowledged record on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReceiptField {
+    Brokers,
+    Racks,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +136,11 @@ impl Format {
             )
         };
         self.pieces.iter().any(|piece| matches!(piece, Piece::Number(field, _) if is_bound(*field)))
+    }
+
+    /// Whether it prints who holds the record.
+    pub(crate) fn has_receipt(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Receipt(_)))
     }
 
     /// Whether reading this format names each record's topic.

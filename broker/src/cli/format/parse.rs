@@ -1,8 +1,8 @@
 //! From a text to a [`Format`].
 
 use super::{
-    AttributeForm, Format, FormatError, NumberField, NumberForm, Piece, TextField, TextForm,
-    TimestampForm,
+    AttributeForm, Format, FormatError, NumberField, NumberForm, Piece, ReceiptField, TextField,
+    TextForm, TimestampForm,
 };
 
 impl Format {
@@ -85,6 +85,8 @@ impl Parser<'_> {
             't' => Piece::Text(TextField::Topic, self.text_form()?),
             'k' => Piece::Text(TextField::Key, self.text_form()?),
             'v' | 's' => Piece::Text(TextField::Value, self.text_form()?),
+            'b' => Piece::Receipt(ReceiptField::Brokers),
+            'r' => Piece::Receipt(ReceiptField::Racks),
             'T' => self.number(N::TopicLength)?,
             'K' => self.number(N::KeyLength)?,
             'V' | 'S' => self.number(N::ValueLength)?,
@@ -112,7 +114,7 @@ impl Parser<'_> {
             other => {
                 let message = format!(
                     "`%{other}` is no verb; there are %t %p %o %k %v %h{{…}} %d %T %K %V %H %e %a %x \
-                     %y %[ %| %] %i %%"
+                     %y %[ %| %] %i %%, and %b %r of what varve produce prints"
                 );
                 return Err(self.error(&message));
             }

@@ -1,8 +1,8 @@
 //! Writes records in a [`Format`].
 
 use super::{
-    AttributeForm, Format, NumberField, NumberForm, Piece, TextField, TextForm, TimestampForm,
-    base64, strftime,
+    AttributeForm, Format, NumberField, NumberForm, Piece, ReceiptField, TextField, TextForm,
+    TimestampForm, base64, strftime,
 };
 
 /// A record as a format sees it.
@@ -23,6 +23,17 @@ pub(crate) struct RecordView<'a> {
     pub(crate) last_stable: i64,
     pub(crate) high_watermark: i64,
     pub(crate) number: u64,
+    /// The brokers that hold it on disk, and their racks, where that is known.
+    pub(crate) receipt: Option<&'a Receipt>,
+}
+
+/// Who holds an acknowledged record on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    /// The brokers, divided by commas.
+    pub(crate) brokers: String,
+    /// The racks of these brokers, each once, divided by commas.
+    pub(crate) racks: String,
 }
 
 /// Bytes that a format made of a record.
@@ -51,6 +62,13 @@ fn print_piece(piece: &Piece, record: &RecordView<'_>, out: &mut Printed) {
         Piece::Number(field, form) => print_number(number_of(*field, record), *form, out),
         Piece::Timestamp(form) => print_timestamp(record.timestamp_ms, form, out),
         Piece::Attributes(form) => print_attributes(record.attributes, *form, out),
+        Piece::Receipt(field) => {
+            let text = record.receipt.map_or("-", |receipt| match field {
+                ReceiptField::Brokers => &receipt.brokers,
+                ReceiptField::Racks => &receipt.racks,
+            });
+            out.extend_from_slice(text.as_bytes());
+        }
         Piece::Headers(inner) => {
             for (key, value) in &record.headers {
                 let header = RecordView { key: Some(key), value: *value, ..RecordView::default() };

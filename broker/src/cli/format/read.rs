@@ -113,7 +113,7 @@ impl<R: BufRead> RecordReader<R> {
                         record.headers.push((key, header.value));
                     }
                 }
-                Piece::Attributes(_) => {}
+                Piece::Attributes(_) | Piece::Receipt(_) => {}
             }
         }
         Ok(())
@@ -374,6 +374,7 @@ fn check_readable(pieces: &[Piece]) -> Result<(), ReadError> {
                 );
             }
             Piece::Attributes(_) => return refuse("%a is chosen with -z, and cannot be read"),
+            Piece::Receipt(_) => return refuse("%b and %r are told, and cannot be read"),
             Piece::Timestamp(TimestampForm::Iso | TimestampForm::Strftime(_)) => {
                 return refuse("a timestamp is read as %d in milliseconds or as %d{unix}");
             }

@@ -6,6 +6,7 @@ fn printed(format: &str) -> String {
         Ok(format) => format,
         Err(error) => panic!("{error}"),
     };
+    let receipt = Receipt { brokers: "1,3".to_owned(), racks: "a,b".to_owned() };
     let record = RecordView {
         topic: "orders",
         partition: 3,
@@ -22,6 +23,7 @@ fn printed(format: &str) -> String {
         last_stable: 300,
         high_watermark: 301,
         number: 1,
+        receipt: Some(&receipt),
     };
     let mut out = Vec::new();
     format.print(&record, &mut out);
@@ -57,6 +59,7 @@ fn verbs_print_their_fields() {
     assert_eq!(printed("%t/%p@%o e%e %k=%v\\n"), "orders/3@258 e7 k1={\"a\": 1}\n");
     assert_eq!(printed("%T %K %V %s %S %H %i"), "6 2 8 {\"a\": 1} 8 2 1");
     assert_eq!(printed("%[ %| %] %x %y"), "5 300 301 9 1");
+    assert_eq!(printed("on %b in %r"), "on 1,3 in a,b");
     assert_eq!(printed("100%% %{%} \\x41\\t"), "100% {} A\t");
     assert_eq!(printed("%h{ %k=%v;}"), " h=x; n=;");
     assert_eq!(printed("%a %a{compression} %a{timestamp-type}"), "12 zstd LogAppendTime");
