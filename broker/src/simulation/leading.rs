@@ -173,7 +173,7 @@ impl Session {
             };
             match look(&at, wanted, is_told, read) {
                 Look::Nothing => {}
-                Look::NoRoom => put_back.push(slot),
+                Look::NoRoom | Look::Held => put_back.push(slot),
                 Look::News(answer, told) => {
                     self.fetches.on_told(slot, told);
                     answers.push(answer);

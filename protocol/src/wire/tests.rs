@@ -182,6 +182,7 @@ fn messages_between_brokers_return() {
         directory_id: topic_id,
         epoch: 12,
         lane: 1,
+        ..PeerHelloRequest::default()
     });
     check(QuorumMessagesRequest {
         from: 2,

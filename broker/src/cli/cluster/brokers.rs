@@ -65,7 +65,7 @@ pub(crate) enum MaintenanceCommand {
     /// Let others lead in a broker's place; it stays in sync, and gets no new replicas
     #[command(visible_alias = "enable")]
     Enter(EnterArgs),
-    /// Let a broker lead again; its partitions come back by themselves within seconds
+    /// Let a broker lead again; its partitions come back by themselves within half a minute
     #[command(visible_alias = "disable")]
     Leave(MaintenanceArgs),
     /// Show which brokers are in maintenance, and what they still lead
@@ -230,7 +230,9 @@ pub(super) async fn maintenance(
         MaintenanceCommand::Leave(arguments) => {
             let id = arguments.broker;
             set_maintenance(&admin, id, ConfigChange::delete(MAINTENANCE)).await?;
-            print_text(&format!("broker {id} is out of maintenance; it leads again within seconds"))
+            print_text(&format!(
+                "broker {id} is out of maintenance; it leads again once all has been quiet for a while"
+            ))
         }
         MaintenanceCommand::Status(arguments) => status(&admin, arguments).await,
     }
