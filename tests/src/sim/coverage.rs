@@ -47,6 +47,8 @@ branches! {
     ClockJump => "wall clock jumped",
     /// A disk was slow for a while.
     SlowDisk => "disk slow",
+    /// A sync failed.
+    FailedSync => "sync failed",
     /// A leader was struck again right after an election.
     BackToBack => "leader struck right after an election",
     /// The quorum elected a leader.

@@ -21,6 +21,8 @@ pub(super) struct Machine {
     pub(super) paused_until_us: u64,
     /// Its disk is slow until then.
     pub(super) slow_until_us: u64,
+    /// A sync has failed in this run.
+    pub(super) has_failed: bool,
     /// When its broker is to be woken.
     pub(super) wake_us: Option<u64>,
     /// Monotonic clocks begin anywhere.
@@ -38,6 +40,7 @@ impl Machine {
             is_on: true,
             paused_until_us: 0,
             slow_until_us: 0,
+            has_failed: false,
             wake_us: None,
             monotonic_ms: i64::from(id.0) * 7_919,
             wall_ms: WALL_MS,
@@ -94,6 +97,7 @@ impl Machine {
         let started = SteppedBroker::start(self.disk.clone(), options, clock)?;
         self.broker = Some(started);
         self.wake_us = None;
+        self.has_failed = false;
         Ok(())
     }
 }

@@ -12,6 +12,8 @@ use super::world::{Event, World, index_of};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Blow {
     Flow(usize, usize),
+    /// Somebody restarts a machine whose disk failed.
+    Repair(usize, u64),
     /// Whoever leads now dies too.
     Again,
 }
@@ -92,6 +94,12 @@ impl World {
                 let slow_us = self.random.skewed(2_000_000);
                 self.machines[target].slow_until_us = self.now_us + slow_us;
             }
+            Fault::FailSync => {
+                let syncs = self.random.below(12);
+                if self.machines[target].broker.is_some() {
+                    self.machines[target].disk.fail_sync_at(syncs);
+                }
+            }
             Fault::BackToBack => {
                 self.kill_leader();
                 let delay_us = self.random.skewed(400_000);
@@ -104,6 +112,9 @@ impl World {
     pub(super) fn blow(&mut self, blow: Blow) -> Verdict {
         match blow {
             Blow::Flow(from, to) => self.flow(from, to),
+            // A restart alone would read what the page cache shows and the disk does not have.
+            Blow::Repair(index, run) if self.machines[index].run == run => self.lose_power(index),
+            Blow::Repair(..) => {}
             Blow::Again if !self.nemesis.is_done => {
                 self.coverage.hit(Branch::BackToBack);
                 self.kill_leader();
@@ -111,6 +122,19 @@ impl World {
             Blow::Again => {}
         }
         Ok(())
+    }
+
+    /// A sync has failed: the process is restarted after a while.
+    pub(super) fn on_failed_disk(&mut self, index: usize) {
+        if self.machines[index].has_failed {
+            return;
+        }
+        self.coverage.hit(Branch::FailedSync);
+        self.machines[index].has_failed = true;
+        self.trace.line(self.now_us, format_args!("{}'s disk fails", self.machines[index].id));
+        let delay_us = self.random.skewed(1_000_000);
+        let run = self.machines[index].run;
+        self.after(delay_us, Event::Blow(Blow::Repair(index, run)));
     }
 
     /// Everything is well from now on.
@@ -150,6 +174,10 @@ impl World {
 
     /// The process dies; its system goes on.
     fn kill(&mut self, index: usize) {
+        if self.machines[index].has_failed {
+            // Its disk does not have what its page cache shows; see [`Blow::Repair`].
+            return self.lose_power(index);
+        }
         let now_us = self.now_us;
         let machine = &mut self.machines[index];
         let Some(broker) = machine.broker.take() else { return };
@@ -182,9 +210,21 @@ impl World {
         self.start_later(index);
     }
 
+    /// A broker did not come up, since its disk failed meanwhile.
+    pub(super) fn start_again(&mut self, index: usize) {
+        let draw = self.random.next();
+        let machine = &mut self.machines[index];
+        machine.disk = machine.disk.after_power_cut(draw);
+        machine.is_on = false;
+        self.start_later(index);
+    }
+
     fn start_later(&mut self, index: usize) {
         let mean_us = [20_000, 300_000, 2_000_000][self.random.index(3)];
-        let delay_us = self.random.skewed(mean_us);
+        let delay_us = match self.nemesis.is_done {
+            true => self.random.below(1_000_000),
+            false => self.random.skewed(mean_us),
+        };
         self.after(delay_us, Event::Start(index));
     }
 

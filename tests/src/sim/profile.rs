@@ -57,11 +57,13 @@ pub enum Fault {
     ClockJump,
     /// A disk becomes slow.
     SlowDisk,
+    /// A sync fails once, and loses what it should have made durable.
+    FailSync,
     /// The machine that leads a partition, or the quorum, dies; soon its successor too.
     BackToBack,
 }
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 13] = [
     Fault::Kill,
     Fault::PowerCut,
     Fault::PowerCutAtSync,
@@ -73,6 +75,7 @@ const FAULTS: [Fault; 12] = [
     Fault::Reset,
     Fault::ClockJump,
     Fault::SlowDisk,
+    Fault::FailSync,
     Fault::BackToBack,
 ];
 

@@ -8,6 +8,8 @@ use varve_broker::simulation::{
 };
 use varve_protocol::vocabulary::BrokerId;
 
+use varve_storage::Disk;
+
 use super::clients::{ClientEvent, Clients};
 use super::coverage::{Branch, Coverage};
 use super::invariants::{Invariants, Verdict, Violation};
@@ -298,7 +300,14 @@ impl World {
         let started = started.map_err(panicked)?;
         self.trace.note(&[now_us, index as u64, run]);
         self.trace.line(now_us, format_args!("{id} starts, run {run}"));
-        started.map_err(|error| refused(id, &error))?;
+        if let Err(error) = started {
+            let is_failed = self.machines[index].disk.latch().is_closed();
+            if is_failed || self.machines[index].disk.is_off() {
+                self.start_again(index);
+                return Ok(());
+            }
+            return Err(refused(id, &error));
+        }
         let delay_us = self.random.below(100_000);
         let arrivals = self.network.on_machine_back(index, now_us + delay_us);
         self.deliver(arrivals);
@@ -332,6 +341,12 @@ impl World {
         if let Err(error) = done
             && !is_off
         {
+            if machine.disk.latch().is_closed() {
+                // It ends, as a broker does that cannot open its logs.
+                self.on_failed_disk(index);
+                self.lose_power(index);
+                return Ok(());
+            }
             return Err(refused(id, &error));
         }
         self.trace.note(&[now_us, index as u64, name.len() as u64, syncs]);
@@ -352,6 +367,9 @@ impl World {
         let spent_us: u64 = (0..syncs.min(8)).map(|_| self.random.skewed(sync_us)).sum();
         for output in outputs {
             self.carry_out((index, run), output, spent_us)?;
+        }
+        if self.machines[index].disk.latch().is_closed() {
+            self.on_failed_disk(index);
         }
         self.note_state(index);
         self.schedule_wake(index);
