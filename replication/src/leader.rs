@@ -281,7 +281,8 @@ impl LeaderReplica {
         self.advance();
     }
 
-    /// A follower fetches: its ends become known, it may join the ISR.
+    /// A follower fetches: its ends become known, it may join the ISR. What comes later than what it
+    /// said after it changes nothing.
     ///
     /// # Errors
     /// [`FetchRefused`]; then nothing has changed but that a follower which lost committed records
@@ -300,6 +301,12 @@ impl LeaderReplica {
             return Err(FetchRefused::Impossible { log_end, durable_end, leader_end });
         }
         let knew = progress.durable_end();
+        let is_lower = knew.is_some_and(|knew| durable_end < knew) || log_end < progress.log_end();
+        if broker_epoch == known && is_lower {
+            // Within one run and one leader epoch a follower only grows: this was said earlier, on a
+            // connection that it has left since.
+            return Ok(());
+        }
         if knew.is_some_and(|known| durable_end < known)
             && durable_end < high_watermark
             && self.isr.may_count(follower)

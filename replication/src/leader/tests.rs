@@ -158,6 +158,28 @@ fn a_follower_holds_the_mark_from_the_moment_it_is_proposed() {
     );
 }
 
+/// A follower left a slow connection for another one, and what it had said on the first came after what
+/// it said on the second: it looked as far behind as it had been, was not told again, since the follower
+/// knew that it had said so, and stayed out of the ISR until the next record.
+#[test]
+fn progress_that_comes_late_changes_nothing() {
+    check(
+        leader(&[1, 2], &[1], Durability::Disk),
+        "a5 ->
+         d5 -> hw=5
+         f2:3/3 ->
+         f2:5/5 -> isr=1,2@10
+         f2:3/3 ->
+         c1,2@11 ->
+         a6 ->
+         d6 ->
+         f2:6/6 -> hw=6
+         f2:3/3 ->
+         f2:6/5 ->
+         f2:6/6 ->",
+    );
+}
+
 #[test]
 fn a_member_that_lost_what_was_committed_is_refused() {
     check(
@@ -165,7 +187,7 @@ fn a_member_that_lost_what_was_committed_is_refused() {
         "a5 ->
          d5 ->
          f2:5/5 -> hw=5
-         f2:5/3 -> refused: the follower is in sync, but has 3 where the high watermark is 5 isr=1@10
+         f2e1:5/3 -> refused: the follower is in sync, but has 3 where the high watermark is 5 isr=1@10
          f3:1/1 -> refused: broker 3 has no replica of this partition
          f2:9/9 -> refused: the follower's log ends at 9, of which 9 durable; the leader's at 5",
     );

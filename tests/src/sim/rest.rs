@@ -4,7 +4,7 @@ use varve_protocol::vocabulary::BrokerId;
 
 use super::coverage::Branch;
 use super::invariants::Verdict;
-use super::world::{Event, World, stuck};
+use super::world::{Event, World, index_of, stuck};
 
 /// How long that may take.
 const REST_US_MAX: u64 = 60_000_000;
@@ -72,7 +72,10 @@ impl World {
                 let mut isr: Vec<BrokerId> = partition.isr.clone();
                 isr.sort_unstable();
                 if partition.leader.is_none() || isr != [BrokerId(1), BrokerId(2), BrokerId(3)] {
-                    return Some(format!("{id}: {tip} has {partition:?}"));
+                    let leader = partition.leader.map(index_of);
+                    let leader = leader.and_then(|index| self.machines[index].broker.as_ref());
+                    let view = leader.and_then(|broker| broker.replica(tip));
+                    return Some(format!("{id}: {tip} has {partition:?}; its leader: {view:?}"));
                 }
                 let end = self.invariants.committed.end(*tip);
                 let Some(replica) = broker.replica(tip) else {

@@ -16,6 +16,12 @@ impl Trace {
         Self { hash: 0xcbf2_9ce4_8422_2325, lines: is_read.then(Vec::new) }
     }
 
+    /// Whether lines are kept.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.lines.is_some()
+    }
+
     /// Notes numbers that say what happened.
     pub fn note(&mut self, numbers: &[u64]) {
         for number in numbers {

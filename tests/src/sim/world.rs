@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use varve_broker::simulation::{
     ConnectionId, Lane, Output, Packet, StartError, SteppedBroker, Work,
 };
+use varve_protocol::messages::replica_fetch::{ReplicaFetchPartition, ReplicaFetchedPartition};
+use varve_protocol::messages::replica_progress::PartitionProgress;
 use varve_protocol::vocabulary::BrokerId;
 
 use varve_storage::Disk;
@@ -419,10 +421,12 @@ impl World {
                 let departs_us = self.now_us + spent_us;
                 let at_us = departs_us + self.random.skewed(self.profile.latency_us);
                 let (name, times) = (packet.name(), (departs_us, at_us));
+                let said = if self.trace.is_read() { said(&packet) } else { String::new() };
                 let frame = Frame::Packet(packet);
                 let sent = self.network.send(connection, (index, run), frame, times);
                 let id = self.machines[index].id;
-                self.trace.line(self.now_us, format_args!("  {id} sends {name} on {connection}"));
+                let line = format_args!("  {id} sends {name} on {connection}{said}");
+                self.trace.line(self.now_us, line);
                 self.deliver(sent);
             }
             Output::Hang(ConnectionId(connection)) => {
@@ -491,6 +495,39 @@ impl World {
             }
             Frame::Close => self.step(index, run, "closed", |broker| broker.on_closed(number)),
         }
+    }
+}
+
+/// What a reader of the trace wants to know of a packet.
+fn said(packet: &Packet) -> String {
+    match packet {
+        Packet::Quorum(messages) => format!(", {} messages", messages.len()),
+        Packet::Progress(request) => {
+            let of = |one: &PartitionProgress| {
+                let PartitionProgress { partition, leader_epoch, log_end, durable_end, .. } = one;
+                format!(" {partition}@{leader_epoch}: {durable_end}/{log_end}")
+            };
+            request.partitions.iter().map(of).collect()
+        }
+        Packet::Fetch(number, request) => {
+            let of = |one: &ReplicaFetchPartition| {
+                format!(" {}@{}: {}", one.partition, one.leader_epoch, one.fetch_offset)
+            };
+            let partitions: String = request.partitions.iter().map(of).collect();
+            format!(", {number}:{partitions}")
+        }
+        Packet::Fetched(number, answer) => {
+            let of = |one: &ReplicaFetchedPartition| {
+                let ReplicaFetchedPartition { partition, error_code, high_watermark, .. } = one;
+                let bytes = one.records.len();
+                format!(" {partition}: code {error_code}, {bytes} bytes, hw {high_watermark}")
+            };
+            let partitions: String = answer.partitions.iter().map(of).collect();
+            format!(", {number}:{partitions}")
+        }
+        Packet::AlterPartition(_, request) => format!(" {:?}", request.topics),
+        Packet::Altered(_, answer) => format!(" {:?}", answer.topics),
+        _ => String::new(),
     }
 }
 
