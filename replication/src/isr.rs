@@ -62,6 +62,12 @@ impl InSyncReplicas {
         &self.committed
     }
 
+    /// The epoch of the committed set.
+    #[must_use]
+    pub fn partition_epoch(&self) -> i32 {
+        self.partition_epoch
+    }
+
     /// Whether a proposal has no answer yet. There is one at a time.
     #[must_use]
     pub fn is_pending(&self) -> bool {

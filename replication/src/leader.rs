@@ -126,6 +126,9 @@ pub struct LeaderReplica {
     isr: InSyncReplicas,
     /// All replicas but this one.
     followers: BTreeMap<BrokerId, Progress>,
+    /// Who was proposed to join last. The others have their turn first, so that one whom the
+    /// controller refuses (it may be dead, and look caught up) keeps nobody out.
+    joined_last: Option<BrokerId>,
     /// Nothing is proposed before.
     proposes_from_ms: i64,
     effects: VecDeque<Effect>,
@@ -154,6 +157,7 @@ impl LeaderReplica {
             positions,
             isr,
             followers,
+            joined_last: None,
             proposes_from_ms: i64::MIN,
             effects: VecDeque::new(),
         };
@@ -336,8 +340,10 @@ impl LeaderReplica {
         let rest = self.isr.members().iter().filter(|id| is_in_sync(id)).copied().collect();
         self.propose(rest, now_ms);
         // Who caught up while a proposal was out, or while proposals paused, has nothing more to say.
-        let waiting: Vec<_> = self.followers.keys().copied().collect();
-        for follower in waiting {
+        let last = self.joined_last;
+        let (had, waiting): (Vec<_>, Vec<_>) =
+            self.followers.keys().copied().partition(|id| Some(*id) <= last);
+        for follower in waiting.into_iter().chain(had) {
             self.propose_expansion(follower, now_ms);
         }
     }
@@ -374,21 +380,27 @@ impl LeaderReplica {
         if is_ready && is_near && !self.isr.members().contains(&follower) {
             let mut wider = self.isr.members().clone();
             wider.insert(follower);
-            self.propose(wider, now_ms);
+            if self.propose(wider, now_ms) {
+                self.joined_last = Some(follower);
+            }
         }
     }
 
-    fn propose(&mut self, isr: BTreeSet<BrokerId>, now_ms: i64) {
+    /// Whether it was proposed.
+    fn propose(&mut self, isr: BTreeSet<BrokerId>, now_ms: i64) -> bool {
         if now_ms < self.proposes_from_ms {
-            return;
+            return false;
         }
-        if let Some(proposal) = self.isr.propose(isr) {
+        let proposal = self.isr.propose(isr);
+        let is_proposed = proposal.is_some();
+        if let Some(proposal) = proposal {
             let epoch_of =
                 |id: &BrokerId| self.followers.get(id).map_or(-1, Progress::broker_epoch);
             let isr = proposal.isr.iter().map(|id| (*id, epoch_of(id))).collect();
             let wish = IsrWish { isr, partition_epoch: proposal.partition_epoch };
             self.effects.push_back(Effect::ProposeIsr(wish));
         }
+        is_proposed
     }
 
     /// Recomputes what follows from log end, synced end, progress and ISR.

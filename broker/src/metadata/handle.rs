@@ -3,7 +3,7 @@
 //! Reading is a pointer load. Changing goes through one writer (see `writer`), and answers
 //! when the change is durable, published and its logs are ready.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
@@ -88,8 +88,9 @@ pub(super) struct Urgent {
     /// The clock has ticked. Ticks that a slow disk kept waiting count as one: nobody is to be
     /// taken for silent whose messages wait here.
     pub(super) has_ticked: bool,
-    /// Brokers whose processes are gone.
-    pub(super) lost: BTreeSet<BrokerId>,
+    /// Brokers whose processes are gone, with the epochs that those were registered with; −1 if that
+    /// is not known here.
+    pub(super) lost: BTreeMap<BrokerId, i64>,
     /// Brokers that have connected, and how far their logs go.
     pub(super) logs: BTreeMap<BrokerId, LogExtent>,
 }

@@ -110,14 +110,15 @@ impl Liveness {
         (answer, change)
     }
 
-    /// The process of a broker is known to be dead.
+    /// The process of a broker that was registered with this epoch is known to be dead. Whether
+    /// another one has taken its place is not said by that.
     pub(super) fn on_peer_lost(
         &mut self,
-        id: BrokerId,
+        (id, epoch): (BrokerId, i64),
         now_ms: i64,
         image: &MetadataImage,
     ) -> Option<MetadataChange> {
-        let broker = image.broker(id).filter(|broker| !broker.is_fenced)?;
+        let broker = image.broker(id).filter(|it| !it.is_fenced && it.epoch == epoch)?;
         self.stirred_ms = now_ms;
         Some(MetadataChange::FenceBroker { id, epoch: broker.epoch, why: "its process died" })
     }

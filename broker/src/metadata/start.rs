@@ -4,7 +4,7 @@
 //! listeners; [`OpenedMetadata::start`] registers it, so that the image is complete; the shards
 //! recover their logs; [`reconcile`] makes logs and image agree; then requests are served.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -221,7 +221,7 @@ impl OpenedMetadata {
             status,
             liveness: Liveness::default(),
             is_controller: false,
-            lost: Vec::new(),
+            lost: BTreeMap::new(),
             ticked_ms: 0,
             shared: Arc::clone(&shared),
         };

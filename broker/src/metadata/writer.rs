@@ -3,7 +3,7 @@
 //! A thread of its own, since it waits for the disk. It takes all that waits at once, so that many
 //! changes share one sync, and passes what was committed to the finisher (see [`super::finisher`]).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::mpsc::error::TrySendError;
@@ -20,8 +20,6 @@ use crate::clock;
 
 /// Commands that are taken together.
 const BATCH_COMMANDS_MAX: usize = 256;
-/// Dead brokers that are remembered for the case that this one becomes the controller.
-const LOST_MAX: usize = 64;
 /// A thread that saw no tick for so long was held up, by its disk or by the whole machine.
 const STALL_MS_MAX: i64 = 500;
 /// Batches that wait for a busy finisher before the quorum waits for it too.
@@ -41,7 +39,7 @@ pub struct MetadataWriter {
     pub(super) liveness: Liveness,
     pub(super) is_controller: bool,
     /// Brokers whose processes died and that nobody has fenced, as far as is known here.
-    pub(super) lost: Vec<BrokerId>,
+    pub(super) lost: BTreeMap<BrokerId, i64>,
     /// When the last tick was seen.
     pub(super) ticked_ms: i64,
     pub(super) shared: Arc<Shared>,
@@ -112,9 +110,9 @@ impl MetadataWriter {
         for (broker, log) in urgent.logs {
             self.node.on_member_log(broker, &log);
         }
-        for broker in urgent.lost {
+        for (broker, epoch) in urgent.lost {
             self.node.on_peer_lost(broker);
-            self.lost.push(broker);
+            self.lost.insert(broker, epoch);
         }
         let mut changes: Vec<(MetadataChange, Answer)> = Vec::new();
         let mut wishes = Vec::new();
@@ -124,7 +122,7 @@ impl MetadataWriter {
                 Command::Wake => {}
                 Command::Messages(from, messages) => self.node.on_messages(from, messages),
                 Command::Heartbeat(heartbeat, answer) => {
-                    self.lost.retain(|broker| *broker != heartbeat.broker);
+                    self.lost.remove(&heartbeat.broker);
                     let (answered, wish) = self.on_heartbeat(heartbeat, now_ms);
                     wishes.extend(wish);
                     // Whoever asked may be gone.
@@ -177,11 +175,11 @@ impl MetadataWriter {
     /// become that because of the death.
     fn fence_lost(&mut self, now_ms: i64) -> Vec<MetadataChange> {
         let Some(image) = self.node.planned_image() else {
-            self.lost.truncate(LOST_MAX);
             return Vec::new();
         };
-        let fence = |broker| self.liveness.on_peer_lost(broker, now_ms, image);
-        self.lost.drain(..).filter_map(fence).collect()
+        let lost = std::mem::take(&mut self.lost).into_iter();
+        let fence = |lost| self.liveness.on_peer_lost(lost, now_ms, image);
+        lost.filter_map(fence).collect()
     }
 
     fn on_heartbeat(

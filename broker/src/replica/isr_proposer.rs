@@ -137,8 +137,7 @@ pub(crate) fn judged(
             let tip = TopicIdPartition { topic_id: topic.topic_id, partition };
             let Some(verdict) = verdict(result) else { continue };
             if let Some(proposal) = waiting.remove(&tip) {
-                let leader_epoch = proposal.leader_epoch;
-                answers.push(IsrAnswer { partition: tip, leader_epoch, verdict });
+                answers.push(answer(tip, &proposal, verdict));
             }
         }
     }
@@ -166,8 +165,12 @@ fn verdict(result: AlterPartitionResult) -> Option<IsrVerdict> {
 }
 
 pub(crate) fn stale(tip: TopicIdPartition, proposal: &ProposedIsr) -> IsrAnswer {
-    let leader_epoch = proposal.leader_epoch;
-    IsrAnswer { partition: tip, leader_epoch, verdict: IsrVerdict::Stale }
+    answer(tip, proposal, IsrVerdict::Stale)
+}
+
+fn answer(tip: TopicIdPartition, proposal: &ProposedIsr, verdict: IsrVerdict) -> IsrAnswer {
+    let ProposedIsr { leader_epoch, partition_epoch, .. } = *proposal;
+    IsrAnswer { partition: tip, leader_epoch, partition_epoch, verdict }
 }
 
 #[cfg(test)]

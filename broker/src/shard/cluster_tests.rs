@@ -265,6 +265,7 @@ impl World {
         let answer = IsrAnswer {
             partition: TIP,
             leader_epoch: proposal.leader_epoch,
+            partition_epoch: proposal.partition_epoch,
             verdict: IsrVerdict::Committed {
                 isr: isr.clone(),
                 partition_epoch: self.partition_epoch,

@@ -220,6 +220,8 @@ pub struct IsrAnswer {
     pub partition: TopicIdPartition,
     /// The epoch in which this broker asked.
     pub leader_epoch: LeaderEpoch,
+    /// The epoch of the partition that it asked to change.
+    pub partition_epoch: i32,
     /// The verdict.
     pub verdict: IsrVerdict,
 }

@@ -126,6 +126,26 @@ fn of_three_it_is_what_all_in_sync_have_durable() {
     );
 }
 
+/// What broke: a broker that died while nothing was written looked caught up for ever, was proposed
+/// first at every tick, and was refused; the live one behind it never had its turn, and with too few
+/// in sync nothing could be written that would have shown the dead one to lag.
+#[test]
+fn one_who_is_refused_keeps_nobody_else_out() {
+    check(
+        leader(&[1, 2, 3], &[1], Durability::Disk),
+        "f2:0/0 -> isr=1,2@10
+         f3:0/0 ->
+         r ->
+         t300 -> isr=1,3@10
+         r ->
+         t600 -> isr=1,2@10
+         r ->
+         t900 -> isr=1,3@10
+         c1,3@11 ->
+         t950 -> isr=1,2,3@11",
+    );
+}
+
 #[test]
 fn a_laggard_leaves_only_when_the_controller_says_so() {
     check(

@@ -466,7 +466,11 @@ fn the_silent_are_fenced_after_a_deadline_and_the_gone_at_once() {
     }
     assert_eq!(fences(&liveness.on_tick(1_000, &image)), []);
     assert_eq!(fences(&liveness.on_tick(1_050, &image)), [(3, "it is silent")]);
-    let change = liveness.on_peer_lost(BrokerId(2), 1_050, &image).unwrap();
+    let id = BrokerId(2);
+    let epoch = image.broker(id).unwrap().epoch;
+    // An earlier process of that broker: another one lives.
+    assert_eq!(liveness.on_peer_lost((id, epoch - 1), 1_050, &image), None);
+    let change = liveness.on_peer_lost((id, epoch), 1_050, &image).unwrap();
     assert_eq!(fences(&[change]), [(2, "its process died")]);
 }
 

@@ -178,7 +178,7 @@ impl<D: Disk, A> ShardCore<D, A> {
 
     /// The controller answered.
     pub(super) fn on_isr_answers(&mut self, answers: Vec<IsrAnswer>, now: Now) {
-        for IsrAnswer { partition: tip, leader_epoch, verdict } in answers {
+        for IsrAnswer { partition: tip, leader_epoch, partition_epoch: asked, verdict } in answers {
             let Some(partition) = self.partitions.get_mut(&tip) else { continue };
             let Some(leader) = partition.leader_mut() else { continue };
             if leader.epoch() != leader_epoch {
@@ -190,6 +190,9 @@ impl<D: Disk, A> ShardCore<D, A> {
                         self.effects.push(Effect::RoleChanged { partition: tip });
                     }
                 }
+                // Of an older proposal, it says nothing about the one that is under way: whoever that
+                // one names may be committed yet.
+                IsrVerdict::Refused if asked != leader.isr().partition_epoch() => {}
                 IsrVerdict::Refused => leader.on_isr_refused(now.monotonic_ms),
                 IsrVerdict::Stale => {}
             }
