@@ -99,7 +99,9 @@ impl MetadataHandle {
     pub fn on_peer_lost(&self, broker: BrokerId) {
         // It may be there again, as another process, before this broker is the controller.
         let epoch = self.load().broker(broker).map_or(-1, |known| known.epoch);
-        self.urge(|urgent| drop(urgent.lost.insert(broker, epoch)));
+        self.urge(|urgent| {
+            urgent.lost.insert(broker, epoch);
+        });
     }
 
     /// A broker has connected, and has said how far its log goes.
