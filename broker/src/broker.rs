@@ -13,6 +13,7 @@
 //! | ticker (task) | tells the shards the time | told by the stop signal |
 //! | listener, connections (tasks) | serve clients | told by the stop signal |
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -39,8 +40,8 @@ use crate::metadata::{
     StartedMetadata, count_replica_changes,
 };
 use crate::metrics::{Exposition, Metrics};
-use crate::peers::LocalIdentity;
 use crate::peers::forward::Forwarder;
+use crate::peers::{LocalIdentity, internal_address};
 use crate::server::{self, DescriptorPlan, ServerLimits, Tls, TlsFiles};
 use crate::shard::{Partitions, ShardError, ShardSettings, Shards};
 use crate::spawn::{self, Tasks};
@@ -171,7 +172,7 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
     options.registration.endpoints.extend(internal.as_ref().map(|port| port.endpoint().clone()));
     let transport = Arc::new(PeersTransport::default());
     let mut registration = options.registration.clone();
-    let (started, identity) = start_metadata(&data_dir, options, &transport)?;
+    let (started, identity, addresses) = start_metadata(&data_dir, options, &transport)?;
     registration.directory = identity.directory_id;
     let StartedMetadata { handle: metadata, writer, finisher } = started;
     let metadata_writer = spawn::thread("metadata", move || writer.run())?;
@@ -179,8 +180,9 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
     let (host_ready, told_ready) = oneshot::channel();
     let entered = runtime.enter();
     tasks.spawn(finisher.run_from_start(metadata.clone(), told_ready));
-    let membership = internal
-        .map(|port| Membership::start(&config, port, identity, &metadata, &transport, &metrics));
+    let membership = internal.map(|port| {
+        Membership::start(&config, port, (identity, addresses), &metadata, &transport, &metrics)
+    });
     drop(entered);
     let membership = membership.transpose()?;
     if let Some(membership) = &membership {
@@ -526,7 +528,7 @@ fn start_metadata(
     data_dir: &DataDir,
     options: MetadataOptions,
     transport: &Arc<PeersTransport>,
-) -> Result<(StartedMetadata, LocalIdentity), StartError> {
+) -> Result<(StartedMetadata, LocalIdentity, BTreeMap<BrokerId, String>), StartError> {
     let opened = OpenedMetadata::open(data_dir.disk(), options)?;
     let registration = opened.registration();
     let identity = LocalIdentity {
@@ -534,9 +536,11 @@ fn start_metadata(
         incarnation: registration.incarnation,
         directory_id: registration.directory,
         cluster_id: opened.cluster_id().map(str::to_owned),
+        address: internal_address(&registration.endpoints).unwrap_or_default(),
     };
+    let addresses = opened.addresses().clone();
     let started = opened.start(Arc::clone(transport) as _, Box::new(rand::random))?;
-    Ok((started, identity))
+    Ok((started, identity, addresses))
 }
 
 fn shard_settings(

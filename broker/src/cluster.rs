@@ -9,6 +9,7 @@
 //! | heartbeats | shows the controller that this broker lives | told by the stop signal |
 //! | in-sync wishes | asks the controller for other in-sync sets | with the runtime |
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
@@ -106,6 +107,12 @@ impl PeerHost for Host {
         self.metadata.on_peer_log(broker, log);
     }
 
+    fn on_peer_address(&self, broker: BrokerId, address: &str) {
+        if let Some(peers) = self.peers.get() {
+            peers.on_told_address(broker, address);
+        }
+    }
+
     fn is_taken(&self, broker: BrokerId, incarnation: u128) -> bool {
         self.peers.get().is_some_and(|peers| peers.is_taken(broker, incarnation))
     }
@@ -161,7 +168,7 @@ impl Membership {
     pub(crate) fn start(
         config: &BrokerConfig,
         port: InternalPort,
-        identity: LocalIdentity,
+        (identity, addresses): (LocalIdentity, BTreeMap<BrokerId, String>),
         metadata: &MetadataHandle,
         transport: &PeersTransport,
         metrics: &Arc<Metrics>,
@@ -170,7 +177,7 @@ impl Membership {
         let host: Arc<dyn PeerHost> = Arc::clone(&told) as _;
         let limits = ServerLimits::new(config);
         let voters = config.cluster.voters.clone();
-        let options = PeersOptions { identity: identity.clone(), voters, limits };
+        let options = PeersOptions { identity: identity.clone(), voters, limits, addresses };
         let peers = Peers::start(options, Arc::clone(&host));
         let first = transport.0.set(peers.clone()).is_ok() && told.peers.set(peers.clone()).is_ok();
         assert!(first, "a broker is started once");

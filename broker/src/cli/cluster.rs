@@ -5,6 +5,7 @@ mod gather;
 mod health;
 mod partitions;
 mod relocate;
+mod voters;
 
 use clap::Subcommand;
 use serde_json::json;
@@ -22,7 +23,7 @@ pub(crate) enum ClusterCommand {
     Info(InfoArgs),
     /// Say whether all is well, and what is not; exits with 10 where something is not
     Health(health::HealthArgs),
-    /// Show the metadata quorum: its leader, its members, how far each is
+    /// Show the metadata quorum: its leader, its members, how far each is; change who votes in it
     Quorum(health::QuorumArgs),
     /// Show the brokers with their states and loads; drain one, take one out
     Brokers(brokers::BrokersArgs),

@@ -54,6 +54,7 @@ mod sasl;
 mod sync_group;
 mod transactions;
 mod unregister_broker;
+mod voters;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -251,6 +252,8 @@ routes! {
     AlterPartitionReassignments => alter_partition_reassignments;
     ElectLeaders => elect_leaders;
     UnregisterBroker => unregister_broker;
+    AddRaftVoter => voters::add;
+    RemoveRaftVoter => voters::remove;
 }
 
 impl Dispatcher {

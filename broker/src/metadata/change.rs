@@ -15,6 +15,7 @@ use super::plan::{
 };
 use super::store::AppendError;
 use super::topic_image::TopicImage;
+use super::voters::{VoterRefused, VoterWish};
 use crate::topic_config::ConfigMap;
 
 /// A wish to the controller.
@@ -96,6 +97,8 @@ pub enum MetadataChange {
     },
     /// Take the next block of producer ids for this broker.
     AllocateProducerIds,
+    /// A broker is to vote in the quorum, or not to.
+    ChangeVoter(VoterWish),
 }
 
 /// What became of a [`MetadataChange`], item by item in the order of the wish. Whatever succeeded is
@@ -104,6 +107,8 @@ pub enum MetadataChange {
 pub enum Applied {
     /// Of changes that are told by the image alone.
     Done,
+    /// Of [`MetadataChange::ChangeVoter`].
+    ChangedVoter(Result<(), VoterRefused>),
     /// Of [`MetadataChange::RegisterMember`]: the broker's epoch.
     Registered(Result<i64, RegisterRefused>),
     /// Of [`MetadataChange::AlterPartitions`].

@@ -139,6 +139,11 @@ impl MetadataHandle {
         self.urge(|urgent| urgent.has_ticked = true);
     }
 
+    /// Hands the quorum's leadership to the voter that can take it best, if this broker has it.
+    pub fn hand_over(&self) {
+        let _ = self.commands.try_send(Command::HandOver);
+    }
+
     /// Hands the quorum's leadership to another voter, if this broker has it.
     pub fn transfer_leadership(&self, to: BrokerId) {
         let _ = self.commands.try_send(Command::TransferLeadership(to));

@@ -78,6 +78,8 @@ pub(super) enum Command {
     Wake,
     Heartbeat(Heartbeat, oneshot::Sender<HeartbeatAnswer>),
     TransferLeadership(BrokerId),
+    /// Hands it to whoever can take it best.
+    HandOver,
     Stop,
 }
 

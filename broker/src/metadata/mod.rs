@@ -32,6 +32,7 @@ pub mod start;
 pub mod store;
 mod topic_image;
 mod topic_name;
+mod voters;
 mod writer;
 
 #[cfg(test)]
@@ -64,4 +65,5 @@ pub use topic_image::{PartitionImage, TopicImage};
 pub use topic_name::{
     CONSUMER_OFFSETS, InvalidTopicName, TRANSACTION_STATE, check_topic_name, is_internal_topic,
 };
+pub use voters::{VoterRefused, VoterWish, plan_voter};
 pub use writer::MetadataWriter;

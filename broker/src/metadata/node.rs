@@ -25,6 +25,7 @@ use super::image::MetadataImage;
 use super::plan::PlanSettings;
 use super::planning::Planning;
 use super::store::{AppendError, QuorumLog};
+use super::voters::{VoterRefused, plan_voter};
 use crate::peers::LogExtent;
 
 /// Where fresh ids come from: a random source at the edge, a seeded one in simulation.
@@ -205,6 +206,17 @@ impl Node {
         }
     }
 
+    /// Hands leadership to the voter that has most of the log and lives.
+    pub(super) fn hand_over(&mut self) {
+        let status = self.quorum.status();
+        let lives = |id: &BrokerId| self.image.broker(*id).is_some_and(|broker| !broker.is_fenced);
+        let others = status.matched.iter().filter(|(id, _)| *id != self.broker);
+        let voters = others.filter(|(id, _)| status.membership.voters.contains(id) && lives(id));
+        if let Some((heir, _)) = voters.max_by_key(|(_, matched)| *matched) {
+            self.quorum.transfer_leadership(*heir);
+        }
+    }
+
     /// Hands leadership to another voter.
     pub(super) fn transfer_leadership(&mut self, to: BrokerId) {
         self.quorum.transfer_leadership(to);
@@ -356,6 +368,27 @@ impl Node {
                 let _ = answer.send(Err(ChangeError::Busy));
                 continue;
             }
+            if let MetadataChange::ChangeVoter(wish) = &change {
+                let status = self.quorum.status();
+                let planned = plan_voter(wish, &planning.image, &status, self.broker);
+                let proposed = planned.map(|change| self.quorum.propose_membership(change));
+                let refusal = match proposed {
+                    Ok(Ok(proposed)) => {
+                        let applied = Applied::ChangedVoter(Ok(()));
+                        self.pending.push_back(Pending { proposed, answer, applied });
+                        continue;
+                    }
+                    Ok(Err(ProposeError::MembershipPending)) => {
+                        Ok(Applied::ChangedVoter(Err(VoterRefused::Pending)))
+                    }
+                    Ok(Err(ProposeError::NotLeader)) => Err(ChangeError::NotController),
+                    Ok(Err(ProposeError::Busy)) => Err(ChangeError::Busy),
+                    Err(refused) => Ok(Applied::ChangedVoter(Err(refused))),
+                };
+                // Whoever asked may be gone.
+                let _ = answer.send(refusal);
+                continue;
+            }
             let applied = match planning.plan(change) {
                 Ok(applied) => applied,
                 Err(error) => {
@@ -401,7 +434,7 @@ impl Node {
         self.planned = (!refused).then_some(planning.image);
     }
 
-    /// Who registers and takes no part yet gets the log.
+    /// Who registers and takes no part yet gets the log; who was taken out gets it no more.
     pub(super) fn admit_registered(&mut self) {
         if !self.is_controller() {
             return;
@@ -410,9 +443,14 @@ impl Node {
         let takes_part =
             |id: &BrokerId| membership.voters.contains(id) || membership.learners.contains(id);
         let newcomer = self.image.brokers().map(|broker| broker.id).find(|id| !takes_part(id));
-        if let Some(newcomer) = newcomer {
+        let is_gone = |id: &&BrokerId| self.image.broker(**id).is_none();
+        let gone = membership.learners.iter().find(is_gone);
+        let change = newcomer
+            .map(MembershipChange::AddLearner)
+            .or_else(|| gone.copied().map(MembershipChange::Remove));
+        if let Some(change) = change {
             // Another change may be under way; then this one waits for the next tick.
-            let _ = self.quorum.propose_membership(MembershipChange::AddLearner(newcomer));
+            let _ = self.quorum.propose_membership(change);
         }
     }
 

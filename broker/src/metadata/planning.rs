@@ -105,6 +105,9 @@ impl Planning<'_> {
             MetadataChange::AlterConfigs { changes, validate_only } => {
                 Applied::AlterConfigs(self.alter_configs(&changes, validate_only, &mut records))
             }
+            MetadataChange::ChangeVoter(_) => {
+                unreachable!("members of the quorum come and go by entries of its own")
+            }
             MetadataChange::AllocateProducerIds => {
                 let (record, block) = plan_producer_ids(&self.image, self.broker_id)
                     .ok_or(ChangeError::ProducerIdsExhausted)?;

@@ -50,6 +50,7 @@ pub struct OpenedMetadata {
     log: Box<dyn QuorumLog>,
     quorum: Quorum,
     options: MetadataOptions,
+    addresses: BTreeMap<BrokerId, String>,
 }
 
 /// The metadata of a running broker: the parts that its owner has to start.
@@ -153,6 +154,12 @@ impl OpenedMetadata {
         Ok(Self::new(Box::new(log), recovered, options))
     }
 
+    /// Where the brokers listen for each other, by entries that may not be shown yet.
+    #[must_use]
+    pub fn addresses(&self) -> &BTreeMap<BrokerId, String> {
+        &self.addresses
+    }
+
     /// The cluster that the file or the log names.
     #[must_use]
     pub fn cluster_id(&self) -> Option<&str> {
@@ -172,9 +179,9 @@ impl OpenedMetadata {
         recovered: RecoveredMetadata,
         options: MetadataOptions,
     ) -> Self {
-        let RecoveredMetadata { quorum, image, .. } = recovered;
+        let RecoveredMetadata { quorum, image, addresses, .. } = recovered;
         let quorum = Quorum::new(&options.quorum, quorum);
-        Self { image, log, quorum, options }
+        Self { image, log, quorum, options, addresses }
     }
 
     /// Gives out the parts. A broker that is a cluster by itself has applied its whole log before that,
@@ -188,7 +195,7 @@ impl OpenedMetadata {
         transport: Arc<dyn QuorumTransport>,
         ids: IdSource,
     ) -> Result<StartedMetadata, ChangeError> {
-        let Self { image, log, quorum, options } = self;
+        let Self { image, log, quorum, options, .. } = self;
         let MetadataOptions { registration, settings, cluster_id, is_alone, .. } = options;
         let broker_id = registration.id;
         let fixed = settings.fixed.clone();

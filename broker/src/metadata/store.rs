@@ -5,6 +5,8 @@
 //! entries before it, so that replay stays short. Beside the vote lies whose log it is, and who voted
 //! at first: a file that says otherwise later does not change what the log means.
 
+use std::collections::BTreeMap;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use varve_protocol::vocabulary::BrokerId;
 use varve_replication::quorum::{
@@ -17,6 +19,7 @@ use varve_storage::{Disk, Entry, EntryLog, EntryLogError};
 use super::codec::{self, DecodeError};
 use super::image::{ApplyError, MetadataImage};
 use super::record::MetadataRecord;
+use crate::peers::internal_address;
 
 /// Where the metadata log lies in the data directory.
 pub const METADATA_DIRECTORY: &str = "metadata";
@@ -200,6 +203,9 @@ pub struct RecoveredMetadata {
     pub image: MetadataImage,
     /// The cluster's id, as far as it is known to be committed.
     pub cluster_id: Option<String>,
+    /// Where the brokers of the entries listen for each other, committed or not: before anything is
+    /// committed again, they must find each other.
+    pub addresses: BTreeMap<BrokerId, String>,
 }
 
 impl<D: Disk> MetadataStore<D> {
@@ -251,6 +257,7 @@ impl<D: Disk> MetadataStore<D> {
             snapshot = Some(decoded);
         }
         let mut cluster_id = Some(image.cluster_id().to_owned()).filter(|id| !id.is_empty());
+        let mut addresses = BTreeMap::new();
         let mut entries = Vec::new();
         for Entry { index, term, data } in recovered.entries {
             let place = Place::Entry(index);
@@ -260,9 +267,16 @@ impl<D: Disk> MetadataStore<D> {
             if let Payload::Data(data) = &payload {
                 let records = codec::decode_batch(data);
                 let records = records.map_err(|reason| OpenError::Decode { place, reason })?;
-                for record in records.into_iter().filter(|_| index <= committed) {
-                    if let MetadataRecord::ClusterId(id) = record {
-                        cluster_id = Some(id);
+                for record in records {
+                    match record {
+                        MetadataRecord::ClusterId(id) if index <= committed => {
+                            cluster_id = Some(id);
+                        }
+                        MetadataRecord::RegisterBroker(broker) => {
+                            let address = internal_address(&broker.endpoints);
+                            addresses.extend(address.map(|address| (broker.id, address)));
+                        }
+                        _ => {}
                     }
                 }
             }
@@ -271,7 +285,7 @@ impl<D: Disk> MetadataStore<D> {
         let quorum = RecoveredQuorum { hard_state, snapshot, entries };
         let hard_state = hard_state.unwrap_or_default();
         let store = Self { log, owner, hard_state, snapshot_due_bytes, snapshot_bytes_min };
-        Ok((store, RecoveredMetadata { quorum, image, cluster_id }))
+        Ok((store, RecoveredMetadata { quorum, image, cluster_id, addresses }))
     }
 
     /// Whose log it is.

@@ -129,6 +129,7 @@ impl MetadataWriter {
                     let _ = answer.send(answered);
                 }
                 Command::TransferLeadership(to) => self.node.transfer_leadership(to),
+                Command::HandOver => self.node.hand_over(),
                 Command::Stop => return false,
             }
         }

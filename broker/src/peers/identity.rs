@@ -73,6 +73,8 @@ pub struct LocalIdentity {
     pub directory_id: u128,
     /// The cluster that its file or its directory names, from before the metadata says so.
     pub cluster_id: Option<String>,
+    /// The `host:port` at which others reach it; empty where nobody is to know.
+    pub address: String,
 }
 
 impl LocalIdentity {
@@ -104,6 +106,7 @@ impl LocalIdentity {
             directory_id: TopicId(self.directory_id),
             epoch: self.epoch(image),
             lane: lane.code(),
+            address: self.address.clone(),
             log_last,
             log_commit,
             first_voters,

@@ -32,8 +32,8 @@ pub use error::PeerError;
 pub use hello::{HelloRefused, PeerIdentity};
 pub use identity::{Lane, LocalIdentity, LogExtent};
 pub(crate) use link::{Dialed, decode, dial, encode};
-pub(crate) use pool::Shared;
 pub use pool::{PeerHost, Peers, PeersOptions};
+pub(crate) use pool::{Shared, internal_address};
 pub(crate) use reconnect::Reconnect;
 pub(crate) use service::{InternalService, StartedParts};
 

@@ -17,7 +17,7 @@ use super::hello::HelloRefused;
 use super::identity::{Lane, LocalIdentity, LogExtent};
 use super::link::{Link, LinkHandle, Standing};
 use crate::config::Voter;
-use crate::metadata::MetadataImage;
+use crate::metadata::{Endpoint, MetadataImage};
 use crate::metrics::Counter;
 use crate::server::{MemoryBudget, ServerLimits};
 use crate::spawn;
@@ -42,6 +42,9 @@ pub trait PeerHost: std::fmt::Debug + Send + Sync + 'static {
     /// after. Must not block.
     fn on_peer_log(&self, _: BrokerId, _: LogExtent) {}
 
+    /// A broker has connected and said where it listens.
+    fn on_peer_address(&self, _: BrokerId, _: &str) {}
+
     /// Whether another run of a broker's process is connected than the one that says it is that
     /// broker.
     fn is_taken(&self, _: BrokerId, _: u128) -> bool {
@@ -58,6 +61,8 @@ pub struct PeersOptions {
     pub voters: Vec<Voter>,
     /// The bounds of frames.
     pub limits: ServerLimits,
+    /// Where others were, by what this broker's log says and does not show yet.
+    pub addresses: BTreeMap<BrokerId, String>,
 }
 
 /// The connections to all other brokers. Cheap to clone; all clones are one.
@@ -76,6 +81,9 @@ pub(crate) struct Shared {
     pub(super) sent: Counter,
     pub(super) received: Counter,
     voters: Vec<Voter>,
+    recovered: BTreeMap<BrokerId, String>,
+    /// Where brokers said that they listen. Guarded for a lookup.
+    told: Mutex<BTreeMap<BrokerId, String>>,
     /// Guards the links; held for a lookup, or while brokers come and go.
     links: RwLock<BTreeMap<(BrokerId, Lane), LinkHandle>>,
     stop: watch::Sender<bool>,
@@ -91,7 +99,7 @@ impl Peers {
     /// the runtime.
     #[must_use]
     pub fn start(options: PeersOptions, host: Arc<dyn PeerHost>) -> Peers {
-        let PeersOptions { identity, voters, limits } = options;
+        let PeersOptions { identity, voters, limits, addresses } = options;
         let shared = Arc::new(Shared {
             identity,
             host,
@@ -100,6 +108,8 @@ impl Peers {
             sent: Counter::default(),
             received: Counter::default(),
             voters,
+            recovered: addresses,
+            told: Mutex::default(),
             links: RwLock::default(),
             stop: watch::Sender::new(false),
             refusals: Mutex::default(),
@@ -140,6 +150,18 @@ impl Peers {
                 links.insert((peer, lane), handle);
                 spawn::detached(link.run());
             }
+        }
+    }
+
+    /// A broker has said where it listens. Until the metadata shows it, nobody else knows.
+    pub fn on_told_address(&self, broker: BrokerId, address: &str) {
+        let is_news = {
+            let mut told = self.shared.told.lock();
+            let known = told.insert(broker, address.to_owned());
+            known.as_deref() != Some(address)
+        };
+        if is_news {
+            self.on_image(&self.shared.host.image());
         }
     }
 
@@ -238,19 +260,23 @@ impl Peers {
 }
 
 impl Shared {
-    /// Where the others' internal listeners are: as the metadata says, and before it says anything
-    /// as the file does.
+    /// Where the others' internal listeners are: as they said themselves, else as the metadata says,
+    /// else as the log says that the metadata is read from, else as the file does.
     fn addresses(&self, image: &MetadataImage) -> BTreeMap<BrokerId, String> {
         let mut addresses: BTreeMap<BrokerId, String> = BTreeMap::new();
         for voter in &self.voters {
             addresses.insert(BrokerId(voter.id), voter.address.clone());
         }
+        for (broker, address) in &self.recovered {
+            addresses.insert(*broker, address.clone());
+        }
         for broker in image.brokers() {
-            let is_internal =
-                |endpoint: &&crate::metadata::Endpoint| endpoint.listener == INTERNAL_LISTENER;
-            if let Some(endpoint) = broker.endpoints.iter().find(is_internal) {
-                addresses.insert(broker.id, join(&endpoint.host, endpoint.port));
+            if let Some(address) = internal_address(&broker.endpoints) {
+                addresses.insert(broker.id, address);
             }
+        }
+        for (broker, address) in &*self.told.lock() {
+            addresses.insert(*broker, address.clone());
         }
         addresses.remove(&self.identity.broker);
         addresses
@@ -296,6 +322,12 @@ impl Shared {
     pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
         self.stop.subscribe()
     }
+}
+
+/// Where a broker with these listeners is reached by others.
+pub(crate) fn internal_address(endpoints: &[Endpoint]) -> Option<String> {
+    let endpoint = endpoints.iter().find(|endpoint| endpoint.listener == INTERNAL_LISTENER)?;
+    Some(join(&endpoint.host, endpoint.port))
 }
 
 /// An IPv6 address stands in brackets before a port.

@@ -109,6 +109,9 @@ impl InternalService {
                     let (last, commit) = (hello.log_last, hello.log_commit);
                     let log = LogExtent::read(last, commit, &hello.first_voters);
                     self.host.on_peer_log(peer.broker, log);
+                    if !hello.address.is_empty() {
+                        self.host.on_peer_address(peer.broker, &hello.address);
+                    }
                 }
             }
             Err(refused) => {

@@ -72,6 +72,7 @@ fn identity(broker: i32) -> LocalIdentity {
         incarnation: broker as u128 + 100,
         directory_id: broker as u128 + 200,
         cluster_id: None,
+        address: String::new(),
     }
 }
 
@@ -104,7 +105,12 @@ async fn listen(broker: i32, host: &Arc<Host>) -> (SocketAddr, oneshot::Sender<(
 fn links(host: &Arc<Host>, address: SocketAddr) -> Peers {
     let voters = [(1, "127.0.0.1:1".to_owned()), (2, address.to_string())];
     let voters = voters.map(|(id, address)| Voter { id, address }).into();
-    let options = PeersOptions { identity: identity(1), voters, limits: limits() };
+    let options = PeersOptions {
+        identity: identity(1),
+        voters,
+        limits: limits(),
+        addresses: Default::default(),
+    };
     Peers::start(options, Arc::clone(host) as _)
 }
 
@@ -155,7 +161,12 @@ async fn a_dead_process_is_lost_once_and_found_again() {
 async fn another_cluster_is_refused_by_both() {
     let (ours, theirs) = (Host::new("one"), Host::new("two"));
     let (address, _listening) = listen(2, &theirs).await;
-    let options = PeersOptions { identity: identity(1), voters: Vec::new(), limits: limits() };
+    let options = PeersOptions {
+        identity: identity(1),
+        voters: Vec::new(),
+        limits: limits(),
+        addresses: Default::default(),
+    };
     let peers = Peers::start(options, Arc::clone(&ours) as _);
     let address = address.to_string();
     let refused = dial(peers.shared(), BrokerId(2), &address, Lane::Control).await.unwrap_err();

@@ -239,6 +239,7 @@ impl Node {
             incarnation: epoch.unsigned_abs().into(),
             directory_id: id.unsigned_abs().into(),
             cluster_id: None,
+            address: String::new(),
         };
         let limits = ServerLimits::new(&BrokerConfig::default());
         let parts = StartedParts {
@@ -255,7 +256,8 @@ impl Node {
             served.await.unwrap();
             let _ = ending.send(());
         });
-        let options = PeersOptions { identity, voters: Vec::new(), limits };
+        let options =
+            PeersOptions { identity, voters: Vec::new(), limits, addresses: Default::default() };
         let peers = Peers::start(options, host);
         let wishes = Arc::new(IsrWishes::default());
         let runtime = tokio::runtime::Handle::current();

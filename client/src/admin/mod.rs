@@ -15,6 +15,7 @@ mod quorum;
 mod records;
 mod replicas;
 mod topics;
+mod voters;
 
 pub use cluster::{BrokerDescription, ClusterDescription, LogDirDescription, LogDirPartition};
 pub use configs::{

@@ -7,6 +7,7 @@
 //! at the handlers.
 #![expect(missing_docs, reason = "fields are Kafka's own and documented by its protocol guide")]
 
+pub mod add_raft_voter;
 pub mod allocate_producer_ids;
 pub mod alter_client_quotas;
 pub mod alter_configs;
@@ -56,6 +57,7 @@ pub mod offset_for_leader_epoch;
 pub mod peer_hello;
 pub mod produce;
 pub mod quorum_messages;
+pub mod remove_raft_voter;
 pub mod replica_fetch;
 pub mod replica_progress;
 pub mod sasl_authenticate;
@@ -63,6 +65,7 @@ pub mod sasl_handshake;
 pub mod sync_group;
 pub mod unregister_broker;
 
+pub use add_raft_voter::{AddRaftVoterRequest, AddRaftVoterResponse};
 pub use allocate_producer_ids::{AllocateProducerIdsRequest, AllocateProducerIdsResponse};
 pub use alter_client_quotas::{AlterClientQuotasRequest, AlterClientQuotasResponse};
 pub use alter_configs::{AlterConfigsRequest, AlterConfigsResponse};
@@ -122,6 +125,7 @@ pub use offset_for_leader_epoch::{OffsetForLeaderEpochRequest, OffsetForLeaderEp
 pub use peer_hello::{PeerHelloRequest, PeerHelloResponse};
 pub use produce::{ProduceRequest, ProduceResponse};
 pub use quorum_messages::QuorumMessagesRequest;
+pub use remove_raft_voter::{RemoveRaftVoterRequest, RemoveRaftVoterResponse};
 pub use replica_fetch::{ReplicaFetchRequest, ReplicaFetchResponse};
 pub use replica_progress::ReplicaProgressRequest;
 pub use sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse};

@@ -18,6 +18,8 @@ message! {
         epoch: i64 = -1, 0..;
         /// What the connection is for: 0 control, 1 fetching, 2 forwarded requests.
         lane: i8 = 0, 0..;
+        /// Where the sender listens for other brokers; empty where nobody is to know.
+        address: String = String::new(), 0..;
         /// The last entry of the sender's metadata log; 0 without any.
         log_last: i64 = 0, 0..;
         /// The last one that it knows to be committed.

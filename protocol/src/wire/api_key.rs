@@ -145,6 +145,8 @@ apis! {
         ListTransactions = 66, ListTransactionsRequest, announced 0..=1;
         ListConfigResources = 74, ListConfigResourcesRequest, announced 0..=1;
         DescribeTopicPartitions = 75, DescribeTopicPartitionsRequest, announced 0..=0;
+        AddRaftVoter = 80, AddRaftVoterRequest, announced 0..=0;
+        RemoveRaftVoter = 81, RemoveRaftVoterRequest, announced 0..=0;
     }
     brokers {
         AlterPartition = 56, AlterPartitionRequest, spoken 3..=3;

@@ -182,7 +182,10 @@ fn messages_between_brokers_return() {
         directory_id: topic_id,
         epoch: 12,
         lane: 1,
-        ..PeerHelloRequest::default()
+        address: "localhost:9192".to_owned(),
+        log_last: 9,
+        log_commit: 8,
+        first_voters: vec![1, 2, 3],
     });
     check(QuorumMessagesRequest {
         from: 2,

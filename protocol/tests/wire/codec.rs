@@ -170,6 +170,8 @@ codecs! {
     ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse,
     DescribeQuorumRequest DescribeQuorumResponse,
     UnregisterBrokerRequest UnregisterBrokerResponse,
+    AddRaftVoterRequest AddRaftVoterResponse,
+    RemoveRaftVoterRequest RemoveRaftVoterResponse,
     AlterPartitionRequest AlterPartitionResponse,
     BrokerRegistrationRequest BrokerRegistrationResponse,
     BrokerHeartbeatRequest BrokerHeartbeatResponse,

@@ -21,7 +21,8 @@ pub(crate) struct Pair {
 pub(crate) fn pairs() -> Vec<Pair> {
     let packed = include_bytes!("../golden/frames.jsonl.zst");
     let lines = zstd::decode_all(packed.as_slice()).expect("the corpus is whole");
-    let lines = String::from_utf8(lines).expect("the corpus is text");
+    let mut lines = String::from_utf8(lines).expect("the corpus is text");
+    lines.push_str(include_str!("../golden/voters.jsonl"));
     let pairs: Vec<Pair> = lines.lines().map(pair).collect();
     assert!(pairs.len() > 3000, "only {} pairs", pairs.len());
     pairs

@@ -200,6 +200,22 @@ impl QuorumSnapshot {
 }
 
 impl Membership {
+    /// Who takes part after a change.
+    pub(super) fn apply(&mut self, change: MembershipChange) {
+        let (MembershipChange::AddVoter(broker)
+        | MembershipChange::AddLearner(broker)
+        | MembershipChange::Remove(broker)) = change;
+        self.voters.retain(|voter| *voter != broker);
+        self.learners.retain(|learner| *learner != broker);
+        match change {
+            MembershipChange::AddVoter(_) => self.voters.push(broker),
+            MembershipChange::AddLearner(_) => self.learners.push(broker),
+            MembershipChange::Remove(_) => {}
+        }
+        self.voters.sort_unstable();
+        self.learners.sort_unstable();
+    }
+
     pub(super) fn encode(&self, out: &mut BytesMut) {
         for list in [&self.voters, &self.learners] {
             out.put_u32(u32::try_from(list.len()).expect("members are few"));

@@ -179,6 +179,8 @@ pub struct Quorum {
     /// Set while this broker's log was lost, as far as is known: it has no say in elections before
     /// it has all that was committed up to here, and something of the present leader.
     abstains_below: Option<u64>,
+    /// Changes of the members up to this entry had their effect when the log was taken up.
+    members_as_of: u64,
     /// Since a follower that gets a snapshot was looked after.
     snapshot_ticks: usize,
 }
@@ -211,17 +213,23 @@ impl Quorum {
         let RecoveredQuorum { hard_state, snapshot, entries } = recovered;
         let applied = snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
         let applied_term = snapshot.as_ref().map_or(0, |snapshot| snapshot.term);
+        let known = hard_state.unwrap_or_default();
+        let commit = known.commit.max(applied).max(surely_committed(&entries));
+        let mut members =
+            snapshot.as_ref().map_or_else(|| bootstrap.clone(), |known| known.membership.clone());
+        for change in membership_changes(&entries).filter(|(index, _)| *index <= commit) {
+            members.apply(change.1);
+        }
         let entries: VecDeque<_> = entries.iter().map(raft_entry).collect();
         let last_term = entries.back().map_or(applied_term, |entry| entry.term);
-        let known = hard_state.unwrap_or_default();
         let hard_state = eraftpb::HardState {
             // A log of before there was a quorum has entries and no state.
             term: known.term.max(last_term),
             vote: known.vote.map_or(INVALID_ID, raft_id),
-            commit: known.commit.max(applied),
+            commit,
             ..eraftpb::HardState::default()
         };
-        let store = Store::new(hard_state, &bootstrap, snapshot.as_ref(), entries);
+        let store = Store::new(hard_state, (&bootstrap, &members), snapshot.as_ref(), entries);
         let config = Config {
             id: raft_id(options.id),
             election_tick: options.election_ticks,
@@ -250,6 +258,7 @@ impl Quorum {
             campaigns: None,
             abstains_below,
             snapshot_ticks: 0,
+            members_as_of: commit,
         };
         if quorum.membership().voters == [options.id] && abstains_below.is_none() {
             quorum.campaign();
@@ -487,7 +496,9 @@ impl Quorum {
             assert_eq!(entry.index, self.applied + 1, "entries are applied in order");
             (self.applied, self.applied_term) = (entry.index, entry.term);
             let entry = entry_of(entry);
-            if let Payload::Membership(change) = entry.payload {
+            if let Payload::Membership(change) = entry.payload
+                && entry.index > self.members_as_of
+            {
                 let applied = self.node.apply_conf_change(&conf_change(change));
                 let state = applied.expect("a change of one member is never refused");
                 self.node.mut_store().set_conf_state(state);
@@ -495,6 +506,7 @@ impl Quorum {
             done.committed.push(entry);
         }
         self.node.advance_apply_to(self.applied);
+        self.resign_without_vote();
         let raft = &self.node.raft;
         self.abstains_below = self
             .abstains_below
@@ -560,6 +572,23 @@ impl Quorum {
         }
     }
 
+    /// A leader that has no vote any more leaves the lead to the voter that has most of the log. That
+    /// can be when it was elected before it knew of the change.
+    fn resign_without_vote(&mut self) {
+        let raft = &self.node.raft;
+        let voters = self.membership().voters;
+        if raft.state != StateRole::Leader || voters.contains(&self.id) {
+            return;
+        }
+        let matched = |voter: &BrokerId| raft.prs().get(raft_id(*voter)).map(|known| known.matched);
+        let heir = voters.iter().max_by_key(|voter| matched(voter)).map(|voter| raft_id(*voter));
+        let term = raft.term;
+        if let Some(heir) = heir {
+            self.node.transfer_leader(heir);
+        }
+        self.node.raft.become_follower(term, INVALID_ID);
+    }
+
     /// Whoever has not answered a snapshot for so long is asked again what it has.
     fn give_up_snapshots(&mut self) {
         if self.node.raft.state == StateRole::Leader {
@@ -596,6 +625,23 @@ impl Quorum {
         let timeout = usize::try_from(ticks + mixed % ticks).expect("ticks are few");
         self.node.raft.set_randomized_election_timeout(timeout);
     }
+}
+
+/// Changes of the members, and where they are.
+fn membership_changes(
+    entries: &[LogEntry],
+) -> impl DoubleEndedIterator<Item = (u64, MembershipChange)> {
+    entries.iter().filter_map(|entry| match entry.payload {
+        Payload::Membership(change) => Some((entry.index, change)),
+        _ => None,
+    })
+}
+
+/// How much of a log is surely committed, whatever the hard state says: a change of the members is
+/// proposed only when the one before it is applied. Without this a broker that restarts could count by
+/// voters of long ago, who share no majority with those of today.
+fn surely_committed(entries: &[LogEntry]) -> u64 {
+    membership_changes(entries).rev().nth(1).map_or(0, |(index, _)| index)
 }
 
 /// Steele and others' SplitMix64.

@@ -15,7 +15,7 @@ use super::entry::{Membership, QuorumSnapshot};
 #[derive(Debug)]
 pub(super) struct Store {
     hard_state: HardState,
-    /// As of the last applied entry.
+    /// As of the last applied entry; at first, of the last one that is known to be committed.
     conf_state: ConfState,
     snapshot_index: u64,
     snapshot_term: u64,
@@ -30,14 +30,14 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn new(
         hard_state: HardState,
-        bootstrap: &Membership,
+        (bootstrap, members): (&Membership, &Membership),
         snapshot: Option<&QuorumSnapshot>,
         entries: VecDeque<Entry>,
     ) -> Self {
         let membership = snapshot.map_or(bootstrap, |snapshot| &snapshot.membership);
         Self {
             hard_state,
-            conf_state: conf_state(membership),
+            conf_state: conf_state(members),
             snapshot_index: snapshot.map_or(0, |snapshot| snapshot.index),
             snapshot_term: snapshot.map_or(0, |snapshot| snapshot.term),
             snapshot_conf_state: conf_state(membership),

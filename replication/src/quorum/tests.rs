@@ -9,6 +9,7 @@ use varve_protocol::vocabulary::BrokerId;
 use super::*;
 
 mod lost;
+mod voters;
 
 /// What lies on a broker's disk.
 #[derive(Clone, Default)]

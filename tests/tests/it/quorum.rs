@@ -2,8 +2,12 @@
 //! sentence that says why.
 
 use std::path::Path;
+use std::process::Command;
 
-use varve_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
+use varve_protocol::messages::describe_quorum::{PartitionData, TopicData};
+use varve_protocol::messages::{
+    DescribeClusterRequest, DescribeClusterResponse, DescribeQuorumRequest,
+};
 use varve_protocol::records::{BatchBuilder, Compression, NewRecord};
 use varve_protocol::vocabulary::TimestampMs;
 use varve_tests::clock::wait_for;
@@ -127,6 +131,77 @@ fn strangers_are_refused_by_name() {
     for id in 1..=3 {
         cluster.broker(id).assert_running();
     }
+}
+
+/// The voters by the controller's word.
+fn voters(cluster: &Cluster, shunned: Option<i32>) -> Vec<i32> {
+    let partition = PartitionData { partition_index: 0 };
+    let topic_name = "__cluster_metadata".to_owned();
+    let topics = vec![TopicData { topic_name, partitions: vec![partition] }];
+    wait_for("a controller", PATIENCE, || {
+        let request = DescribeQuorumRequest { topics: topics.clone() };
+        let response = cluster.connect_beside(shunned).call(2, &request).ok()?;
+        let log = response.topics.into_iter().next()?.partitions.into_iter().next()?;
+        let mut voters: Vec<i32> =
+            log.current_voters.iter().map(|voter| voter.replica_id).collect();
+        voters.sort_unstable();
+        (log.error_code == 0).then_some(voters)
+    })
+}
+
+/// Runs `varve cluster quorum`; what it says where it fails.
+fn change_voter(cluster: &Cluster, arguments: &[&str]) -> Result<(), String> {
+    let mut command = Command::new(varve_tests::process::binary());
+    command.args(["-X", &format!("brokers={}", cluster.bootstrap()), "cluster", "quorum"]);
+    let output = varve_tests::peers::run(command.args(arguments), b"", PATIENCE);
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn voters_come_and_go_by_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(folder.path(), 3, &[]);
+    cluster.join(&[]);
+    cluster.join(&[]);
+    assert_eq!(voters(&cluster, None), [1, 2, 3]);
+    let told = change_voter(&cluster, &["add-voter", "4"]).unwrap_err();
+    assert!(told.contains("there would be 4 voters") && told.contains("--allow-even"), "{told}");
+    let told = change_voter(&cluster, &["add-voter", "9", "--allow-even"]).unwrap_err();
+    assert!(told.contains("broker 9 is not registered"), "{told}");
+    change_voter(&cluster, &["add-voter", "4", "--allow-even"]).unwrap();
+    change_voter(&cluster, &["add-voter", "5"]).unwrap();
+    assert_eq!(voters(&cluster, None), [1, 2, 3, 4, 5]);
+
+    // Two of five voters may be missing: changes are still decided.
+    cluster.broker(1).kill();
+    cluster.broker(2).kill();
+    wait_for("a topic while two are dead", PATIENCE, || {
+        let mut connection = Connection::open(cluster.brokers()[4].address()).ok()?;
+        connection.create_replicated_topic(TOPIC, 1, 3, &[]).ok()
+    });
+    cluster.broker(1).restart();
+    cluster.broker(2).restart();
+
+    // The controller hands over before it loses its vote.
+    for removed in ["1", "2"] {
+        change_voter(&cluster, &["remove-voter", removed, "--allow-even"]).unwrap();
+    }
+    assert_eq!(voters(&cluster, None), [3, 4, 5]);
+    let told = change_voter(&cluster, &["remove-voter", "1"]).unwrap_err();
+    assert!(told.contains("broker 1 does not vote"), "{told}");
+
+    // All of them know it after a restart, although the file says otherwise.
+    cluster.kill_all();
+    cluster.restart_all();
+    assert_eq!(voters(&cluster, None), [3, 4, 5]);
+    cluster.wait_for_isr(TOPIC, 0, 3);
+    cluster.broker(1).kill();
+    cluster.broker(2).kill();
+    let mut survivor = Connection::open(cluster.brokers()[3].address()).unwrap();
+    survivor.create_replicated_topic("later", 1, 3, &[]).unwrap();
 }
 
 /// Two brokers that were given other voters made two clusters of one.

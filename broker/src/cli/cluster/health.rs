@@ -11,6 +11,7 @@ use super::super::exit::{CliError, EXIT_UNHEALTHY};
 use super::super::output::{OutputArgs, Style, Table, print_json, print_text};
 use super::super::topic::failed;
 use super::gather::gather;
+use super::voters::{self, VoterCommand};
 
 /// Between two looks of `--watch`.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -39,9 +40,12 @@ pub(crate) struct SafeToStopArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct QuorumArgs {
     #[command(flatten)]
     output: OutputArgs,
+    #[command(subcommand)]
+    command: Option<VoterCommand>,
 }
 
 /// Exits with 10 where something is wrong.
@@ -143,6 +147,9 @@ pub(super) async fn quorum(
     connection: &ConnectionArgs,
     arguments: &QuorumArgs,
 ) -> Result<(), CliError> {
+    if let Some(command) = &arguments.command {
+        return voters::run(connection, command).await;
+    }
     let admin: Admin = connection.admin().await?;
     let quorum = admin.describe_quorum().await.map_err(failed)?;
     let mut members = Table::new(["ID", "STATUS", "LOG-END", "LAG"]);

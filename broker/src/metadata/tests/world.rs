@@ -171,7 +171,12 @@ pub(crate) fn with_metadata_of<F: Future<Output = ()>>(
         let state = log.shared.lock();
         let (hard_state, entries) = (state.hard_state, state.entries.clone());
         let quorum = RecoveredQuorum { hard_state, snapshot: None, entries };
-        RecoveredMetadata { quorum, image: MetadataImage::default(), cluster_id: None }
+        RecoveredMetadata {
+            quorum,
+            image: MetadataImage::default(),
+            cluster_id: None,
+            addresses: BTreeMap::new(),
+        }
     };
     let opened = OpenedMetadata::new(Box::new(log.clone()), recovered, options);
     let mut next = 1_000 * log.shared.lock().records.len() as u128;

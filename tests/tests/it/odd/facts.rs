@@ -184,7 +184,8 @@ message_facts! {
     DescribeUserScramCredentialsRequest DescribeProducersRequest DescribeTransactionsRequest
     ListTransactionsRequest ListConfigResourcesRequest DescribeTopicPartitionsRequest
     ElectLeadersRequest AlterPartitionReassignmentsRequest ListPartitionReassignmentsRequest
-    DescribeQuorumRequest UnregisterBrokerRequest
+    DescribeQuorumRequest UnregisterBrokerRequest AddRaftVoterRequest
+    RemoveRaftVoterRequest
 }
 
 fn read<M: Message>(version: i16, reader: &mut Reader) -> Result<M, String> {
