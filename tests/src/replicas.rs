@@ -88,27 +88,51 @@ impl fmt::Display for Difference {
 /// Those of the files; `InvalidData` for a segment that does not say what it is.
 pub fn read_logs(data_dir: &Path) -> io::Result<StoredLogs> {
     let (disk, _) = varve_storage::inspect(data_dir).map_err(io::Error::other)?;
-    let mut logs = StoredLogs::new();
+    let mut segments_of: BTreeMap<LogName, Vec<Segment>> = BTreeMap::new();
     for path in segments(data_dir)? {
         let relative = path.strip_prefix(data_dir).map_err(io::Error::other)?;
-        let mut name = None;
+        let mut header = None;
         let mut found = Vec::new();
         varve_storage::dump(&disk, &relative.display().to_string(), |line| match line.kind {
-            "segment" => name = log_name(&line),
+            "segment" => header = Some(line),
             "batch" => found.push(line),
             _ => {}
         })?;
         let invalid = || io::Error::new(io::ErrorKind::InvalidData, path.display().to_string());
-        let log = logs.entry(name.ok_or_else(invalid)?).or_default();
+        let header = header.ok_or_else(invalid)?;
+        let name = log_name(&header).ok_or_else(invalid)?;
         let file = File::open(&path)?;
-        for line in found {
-            log.push(read_batch(&file, &line)?);
-        }
+        let batches =
+            found.iter().map(|line| read_batch(&file, line)).collect::<io::Result<_>>()?;
+        let (base_offset, generation) =
+            (number(&header, "base_offset")?, number(&header, "generation")?);
+        segments_of.entry(name).or_default().push(Segment { base_offset, generation, batches });
     }
-    for log in logs.values_mut() {
-        log.sort_by_key(|batch| batch.base_offset);
+    Ok(segments_of.into_iter().map(|(name, segments)| (name, joined(segments))).collect())
+}
+
+/// A file of a log.
+struct Segment {
+    base_offset: i64,
+    generation: i64,
+    batches: Vec<StoredBatch>,
+}
+
+/// The log that segments are: what lies at or behind the start of a segment of a later generation is void, since a
+/// truncation began that segment (FORMAT.md, generations).
+fn joined(segments: Vec<Segment>) -> Vec<StoredBatch> {
+    let starts: Vec<_> =
+        segments.iter().map(|segment| (segment.base_offset, segment.generation)).collect();
+    let mut log = Vec::new();
+    for segment in segments {
+        let later = starts.iter().filter(|(base, generation)| {
+            *generation > segment.generation && *base >= segment.base_offset
+        });
+        let end = later.map(|(base, _)| *base).min().unwrap_or(i64::MAX);
+        log.extend(segment.batches.into_iter().filter(|batch| batch.base_offset < end));
     }
-    Ok(logs)
+    log.sort_by_key(|batch| batch.base_offset);
+    log
 }
 
 /// Compares a partition on all replicas, below `committed_end` and as far beyond as they all go if
@@ -187,11 +211,13 @@ fn log_name(line: &DumpLine) -> Option<LogName> {
     Some((field(line, "topic_id")?.to_owned(), field(line, "partition")?.parse().ok()?))
 }
 
+fn number(line: &DumpLine, name: &str) -> io::Result<i64> {
+    let value = field(line, name).and_then(|value| value.parse::<i64>().ok());
+    value.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{line:?}")))
+}
+
 fn read_batch(file: &File, line: &DumpLine) -> io::Result<StoredBatch> {
-    let number = |name: &str| {
-        let value = field(line, name).and_then(|value| value.parse::<i64>().ok());
-        value.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{line:?}")))
-    };
+    let number = |name: &str| number(line, name);
     let mut bytes = vec![0; usize::try_from(number("bytes")?).map_err(io::Error::other)?];
     let position = u64::try_from(number("position")?).map_err(io::Error::other)?;
     file.read_exact_at(&mut bytes, position)?;
@@ -239,6 +265,16 @@ mod tests {
         check(&[logs(&[0], 1), StoredLogs::new()], 2, true, absent);
         let ends = Err(Difference::Ends { replica: 0, at: 0, committed_end: 2 });
         check(&[logs(&[], 1), logs(&[], 1)], 2, true, ends);
+    }
+
+    #[test]
+    fn what_a_truncation_made_void_is_no_part_of_the_log() {
+        let of = |offsets: &[i64], fill| logs(offsets, fill).pop_first().unwrap().1;
+        let segment =
+            |base_offset, generation, batches| Segment { base_offset, generation, batches };
+        let log = joined(vec![segment(0, 1, of(&[0, 2, 4], 1)), segment(4, 2, of(&[4, 6], 9))]);
+        assert_eq!(log.iter().map(|batch| batch.base_offset).collect::<Vec<_>>(), [0, 2, 4, 6]);
+        assert!(log == [of(&[0, 2], 1), of(&[4, 6], 9)].concat());
     }
 
     #[test]
