@@ -95,8 +95,8 @@ pub enum MetadataChange {
         /// Only say whether it could be done.
         validate_only: bool,
     },
-    /// Take the next block of producer ids for this broker.
-    AllocateProducerIds,
+    /// Take the next block of producer ids for a broker.
+    AllocateProducerIds(BrokerId),
     /// A broker is to vote in the quorum, or not to.
     ChangeVoter(VoterWish),
 }

@@ -360,7 +360,18 @@ impl MetadataHandle {
         if let Some(gateway) = self.gateway() {
             return gateway.allocate_producer_ids().await;
         }
-        match self.submit(MetadataChange::AllocateProducerIds).await? {
+        self.allocate_producer_ids_for(self.shared.broker_id).await
+    }
+
+    /// As [`Self::allocate_producer_ids`] for another broker, on the controller.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn allocate_producer_ids_for(
+        &self,
+        broker: BrokerId,
+    ) -> Result<ProducerIdBlock, ChangeError> {
+        match self.submit(MetadataChange::AllocateProducerIds(broker)).await? {
             Applied::ProducerIds(block) => Ok(block),
             other => unreachable!("allocating producer ids was answered with {other:?}"),
         }

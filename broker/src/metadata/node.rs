@@ -353,7 +353,6 @@ impl Node {
             delta: Delta::default(),
             entries: Vec::new(),
             settings: &self.settings,
-            broker_id: self.broker,
             cluster_id: self.cluster_id.as_deref(),
             ids: &mut self.ids,
         };

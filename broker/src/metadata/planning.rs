@@ -29,7 +29,6 @@ pub(super) struct Planning<'a> {
     pub(super) delta: Delta,
     pub(super) entries: Vec<Vec<MetadataRecord>>,
     pub(super) settings: &'a PlanSettings,
-    pub(super) broker_id: BrokerId,
     /// The id that a new cluster gets.
     pub(super) cluster_id: Option<&'a str>,
     pub(super) ids: &'a mut IdSource,
@@ -108,8 +107,8 @@ impl Planning<'_> {
             MetadataChange::ChangeVoter(_) => {
                 unreachable!("members of the quorum come and go by entries of its own")
             }
-            MetadataChange::AllocateProducerIds => {
-                let (record, block) = plan_producer_ids(&self.image, self.broker_id)
+            MetadataChange::AllocateProducerIds(broker) => {
+                let (record, block) = plan_producer_ids(&self.image, broker)
                     .ok_or(ChangeError::ProducerIdsExhausted)?;
                 self.apply(vec![record], &mut records);
                 Applied::ProducerIds(block)

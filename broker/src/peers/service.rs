@@ -234,9 +234,11 @@ impl InternalService {
                 ErrorCode::None if !broker.metadata.is_controller() => {
                     Err(ErrorCode::NotController)
                 }
-                ErrorCode::None => {
-                    broker.metadata.allocate_producer_ids().await.map_err(|error| error.code())
-                }
+                ErrorCode::None => broker
+                    .metadata
+                    .allocate_producer_ids_for(peer.broker)
+                    .await
+                    .map_err(|error| error.code()),
                 code => Err(code),
             };
             match allocated {

@@ -389,7 +389,7 @@ impl World {
             };
             MetadataChange::CreateTopics { topics: vec![topic], validate_only: false }
         } else {
-            MetadataChange::AllocateProducerIds
+            MetadataChange::AllocateProducerIds(varve_protocol::vocabulary::BrokerId(1))
         };
         let controller = (0..self.machines.len()).find(|index| {
             let machine = &self.machines[*index];
