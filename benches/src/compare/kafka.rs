@@ -63,6 +63,9 @@ impl Kafka {
             properties +=
                 "transaction.state.log.min.isr=1\nshare.coordinator.state.topic.min.isr=1\n";
             properties += "group.initial.rebalance.delay.ms=0\n";
+            // The warm-up's records are deleted while it runs.
+            properties += "log.retention.check.interval.ms=2000\n";
+            properties += "log.segment.delete.delay.ms=1000\n";
             fs::create_dir_all(&home)?;
             fs::write(home.join("server.properties"), properties)?;
         }
