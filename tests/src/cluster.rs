@@ -68,10 +68,13 @@ impl Cluster {
     /// Starts a broker that is no voter of the file in a folder of its own, without waiting for it.
     pub fn begin_join(&self, id: i32, name: &str, settings: &[(&str, &str)]) -> StartingBroker {
         let (id, rack) = (id.to_string(), format!("\"rack-{id}\""));
+        // Kept when it is started again: two brokers that no file names, and that both listen
+        // elsewhere than the log says, find each other only by way of one that a file names.
+        let bind = format!("\"{}\"", free_addresses(1)[0]);
         let mut all = vec![
             ("node.id", id.as_str()),
             ("rack", rack.as_str()),
-            ("listeners.internal.bind", "\"127.0.0.1:0\""),
+            ("listeners.internal.bind", bind.as_str()),
             ("cluster.voters", self.voters.as_str()),
         ];
         all.extend_from_slice(settings);
