@@ -295,9 +295,12 @@ impl Acknowledged {
     /// Waits for the oldest delivery; for ever where there is none. Safe to drop: a delivery is
     /// taken out only once it has answered.
     async fn next_answer(&mut self) {
-        self.settle_all();
+        let has_news = self.settle_all();
         if !self.settled.is_empty() {
             return self.print_settled().await;
+        }
+        if has_news {
+            return;
         }
         let Some(delivery) = self.waiting.front_mut() else { return std::future::pending().await };
         let outcome = delivery.await;
@@ -305,8 +308,9 @@ impl Acknowledged {
         self.on_answer(outcome);
     }
 
-    /// Takes in what has been answered already.
-    fn settle_all(&mut self) {
+    /// Takes in what has been answered already; whether that was anything.
+    fn settle_all(&mut self) -> bool {
+        let before = self.waiting.len();
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         while let Some(delivery) = self.waiting.front_mut()
             && let Poll::Ready(outcome) = Pin::new(delivery).poll(&mut context)
@@ -314,6 +318,7 @@ impl Acknowledged {
             self.waiting.pop_front();
             self.on_answer(outcome);
         }
+        self.waiting.len() < before
     }
 
     fn on_answer(&mut self, outcome: Result<RecordMetadata, ProduceError>) {
