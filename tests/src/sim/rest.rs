@@ -30,6 +30,10 @@ impl World {
                 Ok(())
             }
             Some(what) if self.now_us > self.rest.healed_us + REST_US_MAX => {
+                for machine in &self.machines {
+                    let status = machine.broker.as_ref().map(|broker| broker.metadata().status);
+                    self.trace.line(self.now_us, format_args!("{}: {status:?}", machine.id));
+                }
                 stuck(format!("{what}, {} s after everything was well", REST_US_MAX / 1_000_000))
             }
             Some(_) => {

@@ -49,7 +49,7 @@ impl Bug {
     #[must_use]
     pub fn seeds_max(self) -> u64 {
         match self {
-            Self::IsrWithoutEpochs => 500,
+            Self::IsrWithoutEpochs => 2_000,
             Self::TruncateToHighWatermark => 100,
             _ => 50,
         }

@@ -249,8 +249,15 @@ impl World {
                 Ok(())
             }
             Event::Dialed { from: (from, run), to, lane, connection } => {
+                let is_open = self.network.get(connection).is_some_and(|one| one.is_open[0]);
                 let to = self.machines[to].id;
                 let connection = ConnectionId(connection);
+                if !is_open {
+                    // The other end was gone before this one heard that it is connected.
+                    return self.step(from, run, "not-connected", |broker| {
+                        broker.on_dial_failed(to, lane, false)
+                    });
+                }
                 self.step(from, run, "connected", |broker| {
                     broker.on_connected(to, lane, connection)
                 })
