@@ -349,13 +349,16 @@ mod tests {
     use super::*;
 
     /// Three brokers in three racks; partitions as `(replicas, isr, leader, least)`.
-    fn survey(partitions: &[(&[i32], &[i32], Option<i32>, usize)]) -> Survey {
+    /// Replicas, in-sync replicas, leader, and the least number in sync.
+    type Described<'a> = (&'a [i32], &'a [i32], Option<i32>, usize);
+
+    fn survey(partitions: &[Described<'_>]) -> Survey {
         let broker = |id: i32| SurveyedBroker {
             id,
             rack: Some(format!("r{id}")),
             ..SurveyedBroker::default()
         };
-        let partition = |(index, one): (i32, &(&[i32], &[i32], Option<i32>, usize))| {
+        let partition = |(index, one): (i32, &Described<'_>)| {
             let (replicas, isr, leader, least) = *one;
             SurveyedPartition {
                 topic: "t".to_owned(),

@@ -69,6 +69,10 @@ impl<D: Disk> Log<D> {
     /// return. An offset past the end changes nothing. Returns the new end, where the last batch
     /// that stays ends: lower than `offset` if that lies within a batch or a gap.
     ///
+    /// Epochs that begin at the new end go too, those without records at the log's present end
+    /// among them: a leader that was deposed before it wrote anything would else refuse what its
+    /// successor has of earlier epochs.
+    ///
     /// A commit in flight reports nothing for this log any more; what it left counts as durable.
     ///
     /// It syncs files and directories, about a millisecond or two in all.
@@ -83,9 +87,12 @@ impl<D: Disk> Log<D> {
     ) -> Result<Offset, TruncateError> {
         self.context.disk.latch().check()?;
         let (log_start, log_end) = (self.log_start(), self.log_end());
-        if offset >= log_end && self.damaged_from().is_none() {
+        let is_past = offset >= log_end && self.damaged_from().is_none();
+        let latest = self.shared.epochs.read().latest();
+        if is_past && latest.is_none_or(|latest| latest.start_offset < log_end) {
             return Ok(log_end);
         }
+        let offset = if is_past { log_end } else { offset };
         if offset < log_start || offset > log_end {
             return Err(TruncateError::OutOfRange { offset, log_start, log_end });
         }

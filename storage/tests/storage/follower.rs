@@ -221,3 +221,32 @@ fn the_high_watermark_is_kept_lazily() {
     let log = world.shard().log(&partition(0)).unwrap();
     assert_eq!(log.recovered_high_watermark(), Offset(9));
 }
+
+/// A leader deposed before it wrote anything may become a follower of one whose log has batches of
+/// earlier epochs there (the case of KAFKA-10706).
+#[test]
+fn epochs_without_records_are_cut_at_the_end() {
+    for (count, is_empty) in [(5, false), (5, true)] {
+        let mut world = world();
+        if !is_empty {
+            append(&mut world, &[fetched(0, count, 0, None)]).unwrap();
+        }
+        let end = if is_empty { 0 } else { i64::from(count) };
+        commit(&mut world);
+        let log = world.shard().log_mut(&partition(0)).unwrap();
+        log.assign_epoch(LeaderEpoch(2));
+        let refused = append(&mut world, &[fetched(end, 3, 0, None)]);
+        assert!(matches!(refused, Err(AppendBatchesError::StaleLeaderEpoch { .. })));
+        let log = world.shard().log_mut(&partition(0)).unwrap();
+        assert_eq!(log.truncate_to(Offset(end), NOW), Ok(Offset(end)));
+        // Nothing more to cut: nothing changes.
+        assert_eq!(log.truncate_to(Offset(end + 9), NOW), Ok(Offset(end)));
+        append(&mut world, &[fetched(end, 3, 0, None), fetched(end + 3, 1, 3, None)]).unwrap();
+        assert_eq!(commit(&mut world), [end + 4]);
+        for seed in 0..8 {
+            let mut after = World::open(world.disk.after_power_cut(seed), tiny_options()).unwrap();
+            let reader = after.shard().log(&partition(0)).unwrap().reader();
+            assert_eq!((reader.log_start().0, reader.log_end().0), (0, end + 4));
+        }
+    }
+}

@@ -195,7 +195,7 @@ impl World {
     /// The machine dies.
     pub(super) fn lose_power(&mut self, index: usize) {
         let now_us = self.now_us;
-        let draw = self.random.next();
+        let draw = self.random.draw();
         let machine = &mut self.machines[index];
         let Some(broker) = machine.broker.take() else { return };
         self.coverage.hit(Branch::PowerCut);
@@ -212,7 +212,7 @@ impl World {
 
     /// A broker did not come up, since its disk failed meanwhile.
     pub(super) fn start_again(&mut self, index: usize) {
-        let draw = self.random.next();
+        let draw = self.random.draw();
         let machine = &mut self.machines[index];
         machine.disk = machine.disk.after_power_cut(draw);
         machine.is_on = false;

@@ -16,11 +16,11 @@ impl Random {
     /// A source of its own, which later draws from this one do not move.
     #[must_use]
     pub fn fork(&mut self) -> Self {
-        Self { state: self.next() }
+        Self { state: self.draw() }
     }
 
     /// 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = self.state;
         let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -30,7 +30,7 @@ impl Random {
 
     /// Below `end`, which is not 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.draw() % end
     }
 
     /// Within `from..=last`.
@@ -50,7 +50,7 @@ impl Random {
 
     /// Mostly around `mean`, at times much more: the sum of geometric halvings.
     pub fn skewed(&mut self, mean: u64) -> u64 {
-        let bits = self.next();
+        let bits = self.draw();
         let doublings = (bits | 1 << 40).trailing_zeros().min(6);
         let spread = (mean << doublings) / 2;
         spread / 2 + (bits >> 32) % (spread + 1)

@@ -164,7 +164,7 @@ impl World {
         let mut random = Random::new(seed);
         let profile = Profile::draw(&mut random);
         let machines =
-            (1..=3).map(|id| Machine::new(BrokerId(id), random.next())).collect::<Vec<_>>();
+            (1..=3).map(|id| Machine::new(BrokerId(id), random.draw())).collect::<Vec<_>>();
         for (machine, bug) in machines.iter().zip(std::iter::repeat(bug)) {
             if let Some(bug) = bug {
                 bug.arm(&machine.disk);

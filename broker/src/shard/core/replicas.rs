@@ -120,7 +120,15 @@ impl<D: Disk, A> ShardCore<D, A> {
         if records.is_empty() {
             return Ok(());
         }
-        let result = self.logs.append_batches(tip, records, now.wall);
+        let mut result = self.logs.append_batches(tip, records, now.wall);
+        if matches!(result, Err(AppendBatchesError::StaleLeaderEpoch { .. }))
+            && let (Some(partition), Some(log)) =
+                (self.partitions.get_mut(tip), self.logs.log_mut(tip))
+        {
+            // This broker led without writing anything; what its log says of that epoch goes.
+            truncate(log, partition, log.log_end(), now)?;
+            result = self.logs.append_batches(tip, records, now.wall);
+        }
         let partition = self.partitions.get_mut(tip).ok_or(ReplicaAppendError::NotFollower)?;
         let log = self.logs.log(tip).ok_or(ReplicaAppendError::NotFollower)?;
         let follower = partition.follower_mut().ok_or(ReplicaAppendError::NotFollower)?;

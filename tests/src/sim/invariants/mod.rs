@@ -110,9 +110,8 @@ impl Invariants {
             }
         }
         let seen = Seen { id, run, metadata: broker.metadata(), witness, replicas };
-        let records = |tip: &TopicIdPartition, from: Offset| {
-            broker.records(tip, from).unwrap_or_else(Bytes::new)
-        };
+        let records =
+            |tip: &TopicIdPartition, from: Offset| broker.records(tip, from).unwrap_or_default();
         self.check(seen, &records, coverage)
     }
 
