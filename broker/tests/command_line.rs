@@ -2,16 +2,49 @@
 
 use std::io::{BufRead, Write};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// What no command takes, even on a busy machine.
+const COMMAND_MAX: Duration = Duration::from_secs(60);
 
 /// Runs the command in an environment without anything of the machine's.
 fn varve(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_varve"))
+    let child = Command::new(env!("CARGO_BIN_EXE_varve"))
         .args(arguments)
         .env_clear()
         .env("HOME", "/nonexistent")
-        .output()
-        .expect("the command starts")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    output_of(child, arguments)
+}
+
+/// Waits for the end of a command; kills it and panics where that does not come.
+#[expect(clippy::disallowed_methods, reason = "a test's watchdog")]
+fn output_of(child: Child, arguments: &[&str]) -> Output {
+    let (told, hears) = mpsc::channel::<()>();
+    let id = process(&child);
+    let watchdog = std::thread::spawn(move || {
+        let is_late = hears.recv_timeout(COMMAND_MAX) == Err(mpsc::RecvTimeoutError::Timeout);
+        if is_late {
+            kill_process(id, Signal::KILL).expect("it is there");
+        }
+        is_late
+    });
+    let output = child.wait_with_output().expect("the command ends");
+    drop(told);
+    assert!(!watchdog.join().expect("no panic"), "{arguments:?} does not end: {output:?}");
+    output
+}
+
+fn process(child: &Child) -> Pid {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process")
 }
 
 #[track_caller]
@@ -81,7 +114,7 @@ fn what_is_dumped_is_right() {
 
 /// A `varve dev` with a home of its own; ended when dropped.
 struct Dev {
-    child: std::process::Child,
+    child: Child,
     address: String,
     home: tempfile::TempDir,
 }
@@ -95,7 +128,7 @@ impl Dev {
             .env_clear()
             .env("HOME", home.path())
             .env("TMPDIR", home.path())
-            .stdout(std::process::Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .expect("the command starts");
         let output = child.stdout.take().expect("piped");
@@ -113,16 +146,16 @@ impl Dev {
             .args(arguments)
             .env_clear()
             .env("HOME", self.home.path())
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("the command starts");
         let mut stdin = child.stdin.take().expect("piped");
         // A command that refuses its arguments does not read.
         let _ = stdin.write_all(input.as_bytes());
         drop(stdin);
-        child.wait_with_output().expect("the command ends")
+        output_of(child, arguments)
     }
 
     #[track_caller]
@@ -134,16 +167,15 @@ impl Dev {
         out
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
-        let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(id.expect("a process"), signal).expect("it is there");
+    fn signal(&self, signal: Signal) {
+        kill_process(process(&self.child), signal).expect("it is there");
     }
 }
 
 impl Drop for Dev {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            self.signal(rustix::process::Signal::TERM);
+            self.signal(Signal::TERM);
             let _ = self.child.wait();
         }
     }
@@ -239,7 +271,7 @@ fn dev_ends_in_order_and_resumes() {
     let brokers: serde_json::Value = serde_json::from_str(&brokers).expect("JSON");
     let id = brokers[0]["pid"].as_i64().and_then(|id| i32::try_from(id).ok()).expect("a number");
     let id = rustix::process::Pid::from_raw(id).expect("a process");
-    rustix::process::kill_process(id, rustix::process::Signal::KILL).expect("it is there");
+    rustix::process::kill_process(id, Signal::KILL).expect("it is there");
     assert_eq!(dev.child.wait().expect("it ends").code(), Some(1));
 
     let dev = Dev::start(&["--persist", path, "--no-profile"]);
@@ -312,7 +344,7 @@ fn dev_removes_what_it_made() {
     let mut dev = Dev::start(&[]);
     let profile = dev.home.path().join(".config/varve/profile.toml");
     assert!(std::fs::read_to_string(&profile).expect("written").contains(&dev.address));
-    dev.signal(rustix::process::Signal::INT);
+    dev.signal(Signal::INT);
     assert!(dev.child.wait().expect("it ends").success());
     assert!(!profile.exists(), "the profile is taken away");
     let left: Vec<_> = std::fs::read_dir(dev.home.path())
