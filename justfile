@@ -85,6 +85,10 @@ sabotages *options:
 crash-rounds *options:
     cargo run --release -p varve-tests --bin crash-rounds -- {{options}}
 
+# Judges histories that clients wrote, as Jepsen's Kafka workload does (--format json)
+judge *options:
+    cargo run --quiet --release -p varve-tests --bin judge -- {{options}}
+
 # All kinds of clients on three brokers whose leaders are struck (what cannot be had here is named)
 mixed *options:
     tests/suites/mixed {{options}}
