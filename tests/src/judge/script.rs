@@ -50,7 +50,9 @@ fn event(what: &str, rest: &[&str], ns: u64) -> Event {
         "fail" => Event::Failed { value: value(), error },
         "unknown" => Event::Unknown { value: value(), error },
         "start" => Event::AssignFromStart { partitions: vec![at, At::new("u", 0)] },
-        "poll" => Event::Poll { since_ns, found: rest.iter().copied().map(found).fold(vec![], join) },
+        "poll" => {
+            Event::Poll { since_ns, found: rest.iter().copied().map(found).fold(vec![], join) }
+        }
         "corrupt" => Event::Corrupt { at: Some(at), error },
         "drained" => {
             let end = |(topic, end): (&str, usize)| (At::new(topic, 0), number(end));

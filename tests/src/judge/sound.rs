@@ -52,7 +52,9 @@ pub enum Unsound {
     #[error("nothing was acknowledged: there is nothing to judge")]
     NothingAcknowledged,
     /// Nobody read everything when all was over.
-    #[error("nobody read every partition to its end after the last acknowledgement: what is lost cannot be told")]
+    #[error(
+        "nobody read every partition to its end after the last acknowledgement: what is lost cannot be told"
+    )]
     NotDrained,
     /// The last reading left something out.
     #[error("the last reading of {at} ends at {found}, its leader said {end}")]

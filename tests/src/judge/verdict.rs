@@ -120,7 +120,10 @@ impl fmt::Display for Verdict {
             writeln!(f, "faults: {}", faults.collect::<Vec<_>>().join(", "))?;
         }
         if let Some(Lag { lag, at, process, offset }) = &self.worst_lag {
-            writeln!(f, "worst realtime lag: {lag:.1?} (process {process} behind {at} at {offset})")?;
+            writeln!(
+                f,
+                "worst realtime lag: {lag:.1?} (process {process} behind {at} at {offset})"
+            )?;
         }
         if self.is_right() {
             return write!(f, "RIGHT: none of {} kinds of anomalies", Kind::ALL.len());

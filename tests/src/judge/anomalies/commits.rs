@@ -50,12 +50,21 @@ pub(in crate::judge) fn find(lines: &[Line], ledger: &Ledger) -> Vec<Anomaly> {
             known.push((observation.until_ns, observation.offset_min));
         }
     }
-    let acked: BTreeMap<_, _> = acked.into_iter().map(|(at, known)| (at, Rising::of(known))).collect();
-    let sent: BTreeMap<_, _> = sent.into_iter().map(|(at, known)| (at, Rising::of(known))).collect();
+    let acked: BTreeMap<_, _> =
+        acked.into_iter().map(|(at, known)| (at, Rising::of(known))).collect();
+    let sent: BTreeMap<_, _> =
+        sent.into_iter().map(|(at, known)| (at, Rising::of(known))).collect();
     let mut anomalies = Vec::new();
     for observation in &observations {
-        let Observation { register, process, offset, offset_min, since_ns, until_ns, is_resumption } =
-            observation;
+        let Observation {
+            register,
+            process,
+            offset,
+            offset_min,
+            since_ns,
+            until_ns,
+            is_resumption,
+        } = observation;
         let (group, at) = register;
         let least = acked.get(register).and_then(|known| known.before(*since_ns)).unwrap_or(-1);
         // Whoever finds nothing begins at the start.

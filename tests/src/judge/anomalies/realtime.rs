@@ -16,7 +16,9 @@ pub(in crate::judge) fn find(lines: &[Line], ledger: &Ledger) -> Vec<Anomaly> {
         match &line.event {
             Event::Send { at, value } => {
                 let Some(log) = ledger.logs.get(at) else { continue };
-                let Some(offset) = log.place(*value).map(|place| log.order[place]) else { continue };
+                let Some(offset) = log.place(*value).map(|place| log.order[place]) else {
+                    continue;
+                };
                 if let Some(known) = known.get(at).filter(|known| offset <= **known) {
                     let words = format!(
                         "{} stands at {offset}, although {known} was known when it was sent",

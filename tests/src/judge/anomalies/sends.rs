@@ -18,7 +18,8 @@ pub(in crate::judge) fn find(lines: &[Line], ledger: &Ledger) -> Vec<Anomaly> {
         if let Some((earlier, former)) = before.insert((line.process, at), (place, *value))
             && place < earlier
         {
-            let words = format!("{} stands before {}, which was sent first", tell(*value), tell(former));
+            let words =
+                format!("{} stands before {}, which was sent first", tell(*value), tell(former));
             anomalies.push(Anomaly::new(Kind::Reordered, at, words));
         }
     }

@@ -25,10 +25,15 @@ fn check_read(script: &str, whole: &str, expected: &[(Kind, usize)]) {
 fn lost_writes() {
     // b was acknowledged at 1 and is not there; c stands behind it.
     let script = "1 send a b c\n1 ack a 0\n1 ack b 1\n1 ack c 2";
-    check_read(script, "0a 2c", &[(Kind::Lost, 1), (Kind::Unseen, 1), (Kind::Vanished, 1), (Kind::InternalSkip, 1)]);
+    check_read(
+        script,
+        "0a 2c",
+        &[(Kind::Lost, 1), (Kind::Unseen, 1), (Kind::Vanished, 1), (Kind::InternalSkip, 1)],
+    );
     // Another value stands in its place.
     let script = "1 send a b\n2 send c\n1 ack a 0\n1 ack b 1";
-    let expected = [(Kind::Lost, 1), (Kind::Unseen, 1), (Kind::Vanished, 1), (Kind::Inconsistent, 1)];
+    let expected =
+        [(Kind::Lost, 1), (Kind::Unseen, 1), (Kind::Vanished, 1), (Kind::Inconsistent, 1)];
     check_read(script, "0a 1c", &expected);
 }
 
@@ -88,7 +93,8 @@ fn damage_that_clients_find() {
 fn inconsistent_offsets() {
     // Two acknowledgements of one offset.
     let script = "1 send a\n2 send b\n1 ack a 0\n2 ack b 0";
-    let expected = [(Kind::Lost, 1), (Kind::Unseen, 1), (Kind::Vanished, 1), (Kind::Inconsistent, 1)];
+    let expected =
+        [(Kind::Lost, 1), (Kind::Unseen, 1), (Kind::Vanished, 1), (Kind::Inconsistent, 1)];
     check_read(script, "0a", &expected);
     // Two readers who were given different values.
     let script = "1 send a b\n2 start\n2 poll 0b\n1 ack a 0";
@@ -142,7 +148,8 @@ fn what_is_sent_later_stands_later() {
 }
 
 /// Three records that process 2 of the group has read.
-const READ: &str = "1 send a b c\n1 ack a 0\n1 ack b 1\n1 ack c 2\n2 subscribe\n2 assigned\n2 poll 0a 1b 2c";
+const READ: &str =
+    "1 send a b c\n1 ack a 0\n1 ack b 1\n1 ack c 2\n2 subscribe\n2 assigned\n2 poll 0a 1b 2c";
 
 #[test]
 fn commits_that_go_back() {
@@ -156,10 +163,12 @@ fn commits_that_go_back() {
     let script = format!("{READ}\n2 commit 3\n4 fetched 3\n4 fetched -1");
     check_read(&script, "0a 1b 2c", &[(Kind::CommitBack, 1)]);
     // The successor begins anew, although something was committed.
-    let script = format!("{READ}\n2 commit 3\n2 committed 3\n4 subscribe\n4 assigned\n4 poll 0a 1b 2c");
+    let script =
+        format!("{READ}\n2 commit 3\n2 committed 3\n4 subscribe\n4 assigned\n4 poll 0a 1b 2c");
     check_read(&script, "0a 1b 2c", &[(Kind::CommitBack, 1)]);
     // It asked before that was acknowledged.
-    let script = format!("{READ}\n2 commit 3\n4 subscribe\n2 committed 3\n4 assigned\n4 poll 0a 1b 2c");
+    let script =
+        format!("{READ}\n2 commit 3\n4 subscribe\n2 committed 3\n4 assigned\n4 poll 0a 1b 2c");
     check_read(&script, "0a 1b 2c", &[]);
 }
 

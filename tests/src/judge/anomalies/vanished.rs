@@ -43,8 +43,10 @@ pub(in crate::judge) fn find(lines: &[Line], ledger: &Ledger) -> Vec<Anomaly> {
         let Fate::Acked(Some(offset)) = sent.fate else { continue };
         let is_before = sent.acked_ns.is_some_and(|ns| ns <= lines[last].ns);
         if is_before && !whole.contains(&(&sent.at, offset, *value)) {
-            let words =
-                format!("{} was acknowledged at {offset}, and is not there in the end", tell(*value));
+            let words = format!(
+                "{} was acknowledged at {offset}, and is not there in the end",
+                tell(*value)
+            );
             found.push(Anomaly::new(Kind::Vanished, &sent.at, words));
         }
     }
