@@ -10,7 +10,7 @@ use crate::judge::event::{At, Event, Line};
 
 /// What became of a value that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(super) enum Fate {
     /// Nothing is known; it may be written or not.
     Open,
     /// It was acknowledged, at this offset if one was told.
@@ -21,66 +21,63 @@ pub enum Fate {
 
 /// A value that was sent.
 #[derive(Clone, Debug)]
-pub struct Sent {
+pub(super) struct Sent {
     /// To where.
-    pub at: At,
-    /// By whom.
-    pub process: u32,
+    pub(super) at: At,
     /// When.
-    pub ns: u64,
+    pub(super) ns: u64,
     /// When it was acknowledged.
-    pub acked_ns: Option<u64>,
+    pub(super) acked_ns: Option<u64>,
     /// What became of it.
-    pub fate: Fate,
+    pub(super) fate: Fate,
 }
 
 /// Where a value stands at an offset: what a client wrote, or something that no client could have written.
-pub type Content = Option<u64>;
+pub(super) type Content = Option<u64>;
 
 /// A partition as acknowledgements and polls show it.
 #[derive(Clone, Debug, Default)]
-pub struct Log {
+pub(super) struct Log {
     /// What was seen at each known offset. One value each, where all is right.
-    pub offsets: BTreeMap<i64, BTreeSet<Content>>,
+    pub(super) offsets: BTreeMap<i64, BTreeSet<Content>>,
     /// The known offsets.
-    pub order: Vec<i64>,
+    pub(super) order: Vec<i64>,
     /// Where in `order` each value stands.
-    pub places: HashMap<u64, Vec<usize>>,
+    pub(super) places: HashMap<u64, Vec<usize>>,
     /// The values that some poll returned.
-    pub read: HashSet<u64>,
+    pub(super) read: HashSet<u64>,
 }
 
 impl Log {
     /// Where in the order a value stands first.
-    pub fn place(&self, value: u64) -> Option<usize> {
+    pub(super) fn place(&self, value: u64) -> Option<usize> {
         self.places.get(&value).and_then(|places| places.first().copied())
     }
 
     /// Where in the order an offset stands.
-    pub fn index(&self, offset: i64) -> Option<usize> {
+    pub(super) fn index(&self, offset: i64) -> Option<usize> {
         self.order.binary_search(&offset).ok()
     }
 }
 
 /// All that is known of values and offsets.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger {
+pub(super) struct Ledger {
     /// Every value that was sent.
-    pub sent: BTreeMap<u64, Sent>,
+    pub(super) sent: BTreeMap<u64, Sent>,
     /// Every partition in which something was written or read.
-    pub logs: BTreeMap<At, Log>,
+    pub(super) logs: BTreeMap<At, Log>,
 }
 
 impl Ledger {
     /// Gathers what the lines say.
-    pub fn of(lines: &[Line]) -> Self {
+    pub(super) fn of(lines: &[Line]) -> Self {
         let mut ledger = Self::default();
         for line in lines {
             match &line.event {
                 Event::Send { at, value } => {
                     let sent = Sent {
                         at: at.clone(),
-                        process: line.process,
                         ns: line.ns,
                         acked_ns: None,
                         fate: Fate::Open,
@@ -127,21 +124,15 @@ impl Ledger {
     }
 
     /// The values that were acknowledged in a partition, in order of value.
-    pub fn acknowledged(&self, at: &At) -> impl Iterator<Item = u64> {
+    pub(super) fn acknowledged(&self, at: &At) -> impl Iterator<Item = u64> {
         let of_partition = move |(value, sent): (&u64, &Sent)| {
             (sent.at == *at && matches!(sent.fate, Fate::Acked(_))).then_some(*value)
         };
         self.sent.iter().filter_map(of_partition)
     }
-
-    /// All partitions to which something was sent, or from which something was read.
-    pub fn partitions(&self) -> BTreeSet<At> {
-        let sent = self.sent.values().map(|sent| sent.at.clone());
-        sent.chain(self.logs.keys().cloned()).collect()
-    }
 }
 
 /// A value as people read it: the process that made it, and which one of its own it is.
-pub fn tell(value: u64) -> String {
+pub(super) fn tell(value: u64) -> String {
     format!("{}.{}", value >> 40, value & ((1 << 40) - 1))
 }
