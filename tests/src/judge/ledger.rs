@@ -76,12 +76,8 @@ impl Ledger {
         for line in lines {
             match &line.event {
                 Event::Send { at, value } => {
-                    let sent = Sent {
-                        at: at.clone(),
-                        ns: line.ns,
-                        acked_ns: None,
-                        fate: Fate::Open,
-                    };
+                    let sent =
+                        Sent { at: at.clone(), ns: line.ns, acked_ns: None, fate: Fate::Open };
                     ledger.sent.insert(*value, sent);
                 }
                 Event::Acked { value, offset } => ledger.acked(*value, *offset, line.ns),
