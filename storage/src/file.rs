@@ -83,7 +83,8 @@ pub trait Disk: Clone + Debug + Send + Sync + 'static {
     /// Makes the names in a directory durable.
     ///
     /// # Errors
-    /// A failure closes the latch.
+    /// `NotFound` for a directory that is not there: whoever deleted it, or its log, has nothing to
+    /// lose in it. Any other failure closes the latch.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
 
     /// The latch of this disk, shared by all clones.

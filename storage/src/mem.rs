@@ -244,6 +244,10 @@ impl Disk for SimDisk {
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         self.latch.check_io()?;
         let mut state = self.state.lock();
+        state.alive()?;
+        if !path.is_empty() && state.names.get(path) != Some(&Node::Dir) {
+            return Err(io::Error::from(io::ErrorKind::NotFound));
+        }
         let synced = state.begin_sync().and_then(|works| {
             if works { Ok(()) } else { Err(io::Error::other("simulated failure of a sync")) }
         });

@@ -132,7 +132,9 @@ impl Disk for RealDisk {
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         self.latch.check_io()?;
         let synced = File::open(self.path(path)).and_then(|dir| dir.sync_all());
-        if let Err(error) = &synced {
+        if let Err(error) = &synced
+            && error.kind() != io::ErrorKind::NotFound
+        {
             self.latch.close(&format!("sync of directory {path}"), error);
         }
         synced

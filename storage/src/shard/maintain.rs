@@ -413,7 +413,7 @@ impl<D: Disk> MaintenanceJob<D> {
                     }
                     written = state.run(&disk);
                 }
-                match written {
+                match checkpoint_job::ignore_deleted(written) {
                     Err(error) if !is_full(&error) => Err(error),
                     // Without room even now, the next checkpoint says where the log begins.
                     _ => Ok(discard(&disk, (&dir, &guard), log_start, segments)),

@@ -89,6 +89,8 @@ fn names<D: Disk>(disk: D) {
     assert_eq!(listed("d"), [("deep".to_owned(), true), ("two".to_owned(), false)]);
     disk.rename("d", "e").unwrap();
     assert_eq!(disk.list("d").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(disk.sync_dir("d").unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(disk.latch().check().is_ok());
     assert_eq!(listed("e/deep"), [("three".to_owned(), false)]);
     disk.remove("e").unwrap();
     disk.remove("e").unwrap();

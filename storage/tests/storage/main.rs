@@ -5,6 +5,7 @@ mod caching;
 mod check;
 mod compaction;
 mod damage;
+mod deletion;
 mod disk;
 mod follower;
 mod idle;
