@@ -23,14 +23,17 @@ mod guard;
 mod message;
 mod node;
 mod raft_ids;
+mod step;
 mod store;
 #[cfg(test)]
 mod tests;
+mod vocabulary;
 
 pub use entry::{
     HardState, LogEntry, MalformedBytes, Membership, MembershipChange, Payload, QuorumSnapshot,
 };
-pub use node::{
-    MessageError, Persist, ProposeError, Proposed, Quorum, QuorumDone, QuorumOptions, QuorumRole,
+pub use node::Quorum;
+pub use vocabulary::{
+    MessageError, Persist, ProposeError, Proposed, QuorumDone, QuorumOptions, QuorumRole,
     QuorumStatus, QuorumStep, RecoveredQuorum,
 };

@@ -213,6 +213,9 @@ pub(super) fn describe_partition(
     }
 }
 
+/// All registered brokers, those that are down among them: a client that is told that a broker
+/// does not exist throws away what it knows of it (librdkafka 2.16 then learns only a second later
+/// who leads in its place), and has to learn it again moments later, when the broker is back.
 fn describe_brokers(image: &MetadataImage, listener: &str) -> Vec<MetadataResponseBroker> {
     let describe = |broker: &Arc<crate::metadata::BrokerImage>| {
         let endpoint = broker.endpoint(listener)?;
@@ -223,7 +226,7 @@ fn describe_brokers(image: &MetadataImage, listener: &str) -> Vec<MetadataRespon
             rack: broker.rack.clone(),
         })
     };
-    image.brokers().filter(|broker| !broker.is_fenced).filter_map(describe).collect()
+    image.brokers().filter_map(describe).collect()
 }
 
 /// The broker for administrative requests: the controller, which is spared handing them on, or

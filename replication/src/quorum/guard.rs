@@ -71,3 +71,20 @@ fn check_members(members: &ConfState) -> Result<(), &'static str> {
     }
     Ok(())
 }
+
+/// The kinds of message that go from one broker to another.
+pub(super) fn is_between_brokers(kind: MessageType) -> bool {
+    matches!(
+        kind,
+        MessageType::MsgAppend
+            | MessageType::MsgAppendResponse
+            | MessageType::MsgRequestVote
+            | MessageType::MsgRequestVoteResponse
+            | MessageType::MsgRequestPreVote
+            | MessageType::MsgRequestPreVoteResponse
+            | MessageType::MsgSnapshot
+            | MessageType::MsgHeartbeat
+            | MessageType::MsgHeartbeatResponse
+            | MessageType::MsgTimeoutNow
+    )
+}

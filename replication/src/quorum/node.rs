@@ -5,17 +5,17 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use raft::eraftpb::{self, MessageType};
 use raft::{Config, INVALID_ID, ProgressState, RawNode, Ready, StateRole};
-use thiserror::Error;
 use varve_protocol::vocabulary::BrokerId;
 
-use super::convert::{conf_change, entry_of, membership_of, raft_entry};
-use super::entry::{
-    HardState, LogEntry, MalformedBytes, Membership, MembershipChange, Payload, QuorumSnapshot,
-};
-use super::guard::{check_message, is_for_election};
+use super::convert::{conf_change, membership_of, raft_entry};
+use super::entry::{HardState, LogEntry, Membership, MembershipChange, Payload, QuorumSnapshot};
+use super::guard::{check_message, is_between_brokers, is_for_election};
 use super::message;
 use super::raft_ids::{broker_id, raft_id};
 use super::store::Store;
+use super::vocabulary::{
+    MessageError, ProposeError, Proposed, QuorumOptions, QuorumRole, QuorumStatus, RecoveredQuorum,
+};
 
 /// Bytes of entries in one message, at most; a larger entry travels alone.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
@@ -30,147 +30,15 @@ const CAMPAIGNS_MAX: usize = 5;
 /// A follower that has not answered a snapshot within so many ticks gets it again.
 const SNAPSHOT_TICKS_MAX: usize = 200;
 
-/// How a quorum is set up.
-#[derive(Clone, Debug)]
-pub struct QuorumOptions {
-    /// This broker.
-    pub id: BrokerId,
-    /// Those who vote as long as the log says nothing else; the same on every broker.
-    pub voters: Vec<BrokerId>,
-    /// A leader that is silent for so many ticks, to twice as many, is given up.
-    pub election_ticks: usize,
-    /// Between two heartbeats of a leader.
-    pub heartbeat_ticks: usize,
-    /// Decides the spread of elections; the same seed gives the same run.
-    pub seed: u64,
-}
-
-/// What lay on the disk.
-#[derive(Clone, Debug, Default)]
-pub struct RecoveredQuorum {
-    /// The hard state; none in a log of before there was a quorum.
-    pub hard_state: Option<HardState>,
-    /// The newest snapshot.
-    pub snapshot: Option<QuorumSnapshot>,
-    /// The entries after it.
-    pub entries: Vec<LogEntry>,
-}
-
-/// What a step begins with.
-#[derive(Debug, Default)]
-pub struct QuorumStep {
-    /// Messages that may leave before anything is durable.
-    pub messages: Vec<(BrokerId, Bytes)>,
-    /// What must be durable before [`Quorum::on_persisted`] is called.
-    pub persist: Option<Persist>,
-}
-
-/// What is to be written and synced, in this order: the snapshot, then the entries, then the hard
-/// state.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Persist {
-    /// A leader's snapshot; it replaces all entries.
-    pub snapshot: Option<QuorumSnapshot>,
-    /// New entries. Entries at or behind the first of them are void before it is written.
-    pub entries: Vec<LogEntry>,
-    /// The hard state.
-    pub hard_state: Option<HardState>,
-}
-
-/// What a step ends with.
-#[derive(Debug, Default)]
-pub struct QuorumDone {
-    /// Messages that may leave now.
-    pub messages: Vec<(BrokerId, Bytes)>,
-    /// A state that replaces what was applied.
-    pub snapshot: Option<QuorumSnapshot>,
-    /// Entries to apply, in order.
-    pub committed: Vec<LogEntry>,
-}
-
-/// Who leads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QuorumRole {
-    /// The term.
-    pub term: u64,
-    /// Its leader, if it is known.
-    pub leader: Option<BrokerId>,
-    /// Whether that is this broker.
-    pub is_leader: bool,
-}
-
-/// How far the quorum is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QuorumStatus {
-    /// Term and leader.
-    pub role: QuorumRole,
-    /// The last committed entry.
-    pub commit: u64,
-    /// The last entry that was handed out to be applied.
-    pub applied: u64,
-    /// The last entry.
-    pub last: u64,
-    /// Who takes part.
-    pub membership: Membership,
-    /// Who voted at the beginning of the log.
-    pub first_voters: Vec<BrokerId>,
-    /// On the leader: the last entry that each member is known to have.
-    pub matched: Vec<(BrokerId, u64)>,
-}
-
-/// A proposal that was taken. It is decided when an entry of this index is committed: taken if its
-/// term is this one, void otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Proposed {
-    /// The term.
-    pub term: u64,
-    /// The place.
-    pub index: u64,
-}
-
-/// Why a proposal is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum ProposeError {
-    /// This broker does not lead.
-    #[error("this broker does not lead the quorum")]
-    NotLeader,
-    /// Too much waits to be committed, or leadership is being handed over.
-    #[error("the quorum takes no proposals right now")]
-    Busy,
-    /// Another membership change is under way.
-    #[error("another change of the quorum's members is under way")]
-    MembershipPending,
-}
-
-/// Why a message is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum MessageError {
-    /// It does not decode.
-    #[error("a malformed message: {0}")]
-    Malformed(#[from] MalformedBytes),
-    /// It is for another broker.
-    #[error("a message for another broker")]
-    Misdirected,
-    /// Its sender is not who it says.
-    #[error("a message in another broker's name")]
-    Forged,
-    /// No broker sends such a message to another.
-    #[error("a message that brokers do not send to each other")]
-    Local,
-    /// It contradicts what is known here: its sender, or this broker, has lost a part of its log.
-    #[error("a message that contradicts this broker's log: {0}")]
-    Contradiction(&'static str),
-}
-
 /// The quorum. Steps with [`Self::poll`]; see the module.
 pub struct Quorum {
-    node: RawNode<Store>,
-    id: BrokerId,
+    pub(super) node: RawNode<Store>,
+    pub(super) id: BrokerId,
     options: QuorumOptions,
     /// Taken by [`Self::poll`], given back by [`Self::on_persisted`].
-    ready: Option<Ready>,
-    applied: u64,
-    applied_term: u64,
+    pub(super) ready: Option<Ready>,
+    pub(super) applied: u64,
+    pub(super) applied_term: u64,
     /// Counts the drawn election timeouts.
     draws: u64,
     elapsed: usize,
@@ -178,9 +46,9 @@ pub struct Quorum {
     campaigns: Option<(usize, usize)>,
     /// Set while this broker's log was lost, as far as is known: it has no say in elections before
     /// it has all that was committed up to here, and something of the present leader.
-    abstains_below: Option<u64>,
+    pub(super) abstains_below: Option<u64>,
     /// Changes of the members up to this entry had their effect when the log was taken up.
-    members_as_of: u64,
+    pub(super) members_as_of: u64,
     /// Since a follower that gets a snapshot was looked after.
     snapshot_ticks: usize,
 }
@@ -441,80 +309,6 @@ impl Quorum {
         }
     }
 
-    /// What is to be done next; none when nothing is. Each step must be ended by
-    /// [`Self::on_persisted`] before the next.
-    ///
-    /// # Panics
-    /// When the last step was not ended.
-    pub fn poll(&mut self) -> Option<QuorumStep> {
-        assert!(self.ready.is_none(), "a step ends with on_persisted");
-        if !self.node.has_ready() {
-            return None;
-        }
-        let mut ready = self.node.ready();
-        let messages = outgoing(ready.take_messages());
-        let snapshot = (!ready.snapshot().is_empty()).then(|| snapshot_of(ready.snapshot()));
-        let entries: Vec<LogEntry> = ready.entries().iter().map(entry_of).collect();
-        let hard_state = ready.hs().map(|state| HardState {
-            term: state.term,
-            vote: broker_id(state.vote),
-            commit: state.commit,
-        });
-        let has_work = snapshot.is_some() || !entries.is_empty() || hard_state.is_some();
-        let persist = has_work.then_some(Persist { snapshot, entries, hard_state });
-        self.ready = Some(ready);
-        Some(QuorumStep { messages, persist })
-    }
-
-    /// What the last step wanted durable is durable.
-    ///
-    /// # Panics
-    /// When no step was begun.
-    pub fn on_persisted(&mut self) -> QuorumDone {
-        let mut ready = self.ready.take().expect("a step was begun");
-        let mut done = QuorumDone::default();
-        if !ready.snapshot().is_empty() {
-            self.node.mut_store().install(ready.snapshot());
-            let snapshot = snapshot_of(ready.snapshot());
-            (self.applied, self.applied_term) = (snapshot.index, snapshot.term);
-            done.snapshot = Some(snapshot);
-        }
-        self.node.mut_store().append(ready.entries());
-        if let Some(state) = ready.hs() {
-            let state = state.clone();
-            self.node.mut_store().set_hard_state(state);
-        }
-        done.messages = outgoing(ready.take_persisted_messages());
-        let mut committed = ready.take_committed_entries();
-        let mut light = self.node.advance_append(ready);
-        if let Some(commit) = light.commit_index() {
-            self.node.mut_store().set_commit(commit);
-        }
-        done.messages.extend(outgoing(light.take_messages()));
-        committed.extend(light.take_committed_entries());
-        for entry in &committed {
-            assert_eq!(entry.index, self.applied + 1, "entries are applied in order");
-            (self.applied, self.applied_term) = (entry.index, entry.term);
-            let entry = entry_of(entry);
-            if let Payload::Membership(change) = entry.payload
-                && entry.index > self.members_as_of
-            {
-                let applied = self.node.apply_conf_change(&conf_change(change));
-                let state = applied.expect("a change of one member is never refused");
-                self.node.mut_store().set_conf_state(state);
-            }
-            done.committed.push(entry);
-        }
-        self.node.advance_apply_to(self.applied);
-        self.resign_without_vote();
-        let raft = &self.node.raft;
-        self.abstains_below = self
-            .abstains_below
-            .filter(|below| *below > raft.raft_log.committed || !raft.commit_to_current_term());
-        self.draw_timeout();
-        done
-    }
-
     /// The state machine as of the last applied entry, to be kept in place of all entries up to it.
     /// The caller makes it durable.
     pub fn snapshot(&mut self, data: Bytes) -> QuorumSnapshot {
@@ -572,23 +366,6 @@ impl Quorum {
         }
     }
 
-    /// A leader that has no vote any more leaves the lead to the voter that has most of the log. That
-    /// can be when it was elected before it knew of the change.
-    fn resign_without_vote(&mut self) {
-        let raft = &self.node.raft;
-        let voters = self.membership().voters;
-        if raft.state != StateRole::Leader || voters.contains(&self.id) {
-            return;
-        }
-        let matched = |voter: &BrokerId| raft.prs().get(raft_id(*voter)).map(|known| known.matched);
-        let heir = voters.iter().max_by_key(|voter| matched(voter)).map(|voter| raft_id(*voter));
-        let term = raft.term;
-        if let Some(heir) = heir {
-            self.node.transfer_leader(heir);
-        }
-        self.node.raft.become_follower(term, INVALID_ID);
-    }
-
     /// Whoever has not answered a snapshot for so long is asked again what it has.
     fn give_up_snapshots(&mut self) {
         if self.node.raft.state == StateRole::Leader {
@@ -613,7 +390,7 @@ impl Quorum {
 
     /// The raft crate draws election timeouts from a source of its own whenever its clock starts
     /// anew; they are replaced by such as follow from the seed alone.
-    fn draw_timeout(&mut self) {
+    pub(super) fn draw_timeout(&mut self) {
         let elapsed = self.node.raft.election_elapsed;
         if elapsed < self.elapsed || elapsed == 0 {
             self.draws = self.draws.wrapping_add(1);
@@ -650,37 +427,4 @@ fn mix(seed: u64) -> u64 {
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-fn is_between_brokers(kind: MessageType) -> bool {
-    matches!(
-        kind,
-        MessageType::MsgAppend
-            | MessageType::MsgAppendResponse
-            | MessageType::MsgRequestVote
-            | MessageType::MsgRequestVoteResponse
-            | MessageType::MsgRequestPreVote
-            | MessageType::MsgRequestPreVoteResponse
-            | MessageType::MsgSnapshot
-            | MessageType::MsgHeartbeat
-            | MessageType::MsgHeartbeatResponse
-            | MessageType::MsgTimeoutNow
-    )
-}
-
-fn outgoing(messages: Vec<eraftpb::Message>) -> Vec<(BrokerId, Bytes)> {
-    let encode = |message: &eraftpb::Message| {
-        broker_id(message.to).map(|broker| (broker, message::encode(message)))
-    };
-    messages.iter().filter_map(encode).collect()
-}
-
-fn snapshot_of(snapshot: &eraftpb::Snapshot) -> QuorumSnapshot {
-    let metadata = snapshot.get_metadata();
-    QuorumSnapshot {
-        index: metadata.index,
-        term: metadata.term,
-        membership: membership_of(metadata.get_conf_state()),
-        data: snapshot.data.clone(),
-    }
 }
