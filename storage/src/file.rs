@@ -128,6 +128,14 @@ pub trait DiskFile: Debug + Send + Sync + 'static {
     /// `UnexpectedEof` if the file is shorter.
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<()>;
 
+    /// Lets go of what is cached of `from..to` and does not wait to be written: what is read next
+    /// is what the disk has. A sync that failed in a former process leaves bytes in the cache that
+    /// the disk never got, and nothing says so any more.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn uncache(&self, from: u64, to: u64) -> io::Result<()>;
+
     /// Makes sure that the file is at least `len` bytes long and that all of it has space on the
     /// disk. What was not written reads as zeros.
     ///
@@ -242,7 +250,7 @@ pub(crate) fn replace_file<D: Disk>(disk: &D, path: &str, content: &[&[u8]]) -> 
     disk.sync_dir(parent(path))
 }
 
-/// The whole content of a small file.
+/// The whole content of a small file, as the disk has it.
 ///
 /// # Errors
 /// `InvalidData` if the file is larger than `bytes_max`; else as the disk says.
@@ -253,6 +261,7 @@ pub(crate) fn read_file<D: Disk>(disk: &D, path: &str, bytes_max: u64) -> io::Re
         let text = format!("{path} has {len} bytes, more than the {bytes_max} that it may have");
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
+    file.uncache(0, len)?;
     let len = usize::try_from(len).expect("bounded by bytes_max");
     let mut content = vec![0; len];
     file.read_at(0, &mut content)?;

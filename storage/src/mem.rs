@@ -357,6 +357,15 @@ impl DiskFile for SimFile {
         })
     }
 
+    fn uncache(&self, from: u64, to: u64) -> io::Result<()> {
+        let from = usize::try_from(from).map_err(io::Error::other)?;
+        let to = usize::try_from(to).map_err(io::Error::other)?;
+        self.with(|_, inode| {
+            inode.uncache(from, to);
+            Ok(())
+        })
+    }
+
     fn allocate(&self, len: u64) -> io::Result<()> {
         self.disk.latch.check_io()?;
         let len = usize::try_from(len).map_err(io::Error::other)?;

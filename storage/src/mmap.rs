@@ -286,6 +286,16 @@ impl DiskFile for RealFile {
         Ok(())
     }
 
+    fn uncache(&self, from: u64, to: u64) -> io::Result<()> {
+        const PAGE: u64 = 4096;
+        // Pages that are asked for in part stay, so whole ones are asked for.
+        let from = from - from % PAGE;
+        if let Some(count) = NonZeroU64::new(to.next_multiple_of(PAGE).saturating_sub(from)) {
+            rustix::fs::fadvise(&self.file, from, Some(count), Advice::DontNeed)?;
+        }
+        Ok(())
+    }
+
     fn has_data_from(&self, from: u64) -> io::Result<bool> {
         const BLOCK: u64 = 4096;
         let len = self.len()?;
@@ -305,9 +315,7 @@ impl DiskFile for RealFile {
         }
         // Allocated but never written extents count as a hole, unless zeros of them were read into
         // the page cache. Those are clean and can be dropped; what still counts as data is read.
-        if let Some(count) = NonZeroU64::new(len - aligned) {
-            let _ = rustix::fs::fadvise(&self.file, aligned, Some(count), Advice::DontNeed);
-        }
+        let _ = self.uncache(aligned, len);
         let mut position = aligned;
         while position < len {
             let start = match rustix::fs::seek(&self.file, SeekFrom::Data(position)) {

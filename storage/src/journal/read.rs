@@ -147,6 +147,7 @@ fn read_chain_at<D: Disk>(disk: &D, path: String) -> io::Result<Chain> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(chain),
         Err(error) => return Err(error),
     };
+    file.uncache(0, file.len()?)?;
     let len = usize::try_from(file.len()?).map_err(io::Error::other)?;
     let mut content = vec![0; len];
     file.read_at(0, &mut content)?;

@@ -42,6 +42,23 @@ impl Inode {
         }
     }
 
+    /// What was written since the last sync stays; of the rest, what the disk has is read again.
+    pub(super) fn uncache(&mut self, from: usize, to: usize) {
+        if self.is_emptied {
+            return;
+        }
+        for sector in from / SECTOR..to.min(self.live.len()).div_ceil(SECTOR) {
+            if self.unsynced.contains_key(&(sector as u64)) {
+                continue;
+            }
+            let start = sector * SECTOR;
+            let end = (start + SECTOR).min(self.live.len());
+            for at in start..end {
+                self.live[at] = self.durable.get(at).copied().unwrap_or(0);
+            }
+        }
+    }
+
     pub(super) fn synced(&mut self) {
         self.lengths.clear();
         if std::mem::take(&mut self.is_emptied) {

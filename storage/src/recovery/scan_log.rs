@@ -53,6 +53,19 @@ struct LiveFile<F> {
     len: u64,
     /// Written by recovery, or read beyond what is known to be on the disk.
     needs_sync: bool,
+    /// From here on, what the cache held beside the disk was let go of.
+    uncached_from: u64,
+}
+
+impl<F: DiskFile> LiveFile<F> {
+    /// To be called before anything is believed that no mark says to be on the disk.
+    fn uncache(&mut self, from: u64) -> io::Result<()> {
+        if from < self.uncached_from {
+            self.file.uncache(from, self.uncached_from.min(self.len))?;
+            self.uncached_from = from;
+        }
+        Ok(())
+    }
 }
 
 /// A segment that the scan found complete: its number, its seal, and the producers at its end.
@@ -254,6 +267,7 @@ impl<D: Disk> Recovery<'_, D> {
         producers: &mut ProducerStates,
         epochs: &mut EpochCache,
     ) -> io::Result<Seal> {
+        self.live[number].uncache(seal.end_position)?;
         let live = &self.live[number];
         let mut scanned = 0;
         let mut scan = CheckedScan::new(&*live.file, seal.end_position, live.len);

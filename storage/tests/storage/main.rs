@@ -7,6 +7,7 @@ mod compaction;
 mod damage;
 mod deletion;
 mod disk;
+mod failed_sync;
 mod follower;
 mod idle;
 mod power_cut;

@@ -47,6 +47,12 @@ impl<D: Disk> Recovery<'_, D> {
     pub(super) fn open_segment(&mut self, path: String, base_offset: i64) -> io::Result<()> {
         let file = self.disk().open(&path, OpenMode::Write)?;
         let len = file.len()?;
+        let is_proven = self.record.as_ref().is_some_and(|record| {
+            record.end_offset != i64::MIN && base_offset <= record.active_base
+        });
+        if !is_proven {
+            file.uncache(0, 1024)?;
+        }
         let mut page = vec![0; 1024];
         if len >= page.len() as u64 {
             file.read_at(0, &mut page)?;
@@ -72,6 +78,7 @@ impl<D: Disk> Recovery<'_, D> {
                     resets: header.resets,
                 },
                 path,
+                uncached_from: u64::MAX,
                 seal: Seal::decode(&page[512..]),
                 file: Arc::new(file),
                 len,

@@ -83,12 +83,14 @@ impl<D: Disk> Recovery<'_, D> {
             file: Arc::new(file),
             len,
             needs_sync: true,
+            uncached_from: u64::MAX,
         });
         Ok(Some(self.live.len() - 1))
     }
 
     pub(super) fn apply(&mut self, number: usize, position: u64, bytes: &[u8]) -> io::Result<()> {
         let live = &mut self.live[number];
+        live.uncache(position)?;
         let end = position + bytes.len() as u64;
         if end > live.len {
             live.file.allocate(end.next_multiple_of(4096))?;
