@@ -16,7 +16,6 @@ pub mod peers;
 mod replica;
 pub mod server;
 pub mod shard;
-#[cfg(feature = "simulation")]
 pub mod simulation;
 mod spawn;
 pub mod survey;

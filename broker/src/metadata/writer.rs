@@ -66,7 +66,6 @@ impl MetadataWriter {
 
     /// As [`Self::run`] with what has come by now, on the caller's thread and by the caller's clock:
     /// how a simulator steps it. Answers whether it goes on.
-    #[cfg(feature = "simulation")]
     pub fn run_ready(&mut self, now_ms: i64) -> bool {
         let mut commands = Vec::new();
         while self.step(now_ms) {
@@ -86,7 +85,6 @@ impl MetadataWriter {
     }
 
     /// Whether commands wait.
-    #[cfg(feature = "simulation")]
     pub(crate) fn has_commands(&self) -> bool {
         !self.commands.is_empty()
     }

@@ -109,13 +109,11 @@ impl<D: Disk, A> ShardCore<D, A> {
     }
 
     /// All partitions.
-    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn partitions(&self) -> impl Iterator<Item = TopicIdPartition> + '_ {
         self.partitions.keys().copied()
     }
 
     /// A partition's replica, to be looked at.
-    #[cfg(feature = "simulation")]
     pub(crate) fn partition(&self, partition: &TopicIdPartition) -> Option<&Partition> {
         self.partitions.get(partition)
     }

@@ -36,7 +36,5 @@ pub use start::ShardError;
 pub(crate) use start::{ShardQueue, ShardSettings, Shards};
 pub use watch::Waiter;
 
-#[cfg(any(test, feature = "simulation"))]
 pub(crate) use self::core::{CoreSettings, Now, ShardCore};
-#[cfg(any(test, feature = "simulation"))]
 pub(crate) use command::{AppendItem, Command, Effect, NewLog, Outcome};

@@ -10,7 +10,8 @@
 //!                                                                  work that takes time
 //! ```
 //!
-//! Compiled with the feature `simulation` only, so that no release broker holds it.
+//! No command uses it, so that the linker leaves it out of the binary. It is no feature: builds of
+//! the broker alone and along with its tests are the same, and done once.
 
 mod broker;
 mod following;
