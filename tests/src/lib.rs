@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod connection;
 pub mod failover;
 pub mod history;
+pub mod http;
 pub mod judge;
 pub mod lossy;
 pub mod many_partitions;

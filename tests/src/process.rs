@@ -156,6 +156,12 @@ impl BrokerProcess {
         self.signal(Signal::CONT);
     }
 
+    /// Changes a configuration key of its next start.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
     /// Starts it again in its folder, after [`Self::kill`] or [`Self::terminate`].
     ///
     /// # Panics

@@ -13,6 +13,8 @@ use super::topic_image::TopicImage;
 pub struct Delta {
     /// Brokers that registered, for the first time or again, whose state changed, or that are gone.
     pub brokers: BTreeSet<BrokerId>,
+    /// Those of them that were registered and stand in another rack now.
+    pub racks_changed: BTreeSet<BrokerId>,
     /// Topics that exist now and did not before.
     pub topics_created: BTreeSet<TopicId>,
     /// Topics that are gone, as they were at last.

@@ -12,10 +12,16 @@ use super::image::MetadataImage;
 pub(super) fn diff(old: &MetadataImage, new: &MetadataImage) -> Delta {
     let mut delta = Delta::default();
     for broker in new.brokers() {
-        if old.broker(broker.id) != Some(broker) {
+        let before = old.broker(broker.id);
+        if before != Some(broker) {
             delta.brokers.insert(broker.id);
         }
+        if before.is_some_and(|before| before.rack != broker.rack) {
+            delta.racks_changed.insert(broker.id);
+        }
     }
+    let gone = old.brokers().filter(|broker| new.broker(broker.id).is_none());
+    delta.brokers.extend(gone.map(|broker| broker.id));
     let is_gone = |topic: &&Arc<super::TopicImage>| new.topic_by_id(topic.id).is_none();
     delta.topics_removed = old.topics().filter(is_gone).cloned().collect();
     for topic in new.topics() {

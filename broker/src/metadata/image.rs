@@ -309,8 +309,12 @@ impl MetadataImage {
             is_draining: record.is_draining,
         };
         self.broker_epoch_last = self.broker_epoch_last.max(record.epoch);
-        self.brokers.insert(record.id, Arc::new(image));
+        let rack = image.rack.clone();
+        let before = self.brokers.insert(record.id, Arc::new(image));
         delta.brokers.insert(record.id);
+        if before.is_some_and(|before| before.rack != rack) {
+            delta.racks_changed.insert(record.id);
+        }
     }
 
     fn apply_broker_change(

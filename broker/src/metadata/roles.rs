@@ -29,8 +29,8 @@ pub(super) fn all_roles(
     roles
 }
 
-/// The roles that a batch of changes has changed: leaders, replicas, in-sync sets, and what
-/// `acks=all` demands.
+/// The roles that a batch of changes has changed: leaders, replicas and their racks, in-sync sets, and
+/// what `acks=all` demands.
 pub(super) fn changed_roles(
     image: &MetadataImage,
     delta: &Delta,
@@ -45,6 +45,9 @@ pub(super) fn changed_roles(
         delta.partitions_created.union(&delta.partitions_changed).copied().collect();
     for topic in delta.topic_configs_changed.iter().filter_map(|id| image.topic_by_id(*id)) {
         names.extend(topic.topic_id_partitions());
+    }
+    if !delta.racks_changed.is_empty() {
+        names.extend(held_by(image, &delta.racks_changed));
     }
     let mut roles = Vec::new();
     // Names are ordered by topic, so that each topic's rule is looked up once.
@@ -63,6 +66,19 @@ pub(super) fn changed_roles(
         roles.push(role(image, name, partition, rule));
     }
     roles
+}
+
+/// The partitions of which one of these brokers has a replica.
+fn held_by<'a>(
+    image: &'a MetadataImage,
+    brokers: &'a BTreeSet<BrokerId>,
+) -> impl Iterator<Item = TopicIdPartition> + 'a {
+    let partitions =
+        image.topics().flat_map(|topic| topic.topic_id_partitions().zip(&topic.partitions));
+    let is_held = |(_, partition): &(TopicIdPartition, &PartitionImage)| {
+        partition.replicas.iter().any(|replica| brokers.contains(replica))
+    };
+    partitions.filter(is_held).map(|(name, _)| name)
 }
 
 /// What a topic demands of acknowledgements.
@@ -105,5 +121,45 @@ fn role(
         isr: partition.isr.clone(),
         min_insync_replicas: rule.replicas_min,
         min_insync_domains: rule.domains_min,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::plan::{BrokerRegistration, plan_register_member};
+    use crate::metadata::record::{MetadataRecord, PartitionChangeRecord};
+    use crate::metadata::tests::{apply, image_with, registration};
+    use varve_protocol::vocabulary::{PartitionIndex, TopicId};
+
+    /// A broker that was out of sync and came back in another rack changed no partition, and its
+    /// leader went on counting the rack in which it had been.
+    #[test]
+    fn another_rack_is_another_role() {
+        let fixed = StaticConfig::default();
+        let mut image = image_with(3, &[("t", 2)]);
+        let mut record = PartitionChangeRecord::new(TopicId(1), PartitionIndex(0));
+        record.replicas = Some(vec![(BrokerId(1), 0), (BrokerId(2), 0)]);
+        record.isr = Some(vec![BrokerId(1)]);
+        record.leader = Some(Some(BrokerId(1)));
+        let mut alone = PartitionChangeRecord::new(TopicId(1), PartitionIndex(1));
+        alone.replicas = Some(vec![(BrokerId(1), 0)]);
+        alone.isr = Some(vec![BrokerId(1)]);
+        alone.leader = Some(Some(BrokerId(1)));
+        let records = [record, alone].map(MetadataRecord::PartitionChange);
+        apply(&mut image, &records);
+        let mut restart = |rack: &str, incarnation| {
+            let registration = BrokerRegistration { incarnation, ..registration(2, Some(rack)) };
+            let records = plan_register_member(&image, &fixed, &registration);
+            let delta = apply(&mut image, &records);
+            assert!(delta.partitions_changed.is_empty(), "{delta:?}");
+            changed_roles(&image, &delta, BrokerId(1), &fixed)
+        };
+        let roles = restart("elsewhere", 100);
+        let told: Vec<_> = roles.iter().map(|role| role.partition.partition.0).collect();
+        assert_eq!(told, [0], "only what it holds");
+        let racks: Vec<_> = roles[0].replicas.iter().map(|place| place.rack.as_deref()).collect();
+        assert_eq!(racks, [Some("r1"), Some("elsewhere")]);
+        assert_eq!(restart("elsewhere", 101), []);
     }
 }

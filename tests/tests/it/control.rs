@@ -1,8 +1,6 @@
 //! What people do to a cluster: elections by order, moves of replicas, maintenance, taking a broker out.
 //! Real processes, asked through the client crate, the command line, HTTP and Apache Kafka's tools.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -10,8 +8,11 @@ use varve_client::{
     Admin, Client, ConfigChange, ConfigResource, ElectionType, ErrorCode, IsolationLevel, NewTopic,
     OffsetSpec, PartitionDescription, ProducerRecord, TopicPartition,
 };
+use varve_protocol::records::{BatchBuilder, Compression, NewRecord};
+use varve_protocol::vocabulary::TimestampMs;
 use varve_tests::clock::wait_for;
 use varve_tests::cluster::{Cluster, PATIENCE};
+use varve_tests::http;
 use varve_tests::peers::{kafka_tools, run, run_ok};
 use varve_tests::process::binary;
 
@@ -100,17 +101,6 @@ impl World {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
         assert!(text.contains(words), "{arguments:?}: {text}");
     }
-}
-
-/// The status and the body of `path`.
-fn http(address: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
 }
 
 #[test]
@@ -214,12 +204,12 @@ fn a_broker_is_looked_after_drained_and_taken_out() {
     world.wait("the drained broker holds nothing", |one| one.replicas == [1, 2, 4]);
     world.wait("all are in sync", |one| one.isr.len() == 3);
     world.check(&["safe-to-stop", "3"], 0, "may be stopped");
-    let health = http(world.cluster.broker(2).http(), "/v1/cluster/health");
+    let health = http::get(world.cluster.broker(2).http(), "/v1/cluster/health");
     assert_eq!(health.0, 200, "{}", health.1);
-    assert_eq!(http(world.cluster.broker(2).http(), "/v1/brokers/3/safe-to-stop").0, 200);
+    assert_eq!(http::get(world.cluster.broker(2).http(), "/v1/brokers/3/safe-to-stop").0, 200);
     assert!(world.cluster.broker(3).terminate().success());
     let metrics = wait_for("the broker counts as dead", PATIENCE, || {
-        let metrics = http(world.cluster.broker(2).http(), "/metrics").1;
+        let metrics = http::get(world.cluster.broker(2).http(), "/metrics").1;
         metrics.contains("varve_cluster_brokers{state=\"down\"} 1").then_some(metrics)
     });
     assert!(
@@ -230,6 +220,31 @@ fn a_broker_is_looked_after_drained_and_taken_out() {
     let brokers = world.varve(&["brokers", "--format", "json"]);
     let brokers = String::from_utf8_lossy(&brokers.stdout);
     assert!(!brokers.contains("\"id\": 3"), "{brokers}");
+}
+
+/// Acknowledgements count racks as they are, not as they were when a partition was made.
+#[test]
+fn a_broker_that_stands_in_another_rack_counts_there() {
+    let configs = [("min.insync.replicas", "2"), ("min.insync.domains", "2")];
+    let mut world = World::start(&[&[1, 2]], &configs);
+    world.produce(5);
+    world.cluster.broker(2).kill();
+    world.wait("one is left", |one| one.isr.len() == 1);
+    world.cluster.broker(2).set("rack", "\"rack-1\"");
+    world.cluster.broker(2).restart();
+    world.wait("two in one rack", |one| one.isr.len() == 2 && one.leader == Some(1));
+    let mut builder = BatchBuilder::new(Compression::None);
+    let (timestamp, value) = (TimestampMs(1_000), Some(&b"once"[..]));
+    builder.push(NewRecord { timestamp, value, ..NewRecord::default() }).unwrap();
+    let refused =
+        world.cluster.broker(1).connect().produce(TOPIC, 0, builder.build().unwrap()).unwrap();
+    assert_eq!(refused.error_code, ErrorCode::NotEnoughReplicas.code(), "{refused:?}");
+    world.check(&["brokers"], 0, "rack-1");
+    world.cluster.broker(2).kill();
+    world.cluster.broker(2).set("rack", "\"rack-2\"");
+    world.cluster.broker(2).restart();
+    world.wait("two in two racks", |one| one.isr.len() == 2);
+    world.produce(5);
 }
 
 #[test]
