@@ -491,12 +491,9 @@ impl IsrController for Controller {
         (self.metadata.broker_id(), self.peers.epoch())
     }
 
-    fn is_current(&self, proposal: &ProposedIsr) -> bool {
+    fn is_overtaken(&self, proposal: &ProposedIsr) -> bool {
         let image = self.metadata.load();
-        image.partition(&proposal.partition).is_some_and(|partition| {
-            partition.leader == Some(self.metadata.broker_id())
-                && partition.leader_epoch == proposal.leader_epoch
-                && partition.partition_epoch <= proposal.partition_epoch
-        })
+        let partition = image.partition(&proposal.partition);
+        partition.is_some_and(|it| proposal.is_before(it.leader_epoch, it.partition_epoch))
     }
 }

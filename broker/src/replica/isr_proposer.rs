@@ -1,8 +1,12 @@
 //! Leaders' wishes for other in-sync sets, asked of the controller (KIP-497).
 //!
 //! All wishes that wait are one request; one request is under way at a time. A wish stands until the
-//! controller has answered it, or the metadata shows that the partition has moved on; a later wish of
-//! a partition takes the place of an earlier one.
+//! controller has decided it, or the metadata shows here that the partition has moved on; a later wish
+//! of a partition takes the place of an earlier one.
+//!
+//! That a wish is stale is never taken from the controller's word alone. It may have been the last word
+//! of a controller that knew less than the leader; then no metadata would ever come that ends the
+//! wish, and a leader with a pending wish makes no other.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -55,8 +59,9 @@ pub(crate) trait IsrController: Send + Sync + 'static {
     /// This broker and the epoch that it is registered with.
     fn registration(&self) -> (BrokerId, i64);
 
-    /// Whether the partition is still as it was when the wish was made.
-    fn is_current(&self, proposal: &ProposedIsr) -> bool;
+    /// Whether the metadata shows here that the partition has moved on since the wish was made. The
+    /// shard learns its roles before the metadata is shown, so that a wish may well be ahead of it.
+    fn is_overtaken(&self, proposal: &ProposedIsr) -> bool;
 }
 
 /// Asks until the broker ends.
@@ -75,11 +80,11 @@ pub(crate) async fn propose(
         waiting.extend(wishes.take());
         let mut answers = Vec::new();
         waiting.retain(|tip, proposal: &mut ProposedIsr| {
-            let is_current = controller.is_current(proposal);
-            if !is_current {
+            let is_over = controller.is_overtaken(proposal) || partitions.get(tip).is_none();
+            if is_over {
                 answers.push(stale(*tip, proposal));
             }
-            is_current
+            !is_over
         });
         if !waiting.is_empty() {
             let (broker, epoch) = controller.registration();
@@ -121,7 +126,8 @@ pub(crate) fn request(
     AlterPartitionRequest { broker_id: broker.0, broker_epoch, topics: topics.collect() }
 }
 
-/// What the shards are to be told; what has to be asked again stays in `waiting`.
+/// What the shards are to be told; what has to be asked again, or ended by the metadata, stays in
+/// `waiting`.
 pub(crate) fn judged(
     response: AlterPartitionResponse,
     waiting: &mut BTreeMap<TopicIdPartition, ProposedIsr>,
@@ -153,13 +159,7 @@ fn verdict(result: AlterPartitionResult) -> Option<IsrVerdict> {
         ErrorCode::IneligibleReplica
         | ErrorCode::InvalidRequest
         | ErrorCode::OperationNotAttempted => Some(IsrVerdict::Refused),
-        ErrorCode::FencedLeaderEpoch
-        | ErrorCode::InvalidUpdateVersion
-        | ErrorCode::NewLeaderElected
-        | ErrorCode::NotLeaderOrFollower
-        | ErrorCode::UnknownLeaderEpoch
-        | ErrorCode::UnknownTopicId
-        | ErrorCode::UnknownTopicOrPartition => Some(IsrVerdict::Stale),
+        // What says that the partition has moved on is seen by the metadata, sooner or later.
         _ => None,
     }
 }
@@ -215,8 +215,9 @@ mod tests {
             judged(response, &mut waiting).into_iter().map(|answer| answer.verdict).collect();
         let isr = vec![BrokerId(1), BrokerId(2)];
         let committed = IsrVerdict::Committed { isr, partition_epoch: 5 };
-        assert_eq!(verdicts, [committed, IsrVerdict::Refused, IsrVerdict::Stale]);
-        assert_eq!(waiting.keys().map(|tip| tip.partition.0).collect::<Vec<_>>(), [3]);
+        assert_eq!(verdicts, [committed, IsrVerdict::Refused]);
+        // The last word of a controller that knows less than the leader ended a wish for ever.
+        assert_eq!(waiting.keys().map(|tip| tip.partition.0).collect::<Vec<_>>(), [2, 3]);
     }
 
     #[test]

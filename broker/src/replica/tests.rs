@@ -194,11 +194,10 @@ impl IsrController for Controller {
         (BrokerId(self.broker), self.epoch)
     }
 
-    fn is_current(&self, proposal: &ProposedIsr) -> bool {
+    fn is_overtaken(&self, proposal: &ProposedIsr) -> bool {
         let roles = self.truth.roles.lock();
         let role = &roles[&proposal.partition];
-        role.partition_epoch == proposal.partition_epoch
-            && role.leader == Some(BrokerId(self.broker))
+        proposal.is_before(role.leader_epoch, role.partition_epoch)
     }
 }
 

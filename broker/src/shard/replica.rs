@@ -166,6 +166,9 @@ pub enum ReplicaAppendError {
     /// What came is not what a leader would send. It may be fetched again, after a while.
     #[error("the leader's answer does not fit: {0}")]
     Refused(String),
+    /// What came was damaged on its way, or at the leader. It may be fetched again, after a while.
+    #[error("the leader's answer is damaged: {0}")]
+    Damaged(String),
     /// The disk is full: to be fetched again, after a while.
     #[error("the disk is full")]
     DiskFull,
@@ -213,6 +216,13 @@ pub struct ProposedIsr {
     pub isr: BTreeMap<BrokerId, i64>,
 }
 
+impl ProposedIsr {
+    /// Whether it was made before the partition got these epochs, and can be committed no more.
+    pub(crate) fn is_before(&self, leader_epoch: LeaderEpoch, partition_epoch: i32) -> bool {
+        (self.leader_epoch, self.partition_epoch) < (leader_epoch, partition_epoch)
+    }
+}
+
 /// What became of a proposal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IsrAnswer {
@@ -239,8 +249,8 @@ pub enum IsrVerdict {
     /// It was not committed and never will be: a member's broker epoch or state stands against it.
     /// The leader looks again and may ask again.
     Refused,
-    /// The leader knows less than the controller (its epochs are old): the metadata will tell it
-    /// what is true; until then the proposal counts as pending.
+    /// The partition has moved on: the metadata has told the leader what is true, and the proposal is
+    /// no more.
     Stale,
 }
 

@@ -203,7 +203,15 @@ impl SteppedBroker {
         let log = WitnessedLog { log, witness: Arc::clone(&witness) };
         let settings = PlanSettings { fixed: StaticConfig::default(), ..PlanSettings::default() };
         let (cluster_id, is_alone) = (None, false);
-        let metadata = MetadataOptions { registration, settings, quorum, cluster_id, is_alone };
+        let fsync_duration = Arc::default();
+        let metadata = MetadataOptions {
+            registration,
+            settings,
+            quorum,
+            cluster_id,
+            is_alone,
+            fsync_duration,
+        };
         let transport = Arc::new(Outgoing::default());
         let mut state = options.seed;
         let ids = Box::new(move || {
@@ -867,14 +875,13 @@ impl SteppedBroker {
         let number = self.next_number;
         let registration = (self.options.id, self.epoch());
         let image = self.metadata.image();
-        let is_current = |proposal: &crate::shard::ProposedIsr| {
-            image.partition(&proposal.partition).is_some_and(|partition| {
-                partition.leader == Some(self.options.id)
-                    && partition.leader_epoch == proposal.leader_epoch
-                    && partition.partition_epoch <= proposal.partition_epoch
-            })
+        let is_over = |proposal: &crate::shard::ProposedIsr| {
+            let name = &proposal.partition;
+            let partition = image.partition(name);
+            partition.is_some_and(|it| proposal.is_before(it.leader_epoch, it.partition_epoch))
+                || shard.with(|core| core.role(name).is_none())
         };
-        let (request, answers) = self.wishes.ask(number, registration, is_current, now_ms);
+        let (request, answers) = self.wishes.ask(number, registration, is_over, now_ms);
         if !answers.is_empty() {
             shard.command(Command::IsrAnswers { answers });
         }

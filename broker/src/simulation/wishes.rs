@@ -52,7 +52,7 @@ impl Wishes {
         &mut self,
         number: u64,
         (broker, epoch): (BrokerId, i64),
-        is_current: impl Fn(&ProposedIsr) -> bool,
+        is_over: impl Fn(&ProposedIsr) -> bool,
         now_ms: i64,
     ) -> (Option<AlterPartitionRequest>, Vec<IsrAnswer>) {
         if let Some((_, until_ms)) = self.asked {
@@ -68,11 +68,11 @@ impl Wishes {
         self.waiting.append(&mut self.fresh);
         let mut answers = Vec::new();
         self.waiting.retain(|tip, proposal| {
-            let is_current = is_current(proposal);
-            if !is_current {
+            let is_over = is_over(proposal);
+            if is_over {
                 answers.push(stale(*tip, proposal));
             }
-            is_current
+            !is_over
         });
         if self.waiting.is_empty() {
             self.pause_ms = PAUSE_MS_MIN;
