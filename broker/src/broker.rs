@@ -13,7 +13,7 @@
 //! | ticker (task) | tells the shards the time | told by the stop signal |
 //! | listener, connections (tasks) | serve clients | told by the stop signal |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
-use varve_protocol::vocabulary::{BrokerId, TopicId};
+use varve_protocol::vocabulary::{BrokerId, TopicId, TopicIdPartition};
 use varve_storage::config::ShardOptions;
 use varve_storage::{DataDir, DataDirError};
 
@@ -29,10 +29,11 @@ use crate::clock;
 use crate::cluster::{InternalPort, JoinError, Membership, PeersTransport};
 use crate::config::BrokerConfig;
 use crate::fetch::session::SessionCache;
-use crate::groups::GroupCoordinator;
+use crate::groups::{GroupCoordinator, RebalanceCause};
 use crate::handlers::{Dispatcher, ProducerIds};
 use crate::http::{
-    self, CommittedGauge, Detail, Gauges, GroupGauges, Health, Observed, PartitionGauges,
+    self, CommittedGauge, Detail, FollowerGauge, Gauges, GroupGauges, Health, Observed,
+    PartitionGauges,
 };
 use crate::metadata::store::OpenError;
 use crate::metadata::{
@@ -43,12 +44,14 @@ use crate::metrics::{Exposition, Metrics};
 use crate::peers::forward::Forwarder;
 use crate::peers::{LocalIdentity, internal_address};
 use crate::server::{self, DescriptorPlan, ServerLimits, Tls, TlsFiles};
-use crate::shard::{Partitions, ShardError, ShardSettings, Shards};
+use crate::shard::{FollowerLag, Partitions, ShardError, ShardSettings, Shards};
 use crate::spawn::{self, Tasks};
 use crate::survey::Survey;
 
 /// Between two ticks of the shards.
 const TICK: Duration = Duration::from_millis(100);
+/// How long a scrape waits for the shards' word on followers.
+const LAGS_MAX: Duration = Duration::from_secs(1);
 /// Threads that wait for the disk in place of network workers, at most.
 const BLOCKING_THREADS_MAX: usize = 64;
 
@@ -167,6 +170,7 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
     })?;
 
     let mut options = MetadataOptions::of_broker(&config, kafka_addr, rand::random());
+    options.fsync_duration = Arc::clone(&metrics.storage.quorum_fsync_duration);
     // Of a directory that has none yet.
     options.registration.directory = rand::random();
     options.registration.endpoints.extend(internal.as_ref().map(|port| port.endpoint().clone()));
@@ -617,23 +621,39 @@ impl Observed for Observer {
         Some(Survey::of(&metadata.image(), metadata.fixed(), controller, voters))
     }
 
-    fn write_gauges(&self, detail: Detail, out: &mut Exposition) {
-        if let Some(broker) = self.broker.get() {
-            broker.gauges().write(detail, out);
-            if detail == Detail::Topics {
-                broker.metadata.write_quorum(out);
-                if let Some(survey) = self.survey() {
-                    http::write_cluster(&survey, out);
+    fn gauges(&self, detail: Detail) -> http::GaugesFuture<'_> {
+        Box::pin(async move {
+            let mut out = Exposition::default();
+            let Some(broker) = self.broker.get() else { return out };
+            let lags = match detail {
+                Detail::Topics => Vec::new(),
+                Detail::Partitions => {
+                    let lags = broker.partitions.follower_lags();
+                    // A shard that is busy for so long is not waited for: its series are missing.
+                    tokio::time::timeout(LAGS_MAX, lags).await.unwrap_or_default()
                 }
-                http::write_disk(&broker.config.data_dir, out);
+            };
+            broker.gauges(lags).write(detail, &mut out);
+            if detail == Detail::Topics {
+                broker.metadata.write_quorum(&mut out);
+                if let Some(survey) = self.survey() {
+                    http::write_cluster(&survey, &mut out);
+                }
+                http::write_disk(&broker.config.data_dir, &mut out);
             }
-        }
+            out
+        })
     }
 }
 
 impl Broker {
-    fn gauges(&self) -> Gauges {
+    fn gauges(&self, lags: Vec<FollowerLag>) -> Gauges {
         let image = self.metadata.image();
+        let mut followers: HashMap<TopicIdPartition, Vec<FollowerGauge>> = HashMap::new();
+        for FollowerLag { partition, follower, records } in lags {
+            let gauge = FollowerGauge { broker: follower.0, lag: records };
+            followers.entry(partition).or_default().push(gauge);
+        }
         let mut partitions = Vec::new();
         for topic in image.topics() {
             for (name, partition) in topic.topic_id_partitions().zip(&topic.partitions) {
@@ -650,6 +670,7 @@ impl Broker {
                     replicas: partition.replicas.len() as u64,
                     in_sync: partition.isr.len() as u64,
                     is_leader: handle.is_leader(),
+                    followers: followers.remove(&name).unwrap_or_default(),
                 });
             }
         }
@@ -657,6 +678,10 @@ impl Broker {
             group: group.group_id,
             state: group.state.as_str().to_owned(),
             members: group.members as u64,
+            rebalances: RebalanceCause::ALL
+                .iter()
+                .map(|cause| (cause.as_str(), group.rebalances.get(cause).copied().unwrap_or(0)))
+                .collect(),
             committed: group
                 .offsets
                 .into_iter()

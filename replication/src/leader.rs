@@ -195,6 +195,11 @@ impl LeaderReplica {
         self.followers.get(&follower)
     }
 
+    /// The progress of all followers.
+    pub fn followers(&self) -> impl Iterator<Item = (BrokerId, &Progress)> {
+        self.followers.iter().map(|(id, progress)| (*id, progress))
+    }
+
     /// Whether fewer replicas are in sync than `acks=all` demands, or in fewer failure domains.
     #[must_use]
     pub fn is_under_min_in_sync(&self) -> bool {

@@ -247,6 +247,16 @@ impl<D: Disk> CompactionJob<D> {
 }
 
 impl<D: Disk> CompactedLog<D> {
+    /// How much smaller the rewritten segments are than those that they were made of.
+    pub(crate) fn bytes_reclaimed(&self) -> u64 {
+        let saved = |rewritten: &Rewritten<D>| {
+            let before: u64 = rewritten.sources.iter().map(|source| source.size_bytes()).sum();
+            let after = rewritten.start.end_position - u64::from(HEADER_PAGE_BYTES);
+            before.saturating_sub(after)
+        };
+        self.rewritten.iter().map(saved).sum()
+    }
+
     /// Puts the new segments in the place of the old ones. Returns segments whose files must go,
     /// after the directory is synced; and the new ones.
     pub(crate) fn install(

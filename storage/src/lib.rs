@@ -60,7 +60,7 @@ pub use mmap::{RealDisk, RealFile};
 pub use producer_state::{BATCHES_REMEMBERED, ProducerSummary};
 pub use reader::{LogReader, ReadError, ReadSlices, TimestampOffset};
 pub use recovery::{DamagedLog, OpenError, RecoveryReport};
-pub use shard::{LogSetError, LogShard, MaintenanceDone, MaintenanceJob};
+pub use shard::{LogSetError, LogShard, MaintenanceDone, MaintenanceJob, MaintenanceTally};
 pub use slice::FileSlice;
 
 /// The shard that a partition's log belongs to. Partitions of one topic spread evenly.

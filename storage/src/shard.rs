@@ -16,7 +16,7 @@ use bytes::Bytes;
 use varve_protocol::records::ValidatedBatch;
 use varve_protocol::vocabulary::{LeaderEpoch, Offset, TimestampMs, TopicIdPartition};
 
-pub use maintain::{MaintenanceDone, MaintenanceJob};
+pub use maintain::{MaintenanceDone, MaintenanceJob, MaintenanceTally};
 
 use crate::commit::{CommitDone, CommitJob, CommittedLog};
 use crate::compaction::CompactionJob;

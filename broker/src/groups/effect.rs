@@ -127,6 +127,52 @@ impl SyncAnswer {
     }
 }
 
+/// Why a rebalance begins, as it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RebalanceCause {
+    /// A member came.
+    Joined,
+    /// A member asked for it, or came back with other subscriptions.
+    JoinedAgain,
+    /// A member left in order.
+    Left,
+    /// A member was not heard of in time.
+    Expired,
+    /// Members did not ask for their assignment in time.
+    NotSynced,
+    /// A static member came back as another process, with other subscriptions.
+    Replaced,
+    /// The assignment could not be stored.
+    NotStored,
+}
+
+impl RebalanceCause {
+    /// All causes.
+    pub const ALL: [Self; 7] = [
+        Self::Joined,
+        Self::JoinedAgain,
+        Self::Left,
+        Self::Expired,
+        Self::NotSynced,
+        Self::Replaced,
+        Self::NotStored,
+    ];
+
+    /// A word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Joined => "joined",
+            Self::JoinedAgain => "joined_again",
+            Self::Left => "left",
+            Self::Expired => "expired",
+            Self::NotSynced => "not_synced",
+            Self::Replaced => "replaced",
+            Self::NotStored => "not_stored",
+        }
+    }
+}
+
 /// Something that an operator may want to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupEvent {

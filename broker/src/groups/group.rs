@@ -10,7 +10,7 @@ use bytes::Bytes;
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::vocabulary::TimestampMs;
 
-use super::effect::{JoinAnswer, JoinedMember, Now, Step, SyncAnswer};
+use super::effect::{JoinAnswer, JoinedMember, Now, RebalanceCause, Step, SyncAnswer};
 use super::ids::{AppendId, GroupId, MemberId, Token};
 use super::member::{Member, Protocol, Session};
 use super::offsets::Offsets;
@@ -151,6 +151,8 @@ pub struct Group {
     /// Since when it is in its state, by the wall clock.
     pub(super) state_since: Option<TimestampMs>,
     pub(super) offsets: Offsets,
+    /// How many rebalances began while this coordinator had the group.
+    pub(super) rebalances: BTreeMap<RebalanceCause, u64>,
     next_seniority: u64,
 }
 
@@ -173,6 +175,7 @@ impl Group {
             subscribed: None,
             state_since: Some(now.wall),
             offsets: Offsets::default(),
+            rebalances: BTreeMap::new(),
             next_seniority: 0,
         }
     }
@@ -222,6 +225,12 @@ impl Group {
     #[must_use]
     pub fn offsets(&self) -> &Offsets {
         &self.offsets
+    }
+
+    /// How many rebalances began while this coordinator had the group, by their cause.
+    #[must_use]
+    pub fn rebalances(&self) -> &BTreeMap<RebalanceCause, u64> {
+        &self.rebalances
     }
 
     pub(super) fn is_dead(&self) -> bool {

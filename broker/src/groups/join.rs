@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use varve_protocol::error_code::ErrorCode;
 
-use super::effect::{GroupEvent, JoinAnswer, Step};
+use super::effect::{GroupEvent, JoinAnswer, RebalanceCause, Step};
 use super::group::{GENERATION_STRIDE, Group, InitialDelay, JoinPhase, State, SyncPhase};
 use super::ids::{MemberId, Token};
 use super::member::{Member, Protocol, Session};
@@ -159,7 +159,7 @@ impl Group {
             initial.member_added = true;
         }
         self.extend_session(step, &id, step.settings.new_member_timeout_ms);
-        self.rebalance(step, &reason);
+        self.rebalance(step, RebalanceCause::Joined, &reason);
     }
 
     fn update_and_rebalance(&mut self, step: &mut Step<'_>, join: Join, token: Token) {
@@ -168,21 +168,26 @@ impl Group {
         let rebalance_timeout_ms = join.rebalance_timeout_ms;
         self.update_member(id, join.protocols, rebalance_timeout_ms, join.session_timeout_ms);
         self.await_join(step, id, token);
-        self.rebalance(step, &reason);
+        self.rebalance(step, RebalanceCause::JoinedAgain, &reason);
     }
 
     /// Begins a rebalance, or goes on with the one under way.
-    pub(super) fn rebalance(&mut self, step: &mut Step<'_>, reason: &str) {
+    pub(super) fn rebalance(&mut self, step: &mut Step<'_>, cause: RebalanceCause, reason: &str) {
         match self.state {
             State::PreparingRebalance(_) => self.maybe_complete_join(step),
             State::Dead => {}
             State::Empty | State::CompletingRebalance { .. } | State::Stable(_) => {
-                self.prepare_rebalance(step, reason);
+                self.prepare_rebalance(step, cause, reason);
             }
         }
     }
 
-    pub(super) fn prepare_rebalance(&mut self, step: &mut Step<'_>, reason: &str) {
+    pub(super) fn prepare_rebalance(
+        &mut self,
+        step: &mut Step<'_>,
+        cause: RebalanceCause,
+        reason: &str,
+    ) {
         if matches!(self.state, State::CompletingRebalance { .. }) {
             self.reset_assignments(step, ErrorCode::RebalanceInProgress);
         }
@@ -196,6 +201,7 @@ impl Group {
         let phase = JoinPhase { deadline: None, initial, reserving: false };
         let was_empty = matches!(self.state, State::Empty);
         self.transition(State::PreparingRebalance(phase), step.now);
+        *self.rebalances.entry(cause).or_default() += 1;
         let event =
             GroupEvent::RebalanceStarted { group: self.id.clone(), reason: reason.to_owned() };
         step.event(event);
@@ -436,7 +442,7 @@ impl Group {
             }
             // In the middle of a rebalance the leader may already know the old id.
             State::CompletingRebalance { .. } | State::Stable(_) => {
-                self.prepare_rebalance(step, &reason);
+                self.prepare_rebalance(step, RebalanceCause::Replaced, &reason);
             }
             State::PreparingRebalance(_) => self.maybe_complete_join(step),
             State::Empty | State::Dead => unreachable!("a group with a member is neither"),

@@ -2,7 +2,7 @@
 
 use varve_protocol::error_code::ErrorCode;
 
-use super::effect::{GroupEvent, Step};
+use super::effect::{GroupEvent, RebalanceCause, Step};
 use super::group::{Group, State};
 use super::ids::MemberId;
 use super::member::SessionTimer;
@@ -68,7 +68,7 @@ impl Group {
             })
             .collect();
         if let Some(reason) = reason {
-            self.after_removal(step, &reason);
+            self.after_removal(step, RebalanceCause::Left, &reason);
         }
         results
     }
@@ -95,9 +95,11 @@ impl Group {
     }
 
     /// The group goes on without somebody.
-    fn after_removal(&mut self, step: &mut Step<'_>, reason: &str) {
+    fn after_removal(&mut self, step: &mut Step<'_>, cause: RebalanceCause, reason: &str) {
         match self.state {
-            State::Stable(_) | State::CompletingRebalance { .. } => self.rebalance(step, reason),
+            State::Stable(_) | State::CompletingRebalance { .. } => {
+                self.rebalance(step, cause, reason);
+            }
             // Nobody is left to wait for; those who are only announced find an empty group.
             State::PreparingRebalance(_) if self.members.is_empty() => self.complete_join(step),
             State::PreparingRebalance(_) => self.maybe_complete_join(step),
@@ -128,6 +130,7 @@ impl Group {
         if was_member {
             step.event(GroupEvent::MemberExpired { group: self.id.clone(), member: id.clone() });
         }
-        self.after_removal(step, &format!("member {id} was not heard of in time"));
+        let reason = format!("member {id} was not heard of in time");
+        self.after_removal(step, RebalanceCause::Expired, &reason);
     }
 }

@@ -34,7 +34,9 @@ mod timers;
 
 pub use commit::{Commit, CommitOffset};
 pub use coordinator::Coordinator;
-pub use effect::{Answer, Effect, GroupEvent, JoinAnswer, JoinedMember, Now, SyncAnswer};
+pub use effect::{
+    Answer, Effect, GroupEvent, JoinAnswer, JoinedMember, Now, RebalanceCause, SyncAnswer,
+};
 pub use group::{Group, StateName};
 pub use ids::{AppendId, GroupId, MemberId, Token};
 pub use join::Join;

@@ -249,7 +249,6 @@ impl Seat {
                 tracing::info!(%group, reason, "a rebalance begins");
             }
             GroupEvent::RebalanceCompleted { group, generation, members } => {
-                counts.rebalances.increment();
                 tracing::info!(%group, generation, members, "the group is stable");
             }
             GroupEvent::GroupEmptied { group, generation } => {

@@ -14,7 +14,7 @@ use varve_protocol::error_code::ErrorCode;
 use varve_protocol::records::BatchHeader;
 use varve_protocol::vocabulary::{Offset, PartitionIndex, TimestampMs, TopicId, TopicIdPartition};
 
-use super::effect::Answer;
+use super::effect::{Answer, RebalanceCause};
 use super::group::StateName;
 use super::ids::Token;
 use super::placement::partition_of;
@@ -61,6 +61,8 @@ pub struct GroupSnapshot {
     pub generation: i32,
     /// How many members it has.
     pub members: usize,
+    /// How many rebalances began while this broker coordinated it, by their cause.
+    pub rebalances: BTreeMap<RebalanceCause, u64>,
     /// Its committed offsets.
     pub offsets: Vec<OffsetSnapshot>,
 }
@@ -306,6 +308,7 @@ impl GroupCoordinator {
                     protocol_type: group.protocol_type().unwrap_or_default().to_owned(),
                     generation: group.generation(),
                     members: group.members().len(),
+                    rebalances: group.rebalances().clone(),
                     offsets: group
                         .offsets()
                         .iter()

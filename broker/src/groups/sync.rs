@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use varve_protocol::error_code::ErrorCode;
 
-use super::effect::{GroupEvent, Step, SyncAnswer};
+use super::effect::{GroupEvent, RebalanceCause, Step, SyncAnswer};
 use super::group::{Group, State};
 use super::ids::{MemberId, Token};
 use super::pending::{Pending, metadata_error};
@@ -115,7 +115,8 @@ impl Group {
         if let Err(error) = result {
             let error = metadata_error(error);
             self.reset_assignments(step, error);
-            self.rebalance(step, &format!("the assignment could not be stored: {error:?}"));
+            let reason = format!("the assignment could not be stored: {error:?}");
+            self.rebalance(step, RebalanceCause::NotStored, &reason);
             return;
         }
         let sync = std::mem::take(sync);
@@ -174,6 +175,7 @@ impl Group {
         for id in &absent {
             self.remove_member(step, id);
         }
-        self.prepare_rebalance(step, &format!("{} members did not sync in time", absent.len()));
+        let reason = format!("{} members did not sync in time", absent.len());
+        self.prepare_rebalance(step, RebalanceCause::NotSynced, &reason);
     }
 }

@@ -16,7 +16,7 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: AlterConfigsRequest,
 ) -> AlterConfigsResponse {
-    let response = answer(&broker.metadata, request).await;
+    let response = context.remotely(answer(&broker.metadata, request)).await;
     context.note_codes(response.responses.iter().map(|resource| resource.error_code));
     response
 }

@@ -17,7 +17,7 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: AlterPartitionReassignmentsRequest,
 ) -> AlterPartitionReassignmentsResponse {
-    let response = answer(&broker.metadata, request).await;
+    let response = context.remotely(answer(&broker.metadata, request)).await;
     let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
     let codes = partitions.map(|partition| partition.error_code);
     context.note_codes(std::iter::once(response.error_code).chain(codes));

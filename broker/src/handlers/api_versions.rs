@@ -28,6 +28,16 @@ pub(super) fn handle(
     ApiVersionsResponse { api_keys: api_keys(), ..ApiVersionsResponse::default() }
 }
 
+/// The name and version of the client's software, where it says them as it must.
+pub(super) fn software<'a>(
+    context: &RequestContext,
+    request: &'a ApiVersionsRequest,
+) -> Option<(&'a str, &'a str)> {
+    let (name, version) = (&request.client_software_name, &request.client_software_version);
+    let is_valid = is_software_word(name) && is_software_word(version);
+    (context.api_version >= SOFTWARE_VERSION_MIN && is_valid).then_some((name, version))
+}
+
 pub(super) fn unsupported_version() -> ApiVersionsResponse {
     ApiVersionsResponse {
         error_code: ErrorCode::UnsupportedVersion.code(),

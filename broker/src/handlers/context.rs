@@ -1,9 +1,13 @@
 //! What a handler knows of a request besides the request.
 
+use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI16, Ordering};
+use std::sync::atomic::{AtomicI16, AtomicU64, Ordering};
+use std::time::Duration;
 
 use varve_protocol::error_code::ErrorCode;
+
+use crate::clock;
 
 /// Who asks, how, and in which version.
 #[derive(Debug)]
@@ -18,6 +22,10 @@ pub(crate) struct RequestContext {
     pub(crate) peer: SocketAddr,
     /// The first error of the answer, for the metrics.
     first_error: AtomicI16,
+    /// How long it waited to be worked on.
+    queued_ns: AtomicU64,
+    /// How long it waited for somebody else.
+    remote_ns: AtomicU64,
 }
 
 impl RequestContext {
@@ -33,13 +41,44 @@ impl RequestContext {
             listener,
             peer,
             first_error: AtomicI16::new(0),
+            queued_ns: AtomicU64::new(0),
+            remote_ns: AtomicU64::new(0),
         }
+    }
+
+    /// Notes that the request waited so long to be worked on.
+    pub(crate) fn note_queued(&self, waited: Duration) {
+        add(&self.queued_ns, waited);
+    }
+
+    /// Notes that the request waited so long for somebody else: another broker, the disk, a client.
+    pub(crate) fn note_remote(&self, waited: Duration) {
+        add(&self.remote_ns, waited);
+    }
+
+    /// Waits for somebody else.
+    pub(crate) async fn remotely<T>(&self, waiting: impl Future<Output = T>) -> T {
+        let began = clock::now();
+        let outcome = waiting.await;
+        self.note_remote(began.elapsed());
+        outcome
+    }
+
+    /// How long it waited to be worked on, and for somebody else.
+    pub(super) fn waited(&self) -> (Duration, Duration) {
+        let read = |counter: &AtomicU64| Duration::from_nanos(counter.load(Ordering::Relaxed));
+        (read(&self.queued_ns), read(&self.remote_ns))
     }
 
     /// Notes an error that the answer holds; the first one is counted.
     pub(crate) fn note_error(&self, error: ErrorCode) {
         let first = &self.first_error;
         let _ = first.compare_exchange(0, error.code(), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Notes an error, if it is one.
+    pub(crate) fn note_error_or_none(&self, error: ErrorCode) {
+        self.note_codes([error.code()]);
     }
 
     /// Notes the first error among the codes that the answer holds.
@@ -52,4 +91,9 @@ impl RequestContext {
     pub(super) fn first_error(&self) -> i16 {
         self.first_error.load(Ordering::Relaxed)
     }
+}
+
+fn add(counter: &AtomicU64, waited: Duration) {
+    let waited = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+    counter.fetch_add(waited, Ordering::Relaxed);
 }

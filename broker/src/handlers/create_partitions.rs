@@ -17,7 +17,7 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
-    let response = answer(&broker.metadata, request).await;
+    let response = context.remotely(answer(&broker.metadata, request)).await;
     context.note_codes(response.results.iter().map(|topic| topic.error_code));
     response
 }

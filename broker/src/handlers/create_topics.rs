@@ -19,7 +19,7 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
-    let response = answer(&broker.metadata, request).await;
+    let response = context.remotely(answer(&broker.metadata, request)).await;
     context.note_codes(response.topics.iter().map(|topic| topic.error_code));
     response
 }

@@ -13,7 +13,7 @@ use crate::groups::Answer;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: DeleteGroupsRequest,
 ) -> DeleteGroupsResponse {
     let mut results = Vec::with_capacity(request.groups_names.len());
@@ -21,7 +21,7 @@ pub(crate) async fn handle(
         let asked = broker.groups.ask(&group_id, |core, now, token| {
             core.on_delete_group(now, &group_id, token);
         });
-        let error = match asked.await {
+        let error = match context.remotely(asked).await {
             Ok(Answer::Delete(error)) => error,
             Ok(other) => unreachable!("deleting was answered with {other:?}"),
             // Before anybody has made a coordinator there is no group.
@@ -31,5 +31,6 @@ pub(crate) async fn handle(
         let error_code = error.code();
         results.push(DeletableGroupResult { group_id, error_code });
     }
+    context.note_codes(results.iter().map(|result| result.error_code));
     DeleteGroupsResponse { results, ..Default::default() }
 }

@@ -18,7 +18,7 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: DeleteTopicsRequest,
 ) -> DeleteTopicsResponse {
-    let response = answer(&broker.metadata, request).await;
+    let response = context.remotely(answer(&broker.metadata, request)).await;
     context.note_codes(response.responses.iter().map(|topic| topic.error_code));
     response
 }

@@ -43,6 +43,7 @@ pub(crate) async fn handle(
             }
         });
     }
+    context.note_codes(groups.iter().map(|group| group.error_code));
     DescribeGroupsResponse { groups, ..Default::default() }
 }
 

@@ -21,7 +21,7 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: ElectLeadersRequest,
 ) -> ElectLeadersResponse {
-    let response = answer(&broker.metadata, request).await;
+    let response = context.remotely(answer(&broker.metadata, request)).await;
     let results = response.replica_election_results.iter();
     let codes = results.flat_map(|topic| &topic.partition_result).map(|one| one.error_code);
     context.note_codes(std::iter::once(response.error_code).chain(codes));

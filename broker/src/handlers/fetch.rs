@@ -73,7 +73,7 @@ pub(crate) async fn handle(
         };
         partitions.iter().map(target).collect()
     };
-    let mut pass = read_until(&targets, bounds, bytes_min, wait).await;
+    let mut pass = read_until(context, &targets, bounds, (bytes_min, wait)).await;
     if version < ZSTD_VERSION_MIN {
         refuse_zstd(&mut pass.partitions);
     }
@@ -157,10 +157,10 @@ fn refuse(context: &RequestContext, version: i16, request: FetchRequest) -> Fetc
 
 /// Reads until there are `bytes_min`, something has to be told, or the time is over.
 async fn read_until(
+    context: &RequestContext,
     targets: &Arc<[Target]>,
     bounds: Bounds,
-    bytes_min: usize,
-    wait: Duration,
+    (bytes_min, wait): (usize, Duration),
 ) -> Pass {
     let is_enough = |pass: &Pass| pass.bytes >= bytes_min || pass.has_error;
     let pass = read::read(targets, bounds).await;
@@ -179,9 +179,14 @@ async fn read_until(
         if is_enough(&pass) {
             return pass;
         }
-        tokio::select! {
-            () = waiter.woken() => {}
-            () = &mut time_over => return read::read(targets, bounds).await,
+        let is_over = context.remotely(async {
+            tokio::select! {
+                () = waiter.woken() => false,
+                () = &mut time_over => true,
+            }
+        });
+        if is_over.await {
+            return read::read(targets, bounds).await;
         }
     }
 }

@@ -35,13 +35,16 @@ pub(crate) async fn handle(
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
     // A client that lost its coordinator asks before the cluster can have moved it.
-    super::doubt::wait_out(broker, |image, doubtful| {
+    let settled = super::doubt::wait_out(broker, |image, doubtful| {
         let partitions = image.topic(CONSUMER_OFFSETS).into_iter().flat_map(|it| &it.partitions);
         partitions.filter_map(|found| found.leader).any(|leader| doubtful.contains(&leader))
-    })
-    .await;
+    });
+    context.remotely(settled).await;
     let (metadata, groups) = (&broker.metadata, &broker.groups);
-    answer(metadata, groups, context.listener, context.api_version, request).await
+    let found = answer(metadata, groups, context.listener, context.api_version, request).await;
+    let several = found.coordinators.iter().map(|coordinator| coordinator.error_code);
+    context.note_codes(std::iter::once(found.error_code).chain(several));
+    found
 }
 
 pub(super) async fn answer(

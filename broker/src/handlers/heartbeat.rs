@@ -11,7 +11,7 @@ use crate::groups::Heartbeat;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: HeartbeatRequest,
 ) -> HeartbeatResponse {
     let beat = Heartbeat {
@@ -26,5 +26,6 @@ pub(crate) async fn handle(
         let step = broker.groups.step(beat.group_id, |core, now| core.on_heartbeat(now, &beat));
         step.await.unwrap_or_else(|error| error)
     };
+    context.note_error_or_none(error);
     HeartbeatResponse { error_code: error.code(), ..Default::default() }
 }

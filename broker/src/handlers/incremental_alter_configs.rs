@@ -19,7 +19,7 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let response = answer(&broker.metadata, request).await;
+    let response = context.remotely(answer(&broker.metadata, request)).await;
     context.note_codes(response.responses.iter().map(|resource| resource.error_code));
     response
 }

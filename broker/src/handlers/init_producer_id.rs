@@ -41,7 +41,7 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: InitProducerIdRequest,
 ) -> InitProducerIdResponse {
-    let result = init(broker, &request).await;
+    let result = context.remotely(init(broker, &request)).await;
     match result {
         Ok(id) => InitProducerIdResponse { producer_id: id.0, ..InitProducerIdResponse::default() },
         Err(code) => {

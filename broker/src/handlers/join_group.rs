@@ -32,7 +32,7 @@ pub(crate) async fn handle(
         Ok(_) => {
             let ask =
                 broker.groups.ask(&group_id, |core, now, token| core.on_join(now, join, token));
-            ask.await
+            context.remotely(ask).await
         }
         Err(error) => Err(error),
     };
@@ -41,6 +41,8 @@ pub(crate) async fn handle(
         Ok(other) => unreachable!("joining was answered with {other:?}"),
         Err(error) => JoinAnswer::error(error, &member_id),
     };
+    // That a member id has to be asked for first is how it is done, and counted all the same.
+    context.note_error_or_none(answer.error);
     respond(version, answer)
 }
 

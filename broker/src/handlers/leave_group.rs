@@ -39,6 +39,10 @@ pub(crate) async fn handle(
         let step = broker.groups.step(group, |core, now| core.on_leave(now, group, &leaving));
         step.await.and_then(|results| results)
     };
+    match &results {
+        Err(error) => context.note_error(*error),
+        Ok(results) => context.note_codes(results.iter().map(|error| error.code())),
+    }
     match results {
         Err(error) => LeaveGroupResponse { error_code: error.code(), ..Default::default() },
         Ok(results) if is_batch => {

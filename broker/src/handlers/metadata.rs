@@ -23,7 +23,9 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: MetadataRequest,
 ) -> MetadataResponse {
-    super::doubt::wait_out(broker, |image, doubtful| is_led_by(image, &request, doubtful)).await;
+    let settled =
+        super::doubt::wait_out(broker, |image, doubtful| is_led_by(image, &request, doubtful));
+    context.remotely(settled).await;
     let response = answer(&broker.metadata, context.listener, context.api_version, request).await;
     context.note_codes(response.topics.iter().map(|topic| topic.error_code));
     response

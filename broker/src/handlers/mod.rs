@@ -57,7 +57,7 @@ mod unregister_broker;
 mod voters;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use varve_protocol::messages::{ApiVersionsRequest, ProduceRequest};
@@ -69,6 +69,7 @@ pub(crate) use init_producer_id::ProducerIds;
 use crate::broker::Broker;
 use crate::clock;
 use crate::metadata::KAFKA_LISTENER;
+use crate::metrics::{NamedConnection, Phase};
 use crate::peers::forward::{self, Forwarder};
 use crate::server::{LaterReply, Peer, Reply, Service};
 
@@ -93,23 +94,37 @@ impl Dispatcher {
 }
 
 impl Service for Dispatcher {
-    type Session = ();
+    type Session = Session;
 
-    fn open(&self, _: &Peer) {}
-
-    fn call(&self, peer: &Peer, (): &mut (), frame: Bytes) -> Reply {
-        self.dispatch(peer, frame, false)
+    fn open(&self, _: &Peer) -> Session {
+        Session::default()
     }
+
+    fn call(&self, peer: &Peer, session: &mut Session, frame: Bytes) -> Reply {
+        self.dispatch(peer, Some(session), frame)
+    }
+
+    fn on_sent(&self, api_key: i16, took: Duration) {
+        self.broker.metrics.requests.observe_phase(api_key, Phase::Send, took);
+    }
+}
+
+/// What is remembered of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    /// What the client says it is, once it has.
+    software: Option<NamedConnection>,
 }
 
 impl Dispatcher {
     /// Answers a request that another broker's client made and that was handed to this broker as the
     /// controller.
     pub(crate) fn call_forwarded(&self, client: &Peer, frame: Bytes) -> Reply {
-        self.dispatch(client, frame, true)
+        self.dispatch(client, None, frame)
     }
 
-    fn dispatch(&self, peer: &Peer, frame: Bytes, is_forwarded: bool) -> Reply {
+    /// A request of a client's connection; without one it was forwarded.
+    fn dispatch(&self, peer: &Peer, session: Option<&mut Session>, frame: Bytes) -> Reply {
         let size = frame.len();
         let mut body = Reader::new(frame.clone());
         let header = match RequestHeader::decode(&mut body) {
@@ -121,7 +136,7 @@ impl Dispatcher {
             return Reply::Close(format!("API key {api_key} is not known"));
         };
         self.broker.metrics.requests.observe_size(api_key, size);
-        let forwarder = self.broker.forwarder.as_ref().filter(|_| !is_forwarded);
+        let forwarder = self.broker.forwarder.as_ref().filter(|_| session.is_some());
         let forwarder = forwarder
             .filter(|_| forward::is_forwarded(api) && !self.broker.metadata.is_controller());
         let client = client_id.clone();
@@ -136,9 +151,10 @@ impl Dispatcher {
         if !is_announced || !api.codec_versions().contains(&api_version) {
             return Reply::Close(format!("{} has no version {api_version} here", api.name()));
         }
-        match forwarder {
-            Some(forwarder) => self.forward(forwarder, (client, *peer, frame), incoming),
-            None => self.route(incoming),
+        match (forwarder, api, session) {
+            (Some(forwarder), _, _) => self.forward(forwarder, (client, *peer, frame), incoming),
+            (None, ApiKey::ApiVersions, Some(session)) => self.api_versions(session, incoming),
+            (None, _, _) => self.route(incoming),
         }
     }
 
@@ -153,7 +169,9 @@ impl Dispatcher {
         let forwarder = Arc::clone(forwarder);
         let dispatcher = Dispatcher::new(Arc::clone(&self.broker));
         Reply::Later(Box::pin(async move {
-            match forwarder.forward(client_id, &peer, frame).await {
+            incoming.context.note_queued(incoming.began.elapsed());
+            let forwarded = forwarder.forward(client_id, &peer, frame);
+            match incoming.context.remotely(forwarded).await {
                 Ok(answer) => {
                     let Incoming { api, correlation_id, context, began, .. } = &incoming;
                     let (api, correlation_id, began) = (*api, *correlation_id, *began);
@@ -184,7 +202,7 @@ macro_rules! routes {
             fn route(&self, mut incoming: Incoming) -> Reply {
                 match incoming.api {
                     ApiKey::Produce => self.produce(incoming),
-                    ApiKey::ApiVersions => self.api_versions(incoming),
+                    ApiKey::ApiVersions => self.api_versions(&mut Session::default(), incoming),
                     $(ApiKey::$api => {
                         let version = incoming.context.api_version;
                         let request = match Message::decode(&mut incoming.body, version) {
@@ -195,6 +213,8 @@ macro_rules! routes {
                         let Incoming { api, correlation_id, context, began, .. } = incoming;
                         Reply::Later(Box::pin(async move {
                             use $module as module;
+                            // Answers are worked on in the order of their requests.
+                            context.note_queued(began.elapsed());
                             let response = module::handle(&broker, &context, request).await;
                             let request = Answered { api, correlation_id, context: &context, began };
                             request.encode(&broker, version, &response)
@@ -257,13 +277,17 @@ routes! {
 }
 
 impl Dispatcher {
-    fn api_versions(&self, mut incoming: Incoming) -> Reply {
+    fn api_versions(&self, session: &mut Session, mut incoming: Incoming) -> Reply {
         let version = incoming.context.api_version;
         let request: ApiVersionsRequest = match Message::decode(&mut incoming.body, version) {
             Ok(request) => request,
             Err(error) => return malformed(incoming.api, version, &error),
         };
         let response = api_versions::handle(&incoming.context, &request);
+        if let Some((name, version)) = api_versions::software(&incoming.context, &request) {
+            let software = &self.broker.metrics.connections.software;
+            session.software = Some(software.connected(name, version));
+        }
         self.answer_now(incoming, version, &response)
     }
 
@@ -314,8 +338,13 @@ struct Answered<'a> {
 
 impl Answered<'_> {
     fn observe(&self, broker: &Broker) {
-        let error = self.context.first_error();
-        broker.metrics.requests.observe(self.api.code(), error, self.began.elapsed());
+        let (api, took) = (self.api.code(), self.began.elapsed());
+        let (queued, remote) = self.context.waited();
+        let requests = &broker.metrics.requests;
+        requests.observe(api, self.context.first_error(), took);
+        requests.observe_phase(api, Phase::Queue, queued);
+        requests.observe_phase(api, Phase::Remote, remote);
+        requests.observe_phase(api, Phase::Local, took.saturating_sub(queued + remote));
     }
 
     fn encode<M: Message>(

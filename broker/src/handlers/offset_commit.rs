@@ -28,8 +28,10 @@ pub(crate) async fn handle(
     let error = if offsets.is_empty() {
         ErrorCode::None
     } else {
-        commit(broker, context.api_version, &request, offsets).await
+        context.remotely(commit(broker, context.api_version, &request, offsets)).await
     };
+    context.note_error_or_none(error);
+    context.note_codes(refusals.iter().flatten().map(|error| error.code()));
     // What was not refused shares one result.
     let mut refusals = refusals.into_iter();
     let mut answer = |partition: OffsetCommitRequestPartition| OffsetCommitResponsePartition {

@@ -14,10 +14,10 @@ use crate::groups::Answer;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: OffsetDeleteRequest,
 ) -> OffsetDeleteResponse {
-    match delete(broker, &request.group_id, request.topics).await {
+    match context.remotely(delete(broker, &request.group_id, request.topics)).await {
         Ok(topics) => OffsetDeleteResponse { topics, ..Default::default() },
         Err(error) => OffsetDeleteResponse { error_code: error.code(), ..Default::default() },
     }

@@ -52,8 +52,19 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
-    if context.api_version < BATCH_VERSION_MIN {
-        return handle_single(broker, context.api_version, request).await;
+    let response = answer(broker, context.api_version, request).await;
+    let groups = response.groups.iter().map(|group| group.error_code);
+    context.note_codes(std::iter::once(response.error_code).chain(groups));
+    response
+}
+
+async fn answer(
+    broker: &Arc<Broker>,
+    version: i16,
+    request: OffsetFetchRequest,
+) -> OffsetFetchResponse {
+    if version < BATCH_VERSION_MIN {
+        return handle_single(broker, version, request).await;
     }
     let mut groups = Vec::with_capacity(request.groups.len());
     for group in request.groups {

@@ -15,12 +15,12 @@ use varve_protocol::messages::produce::{
     TopicProduceResponse,
 };
 use varve_protocol::records::{
-    BatchOrigin, Compression, DecompressLimits, TimestampType, ValidatedBatch, ValidationLimits,
-    validate_batch,
+    BatchError, BatchOrigin, Compression, DecompressLimits, TimestampType, ValidatedBatch,
+    ValidationLimits, validate_batch,
 };
 use varve_protocol::vocabulary::{Acks, PartitionIndex, TimestampMs, TopicId, TopicIdPartition};
-use varve_storage::AppendOrigin;
 use varve_storage::config::LogConfig;
+use varve_storage::{AppendError, AppendOrigin};
 
 use super::RequestContext;
 use super::error_table::{batch_error, produce_error};
@@ -28,6 +28,7 @@ use super::leadership::{LeaderHints, led};
 use crate::broker::Broker;
 use crate::clock;
 use crate::metadata::TopicImage;
+use crate::metrics::CrcSource;
 use crate::shard::{AppendAnswer, PartitionHandle, ProduceError, StartedAppend, start_append};
 
 /// The first version whose clients know zstd.
@@ -140,7 +141,10 @@ impl StartedProduce {
 
     /// Waits for the acknowledgements, and makes the answer.
     pub(super) async fn finish(self, broker: &Broker, context: &RequestContext) -> ProduceResponse {
+        let stamps = self.appends.stamps();
         let mut appended = self.appends.wait().await.into_iter();
+        context.note_queued(stamps.queued());
+        context.note_remote(stamps.appended_before(clock::now()));
         let mut responses: Vec<TopicProduceResponse> = Vec::with_capacity(self.topics.len());
         let is_by_id = context.api_version >= TOPIC_ID_VERSION_MIN;
         let mut names = Vec::with_capacity(self.topics.len());
@@ -153,9 +157,18 @@ impl StartedProduce {
         let mut hints = LeaderHints::default();
         for target in self.targets {
             let mut response = match target.state {
-                TargetState::Refused(refusal) => refused(target.index, refusal),
+                TargetState::Refused(refusal) => {
+                    if target.partition.is_some() {
+                        let series = broker.metrics.topics.topic(&names[target.topic]);
+                        series.refused(refusal.code.code());
+                    }
+                    refused(target.index, refusal)
+                }
                 TargetState::Started { handle, bytes, records } => {
                     let result = appended.next().expect("every started batch has a result");
+                    if let Err(ProduceError::Append(AppendError::DiskFull)) = &result {
+                        broker.metrics.storage.disk_full.increment();
+                    }
                     let response = answered(target.index, result, &handle);
                     let series = handle.metrics(&broker.metrics, &names[target.topic]);
                     if response.error_code == 0 {
@@ -281,6 +294,11 @@ impl Judge<'_> {
         }
         let limits = ValidationLimits { decompress: limits(), origin: BatchOrigin::Client };
         let batch = validate_batch(records, &limits)
+            .inspect_err(|error| {
+                if matches!(error, BatchError::Crc { .. }) {
+                    self.broker.metrics.storage.crc_failed(CrcSource::Produce, 1);
+                }
+            })
             .map_err(|error| Refusal::new(batch_error(&error), error.to_string()))?;
         let is_old = self.context.api_version < ZSTD_VERSION_MIN;
         if is_old && batch.compression() == Compression::Zstd {

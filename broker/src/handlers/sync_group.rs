@@ -17,13 +17,23 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: SyncGroupRequest,
 ) -> SyncGroupResponse {
+    let answer = sync(broker, context, request).await;
+    context.note_error_or_none(answer.error);
+    respond(answer)
+}
+
+async fn sync(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: SyncGroupRequest,
+) -> SyncAnswer {
     let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
     if context.api_version >= PROTOCOL_VERSION_MIN && !names_protocol {
-        return respond(SyncAnswer::error(ErrorCode::InconsistentGroupProtocol));
+        return SyncAnswer::error(ErrorCode::InconsistentGroupProtocol);
     }
     let group_id = request.group_id;
     if group_id.is_empty() {
-        return respond(SyncAnswer::error(ErrorCode::InvalidGroupId));
+        return SyncAnswer::error(ErrorCode::InvalidGroupId);
     }
     let assignments = request.assignments.into_iter();
     let sync = Sync {
@@ -36,11 +46,11 @@ pub(crate) async fn handle(
         assignments: assignments.map(|it| (it.member_id, it.assignment)).collect(),
     };
     let asked = broker.groups.ask(&group_id, |core, now, token| core.on_sync(now, sync, token));
-    respond(match asked.await {
+    match context.remotely(asked).await {
         Ok(Answer::Sync(answer)) => answer,
         Ok(other) => unreachable!("syncing was answered with {other:?}"),
         Err(error) => SyncAnswer::error(error),
-    })
+    }
 }
 
 fn respond(answer: SyncAnswer) -> SyncGroupResponse {

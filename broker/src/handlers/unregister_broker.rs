@@ -20,7 +20,7 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: UnregisterBrokerRequest,
 ) -> UnregisterBrokerResponse {
-    let response = answer(&broker.metadata, &request).await;
+    let response = context.remotely(answer(&broker.metadata, &request)).await;
     context.note_codes([response.error_code]);
     response
 }

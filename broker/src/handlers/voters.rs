@@ -27,7 +27,8 @@ pub(super) mod add {
             votes: true,
             allow_even: request.allow_even,
         };
-        let (code, error_message) = change(&broker.metadata, request.cluster_id, wish).await;
+        let changed = change(&broker.metadata, request.cluster_id, wish);
+        let (code, error_message) = context.remotely(changed).await;
         context.note_codes(std::iter::once(code.code()));
         let error_code = code.code();
         AddRaftVoterResponse { error_code, error_message, ..AddRaftVoterResponse::default() }
@@ -49,7 +50,8 @@ pub(super) mod remove {
             votes: false,
             allow_even: request.allow_even,
         };
-        let (code, error_message) = change(&broker.metadata, request.cluster_id, wish).await;
+        let changed = change(&broker.metadata, request.cluster_id, wish);
+        let (code, error_message) = context.remotely(changed).await;
         context.note_codes(std::iter::once(code.code()));
         let error_code = code.code();
         RemoveRaftVoterResponse { error_code, error_message, ..RemoveRaftVoterResponse::default() }

@@ -33,6 +33,17 @@ pub struct PartitionGauges {
     pub in_sync: u64,
     /// Whether this broker leads it.
     pub is_leader: bool,
+    /// Where it leads: its followers.
+    pub followers: Vec<FollowerGauge>,
+}
+
+/// A follower of a partition that this broker leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FollowerGauge {
+    /// Its broker.
+    pub broker: i32,
+    /// How many records it has not got.
+    pub lag: u64,
 }
 
 /// Where a consumer group stands.
@@ -44,6 +55,8 @@ pub struct GroupGauges {
     pub state: String,
     /// How many members it has.
     pub members: u64,
+    /// How many rebalances began, by their cause.
+    pub rebalances: Vec<(&'static str, u64)>,
     /// What it has committed.
     pub committed: Vec<CommittedGauge>,
 }
@@ -96,6 +109,7 @@ impl Gauges {
             }
             Detail::Partitions => {
                 self.write_partitions(out);
+                self.write_followers(out);
                 self.write_committed(out);
             }
         }
@@ -131,6 +145,13 @@ impl Gauges {
         out.family("varve_group_state", Kind::Gauge, "1 for the state in which the group is.");
         for group in &self.groups {
             out.count("varve_group_state", &[("group", &group.group), ("state", &group.state)], 1);
+        }
+        let name = "varve_group_rebalances_total";
+        out.family(name, Kind::Counter, "Rebalances that began, since this broker coordinates.");
+        for group in &self.groups {
+            for (reason, count) in &group.rebalances {
+                out.count(name, &[("group", &group.group), ("reason", reason)], *count);
+            }
         }
         let mut lags: BTreeMap<(&str, &str), Lag> = BTreeMap::new();
         for group in &self.groups {
@@ -172,6 +193,22 @@ impl Gauges {
                 let number = partition.partition.to_string();
                 let labels = [("topic", partition.topic.as_str()), ("partition", &number)];
                 out.position(name, &labels, read(partition));
+            }
+        }
+    }
+
+    fn write_followers(&self, out: &mut Exposition) {
+        let name = "varve_partition_follower_lag_messages";
+        out.family(name, Kind::Gauge, "Records of the leader that a follower has not got.");
+        for partition in &self.partitions {
+            let number = partition.partition.to_string();
+            for follower in &partition.followers {
+                let labels = [
+                    ("topic", partition.topic.as_str()),
+                    ("partition", &number),
+                    ("follower", &follower.broker.to_string()),
+                ];
+                out.count(name, &labels, follower.lag);
             }
         }
     }
@@ -229,6 +266,21 @@ pub fn write_disk(data_dir: &Path, out: &mut Exposition) {
         out.family(name, Kind::Gauge, help);
         out.count(name, &labels, blocks.saturating_mul(stat.f_frsize));
     }
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    let name = "varve_disk_space_alert";
+    out.family(
+        name,
+        Kind::Gauge,
+        "0 where there is room, 1 where it is low, 2 where it is critical.",
+    );
+    out.count(name, &labels, space_alert(bytes(stat.f_bavail), bytes(stat.f_blocks)));
+}
+
+/// Critical is less than a gibibyte or a tenth of a small file system; low is less than a twentieth
+/// of any.
+fn space_alert(free: u64, total: u64) -> u64 {
+    const CRITICAL_BYTES: u64 = 1 << 30;
+    if free < CRITICAL_BYTES.min(total / 10) { 2 } else { u64::from(free < total / 20) }
 }
 
 #[cfg(test)]
@@ -248,6 +300,7 @@ mod tests {
             replicas: 1,
             in_sync: 1,
             is_leader: true,
+            followers: vec![FollowerGauge { broker: 2, lag: 3 }],
         };
         let committed = |partition, offset, behind_ms| CommittedGauge {
             topic: "orders".into(),
@@ -261,6 +314,7 @@ mod tests {
                 group: "billing".into(),
                 state: "Empty".into(),
                 members: 0,
+                rebalances: vec![("joined", 2)],
                 // The second was committed before retention went past it.
                 committed: vec![committed(0, 4, Some(1_500)), committed(1, 2, None)],
             }],
@@ -286,6 +340,7 @@ mod tests {
                 "varve_topic_size_bytes{topic=\"orders\",tier=\"local\"} 200",
                 "varve_group_members{group=\"billing\"} 0",
                 "varve_group_state{group=\"billing\",state=\"Empty\"} 1",
+                "varve_group_rebalances_total{group=\"billing\",reason=\"joined\"} 2",
                 "varve_group_lag{group=\"billing\",topic=\"orders\"} 8",
                 "varve_group_lag_max{group=\"billing\",topic=\"orders\"} 6",
                 "varve_group_lag_seconds{group=\"billing\",topic=\"orders\"} 1.5",
@@ -300,9 +355,21 @@ mod tests {
             &[
                 "varve_partition_high_watermark{topic=\"orders\",partition=\"0\"} 10",
                 "varve_partition_log_start_offset{topic=\"orders\",partition=\"1\"} 5",
+                "varve_partition_follower_lag_messages{topic=\"orders\",partition=\"1\",follower=\"2\"} 3",
                 "varve_group_committed_offset{group=\"billing\",topic=\"orders\",partition=\"0\"} 4",
             ],
         );
+    }
+
+    #[test]
+    fn a_disk_that_fills_is_told() {
+        const GIB: u64 = 1 << 30;
+        assert_eq!(space_alert(100 * GIB, 1_000 * GIB), 0);
+        assert_eq!(space_alert(40 * GIB, 1_000 * GIB), 1);
+        assert_eq!(space_alert(GIB - 1, 1_000 * GIB), 2);
+        // A small one is not critical by its size.
+        assert_eq!(space_alert(GIB / 2, GIB), 0);
+        assert_eq!(space_alert(GIB / 11, GIB), 2);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod health;
 mod tests;
 
 use std::net::TcpListener;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -20,7 +21,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
 
-pub use gauges::{CommittedGauge, Gauges, GroupGauges, PartitionGauges, write_cluster, write_disk};
+pub use gauges::{
+    CommittedGauge, FollowerGauge, Gauges, GroupGauges, PartitionGauges, write_cluster, write_disk,
+};
 pub use health::{Check, Health};
 
 use crate::metrics::{Exposition, Metrics};
@@ -52,9 +55,13 @@ pub trait Observed: Send + Sync + 'static {
     /// What this broker knows of its cluster; none while it starts.
     fn survey(&self) -> Option<Survey>;
 
-    /// Writes what is not counted but read from its owner: positions, sizes, group states.
-    fn write_gauges(&self, detail: Detail, out: &mut Exposition);
+    /// What is not counted but read from its owner: positions, sizes, group states. Must not wait
+    /// for long for anybody.
+    fn gauges(&self, detail: Detail) -> GaugesFuture<'_>;
 }
+
+/// Series that are being read.
+pub type GaugesFuture<'a> = Pin<Box<dyn Future<Output = Exposition> + Send + 'a>>;
 
 /// Serves the HTTP port until `shutdown` resolves or its sender is gone. Blocks; the caller gives
 /// it a thread.
@@ -158,14 +165,12 @@ async fn startupz(State(observed): Shown) -> Response {
 async fn metrics(State(observed): Shown) -> Response {
     let mut out = Exposition::default();
     observed.metrics().write(&mut out);
-    observed.write_gauges(Detail::Topics, &mut out);
+    out.append(observed.gauges(Detail::Topics).await);
     exposition(out)
 }
 
 async fn partition_metrics(State(observed): Shown) -> Response {
-    let mut out = Exposition::default();
-    observed.write_gauges(Detail::Partitions, &mut out);
-    exposition(out)
+    exposition(observed.gauges(Detail::Partitions).await)
 }
 
 fn json_answer(status: StatusCode, body: &serde_json::Value) -> Response {

@@ -38,10 +38,12 @@ impl Observed for Node {
             ..Survey::default()
         })
     }
-    fn write_gauges(&self, detail: Detail, out: &mut Exposition) {
+    fn gauges(&self, detail: Detail) -> GaugesFuture<'_> {
+        let mut out = Exposition::default();
         if detail == Detail::Partitions {
             out.one("varve_partition_high_watermark", Kind::Gauge, "x", 7.0);
         }
+        Box::pin(std::future::ready(out))
     }
 }
 

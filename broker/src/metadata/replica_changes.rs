@@ -1,5 +1,5 @@
 //! What a batch of metadata did to replicas, as the metrics count it: elections, and in-sync sets that
-//! grew or shrank.
+//! grew or shrank; and topics whose series go with them.
 
 use std::sync::Arc;
 
@@ -19,6 +19,10 @@ pub(crate) async fn count_replica_changes(metadata: MetadataHandle, metrics: Arc
     loop {
         match updates.recv().await {
             Ok(update) => {
+                let gone = update.delta.topics_removed.iter().map(|topic| &topic.name);
+                for name in gone.filter(|name| update.image.topic(name).is_none()) {
+                    metrics.topics.remove(name);
+                }
                 let is_controller = metadata.is_controller();
                 let own = metadata.broker_id();
                 count(
@@ -31,7 +35,10 @@ pub(crate) async fn count_replica_changes(metadata: MetadataHandle, metrics: Arc
                 known = Arc::clone(&update.image);
             }
             // What was missed is not counted.
-            Err(RecvError::Lagged(_)) => known = metadata.image(),
+            Err(RecvError::Lagged(_)) => {
+                known = metadata.image();
+                metrics.topics.retain(|name| known.topic(name).is_some());
+            }
             Err(RecvError::Closed) => return,
         }
     }

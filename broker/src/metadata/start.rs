@@ -31,6 +31,7 @@ use super::roles::all_roles;
 use super::store::{LogOwner, MetadataStore, OpenError, QuorumLog, RecoveredMetadata};
 use super::writer::MetadataWriter;
 use crate::config::BrokerConfig;
+use crate::metrics::Histogram;
 use crate::topic_config::StaticConfig;
 
 /// The name of the listener for clients; metadata answers the address of the listener that was asked.
@@ -76,6 +77,8 @@ pub struct MetadataOptions {
     pub cluster_id: Option<String>,
     /// The file names no other broker: this one registers by itself.
     pub is_alone: bool,
+    /// Where syncs of the quorum's log are counted.
+    pub fsync_duration: Arc<Histogram>,
 }
 
 impl MetadataOptions {
@@ -110,6 +113,7 @@ impl MetadataOptions {
             quorum: quorum_options(config, incarnation),
             cluster_id: config.cluster.id.clone(),
             is_alone: config.cluster.voters.is_empty(),
+            fsync_duration: Arc::default(),
         }
     }
 }
@@ -196,10 +200,12 @@ impl OpenedMetadata {
         ids: IdSource,
     ) -> Result<StartedMetadata, ChangeError> {
         let Self { image, log, quorum, options, .. } = self;
-        let MetadataOptions { registration, settings, cluster_id, is_alone, .. } = options;
+        let MetadataOptions {
+            registration, settings, cluster_id, is_alone, fsync_duration, ..
+        } = options;
         let broker_id = registration.id;
         let fixed = settings.fixed.clone();
-        let metrics = Arc::new(QuorumMetrics::default());
+        let metrics = Arc::new(QuorumMetrics { fsync_duration, ..QuorumMetrics::default() });
         let log = Box::new(TimedLog::new(log, Arc::clone(&metrics)));
         let mut node = Node::new(quorum, log, image, settings, (broker_id, cluster_id), ids);
         if is_alone {

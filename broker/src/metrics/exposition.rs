@@ -54,6 +54,11 @@ impl Exposition {
         self.sample(name, &[], value);
     }
 
+    /// Adds what was written elsewhere, of other families.
+    pub fn append(&mut self, other: Exposition) {
+        self.text.push_str(&other.text);
+    }
+
     /// The text.
     #[must_use]
     pub fn into_text(self) -> String {

@@ -8,16 +8,19 @@ mod exposition;
 mod histogram;
 mod process;
 mod requests;
+mod software;
 mod topics;
 
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub use exposition::{Exposition, Kind};
-pub use histogram::Histogram;
-pub use requests::RequestMetrics;
+pub use histogram::{Histogram, SizeHistogram};
+pub use requests::{Phase, RequestMetrics};
+pub use software::{ClientSoftware, NamedConnection};
 pub use topics::{TopicMetrics, TopicRegistry};
 
 use crate::server::TransportKind;
@@ -107,6 +110,8 @@ pub struct ConnectionMetrics {
     transports: [TransportMetrics; TransportKind::ALL.len()],
     /// Bytes of request frames held in memory at present.
     pub request_memory_bytes: Gauge,
+    /// What clients say they are.
+    pub software: ClientSoftware,
     rejected: [Counter; RejectReason::ALL.len()],
 }
 
@@ -141,16 +146,16 @@ impl ConnectionMetrics {
 /// What the log shards do on the disk.
 #[derive(Debug, Default)]
 pub struct StorageMetrics {
-    /// From a batch's arrival at its shard until it stands in the log, before it is durable.
+    /// Appending what one request, or one answer of a leader, brings to a shard, until it stands in
+    /// the logs and before it is durable.
     pub append_duration: Histogram,
     /// One group commit: journal write and syncs.
     pub fsync_duration: Histogram,
+    /// One write of the metadata quorum's log, entries or a vote, with its sync.
+    pub quorum_fsync_duration: Arc<Histogram>,
     /// Partitions that became durable by group commits.
     pub committed_partitions: Counter,
-    /// Bytes that became durable by group commits.
-    pub committed_bytes: Counter,
-    /// Batches and files whose checksum was wrong.
-    pub crc_failures: Counter,
+    crc_failures: [Counter; CrcSource::ALL.len()],
     /// Log directories that failed and take nothing until a restart.
     pub failed_directories: Gauge,
     /// Produce requests refused for want of space.
@@ -161,6 +166,29 @@ pub struct StorageMetrics {
     pub compaction_runs: Counter,
     /// Bytes that compaction gave back.
     pub compaction_bytes_reclaimed: Counter,
+}
+
+/// Where a wrong checksum was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrcSource {
+    /// In a batch that a producer sent, which was refused.
+    Produce,
+    /// In a batch that a leader sent, which was refused.
+    Replica,
+    /// In a log on the disk, at start.
+    Disk,
+}
+
+impl CrcSource {
+    const ALL: [(Self, &'static str); 3] =
+        [(Self::Produce, "produce"), (Self::Replica, "replica"), (Self::Disk, "disk")];
+}
+
+impl StorageMetrics {
+    /// Counts wrong checksums.
+    pub fn crc_failed(&self, source: CrcSource, count: u64) {
+        self.crc_failures[source as usize].add(count);
+    }
 }
 
 /// How far the recovery at start is.
@@ -191,8 +219,6 @@ impl RecoveryProgress {
 /// Consumer groups, as far as it is counted rather than read.
 #[derive(Debug, Default)]
 pub struct GroupMetrics {
-    /// Rebalances that were completed.
-    pub rebalances: Counter,
     /// Members removed because they were silent.
     pub members_expired: Counter,
     /// Offsets that were committed.
@@ -326,28 +352,31 @@ impl Metrics {
         for ((_, reason), count) in RejectReason::ALL.iter().zip(&listener.rejected) {
             out.count(name, &[("reason", reason)], count.value());
         }
+        listener.software.write(out);
     }
 
     fn write_storage(&self, out: &mut Exposition) {
         let storage = &self.storage;
         let name = "varve_log_append_duration_seconds";
-        out.family(name, Kind::Histogram, "From a batch's arrival until it stands in the log.");
+        out.family(name, Kind::Histogram, "Appending what one request brings, before the sync.");
         storage.append_duration.write(out, name, &[]);
         let name = "varve_fsync_duration_seconds";
-        out.family(name, Kind::Histogram, "One group commit: journal write and syncs.");
+        let help = "One group commit of logs, or one write of the quorum's log: writes and syncs.";
+        out.family(name, Kind::Histogram, help);
         storage.fsync_duration.write(out, name, &[("file", "log")]);
+        storage.quorum_fsync_duration.write(out, name, &[("file", "raft")]);
+        let name = "varve_crc_failures_total";
+        out.family(name, Kind::Counter, "Wrong checksums met, by where.");
+        for (source, label) in CrcSource::ALL {
+            let count = storage.crc_failures[source as usize].value();
+            out.count(name, &[("source", label)], count);
+        }
         let rows = [
             (
                 "varve_committed_partitions_total",
                 "Partitions that became durable by group commits.",
                 storage.committed_partitions.value(),
             ),
-            (
-                "varve_committed_bytes_total",
-                "Bytes that became durable by group commits.",
-                storage.committed_bytes.value(),
-            ),
-            ("varve_crc_failures_total", "Wrong checksums met.", storage.crc_failures.value()),
             (
                 "varve_disk_full_total",
                 "Produce requests refused for want of space.",
@@ -406,7 +435,6 @@ impl Metrics {
     fn write_groups(&self, out: &mut Exposition) {
         let groups = &self.groups;
         let rows = [
-            ("varve_group_rebalances_total", "Rebalances completed.", groups.rebalances.value()),
             (
                 "varve_group_members_expired_total",
                 "Members removed because they were silent.",

@@ -1,24 +1,48 @@
-//! Requests by API: how many, with which errors, how long, how large.
+//! Requests by API: how many, with which errors, how long and where, how large.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use varve_protocol::ApiKey;
 
-use super::{Counter, Exposition, Histogram, Kind};
+use super::{Counter, Exposition, Histogram, Kind, SizeHistogram};
 
 /// API keys that are counted one by one; Kafka's highest is below.
 const APIS_MAX: usize = 128;
 /// Error codes that are counted one by one: -1 (unknown) to 158.
 const ERRORS_MAX: usize = 160;
 
+/// Where the time of a request goes, in this order (Kafka's RequestMetrics). There is no phase for
+/// throttling as long as no quota holds an answer back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Behind earlier requests of its connection, or of its log shard.
+    Queue,
+    /// Worked on by this broker.
+    Local,
+    /// Waiting: for other replicas and the disk, for records to come, for other members of a group,
+    /// for the controller; and for the answers before it on its connection.
+    Remote,
+    /// Handing the answer to the transport.
+    Send,
+}
+
+impl Phase {
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Queue, "queue"),
+        (Self::Local, "local"),
+        (Self::Remote, "remote"),
+        (Self::Send, "send"),
+    ];
+}
+
 /// Series of one API; made when the first request of that API comes.
 #[derive(Debug)]
 struct ApiSeries {
     errors: Box<[Counter]>,
     duration: Histogram,
-    size_bytes: Counter,
-    throttled: Counter,
+    phases: [Histogram; Phase::ALL.len()],
+    size_bytes: SizeHistogram,
 }
 
 impl Default for ApiSeries {
@@ -26,8 +50,8 @@ impl Default for ApiSeries {
         Self {
             errors: (0..=ERRORS_MAX).map(|_| Counter::default()).collect(),
             duration: Histogram::default(),
-            size_bytes: Counter::default(),
-            throttled: Counter::default(),
+            phases: Default::default(),
+            size_bytes: SizeHistogram::default(),
         }
     }
 }
@@ -57,14 +81,14 @@ impl RequestMetrics {
     /// Counts the bytes of a request's frame.
     pub fn observe_size(&self, api: i16, bytes: usize) {
         if let Some(series) = self.series(api) {
-            series.size_bytes.add(bytes as u64);
+            series.size_bytes.observe(bytes as u64);
         }
     }
 
-    /// Counts an answer that was held back to slow its client.
-    pub fn throttled(&self, api: i16) {
+    /// Counts how long a request was in a phase.
+    pub fn observe_phase(&self, api: i16, phase: Phase, duration: Duration) {
         if let Some(series) = self.series(api) {
-            series.throttled.increment();
+            series.phases[phase as usize].observe(duration);
         }
     }
 
@@ -94,10 +118,18 @@ impl RequestMetrics {
         for (api, series) in self.seen() {
             series.duration.write(out, name, &[("api", &api)]);
         }
-        let name = "varve_request_bytes_total";
-        out.family(name, Kind::Counter, "Bytes of request frames.");
+        let name = "varve_request_phase_seconds";
+        out.family(name, Kind::Histogram, "Where the time of requests goes.");
         for (api, series) in self.seen() {
-            out.count(name, &[("api", &api)], series.size_bytes.value());
+            for (phase, label) in Phase::ALL {
+                let labels = [("api", api.as_str()), ("phase", label)];
+                series.phases[phase as usize].write(out, name, &labels);
+            }
+        }
+        let name = "varve_request_size_bytes";
+        out.family(name, Kind::Histogram, "Bytes of request frames.");
+        for (api, series) in self.seen() {
+            series.size_bytes.write(out, name, &[("api", &api)]);
         }
     }
 }

@@ -74,6 +74,11 @@ impl TopicRegistry {
         self.topics.write().remove(name);
     }
 
+    /// Forgets all topics but some.
+    pub fn retain(&self, exists: impl Fn(&str) -> bool) {
+        self.topics.write().retain(|name, _| exists(name));
+    }
+
     pub(super) fn write(&self, out: &mut Exposition) {
         let topics: Vec<(String, Arc<TopicMetrics>)> = self
             .topics

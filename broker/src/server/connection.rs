@@ -12,6 +12,7 @@ use super::budget::{MemoryBudget, MemoryPermit};
 use super::frame_reader::{Frame, FrameError, FrameReader};
 use super::transport::{Incoming, Outgoing};
 use super::{LaterReply, Peer, Reply, ServerLimits, Service};
+use crate::clock;
 use crate::metrics::{ConnectionMetrics, RejectReason};
 
 /// Why a connection ended.
@@ -55,6 +56,7 @@ impl Ended {
 /// A request whose answer is awaited, and the memory that it holds.
 struct Waiting {
     reply: LaterReply,
+    api_key: i16,
     bytes: usize,
     /// Nothing is read before it is answered.
     is_blocking: bool,
@@ -172,18 +174,28 @@ impl<'a, S: Service, R: Incoming, W: Outgoing> Connection<'a, S, R, W> {
     async fn on_frame(&mut self, frame: Frame) -> Result<(), Ended> {
         let Frame { bytes, permit } = frame;
         let length = bytes.len();
+        // A frame has eight bytes at least; they begin with the key.
+        let api_key = bytes.first_chunk().map_or(-1, |key| i16::from_be_bytes(*key));
+        let wait = |reply, is_blocking, permit| Waiting {
+            reply,
+            api_key,
+            bytes: length,
+            is_blocking,
+            _permit: permit,
+        };
         match self.shared.service.call(&self.peer, &mut self.session, bytes) {
-            Reply::Ready(answer) if self.waiting.is_empty() => self.write(&answer).await,
+            Reply::Ready(answer) if self.waiting.is_empty() => self.write(api_key, &answer).await,
             Reply::Ready(answer) => {
-                self.wait(Box::pin(std::future::ready(Some(answer))), length, false, permit);
+                let reply = Box::pin(std::future::ready(Some(answer)));
+                self.wait(wait(reply, false, permit));
                 Ok(())
             }
             Reply::Later(reply) => {
-                self.wait(reply, length, false, permit);
+                self.wait(wait(reply, false, permit));
                 Ok(())
             }
             Reply::Blocking(reply) => {
-                self.wait(reply, length, true, permit);
+                self.wait(wait(reply, true, permit));
                 Ok(())
             }
             Reply::Silent => Ok(()),
@@ -194,22 +206,16 @@ impl<'a, S: Service, R: Incoming, W: Outgoing> Connection<'a, S, R, W> {
         }
     }
 
-    fn wait(
-        &mut self,
-        reply: LaterReply,
-        bytes: usize,
-        is_blocking: bool,
-        permit: Option<MemoryPermit>,
-    ) {
-        self.waiting_bytes += bytes;
-        self.waiting.push_back(Waiting { reply, bytes, is_blocking, _permit: permit });
+    fn wait(&mut self, waiting: Waiting) {
+        self.waiting_bytes += waiting.bytes;
+        self.waiting.push_back(waiting);
     }
 
     async fn on_answer(&mut self, answer: Option<EncodedFrame>) -> Result<(), Ended> {
         let answered = self.waiting.pop_front().expect("its answer came");
         self.waiting_bytes -= answered.bytes;
         match answer {
-            Some(answer) => self.write(&answer).await,
+            Some(answer) => self.write(answered.api_key, &answer).await,
             None => Err(Ended::Refused("a request without an answer failed".to_owned())),
         }
     }
@@ -226,13 +232,16 @@ impl<'a, S: Service, R: Incoming, W: Outgoing> Connection<'a, S, R, W> {
         Ok(())
     }
 
-    async fn write(&mut self, answer: &EncodedFrame) -> Result<(), Ended> {
+    async fn write(&mut self, api_key: i16, answer: &EncodedFrame) -> Result<(), Ended> {
+        let began = clock::now();
         let transfer = self.shared.limits.transfer;
         let sent = &self.shared.connections().of(self.peer.transport).sent_bytes;
         let written = self.outgoing.send(answer, sent);
         match tokio::time::timeout(transfer, written).await {
-            Ok(written) => written.map_err(Ended::Write),
-            Err(_) => Err(Ended::Stalled(transfer.as_secs())),
+            Ok(written) => written.map_err(Ended::Write)?,
+            Err(_) => return Err(Ended::Stalled(transfer.as_secs())),
         }
+        self.shared.service.on_sent(api_key, began.elapsed());
+        Ok(())
     }
 }

@@ -86,6 +86,9 @@ pub trait Service: Send + Sync + 'static {
     /// Takes one request: the frame without its size. Called in the order of a connection's
     /// requests, on a worker of the network runtime: must not block.
     fn call(&self, peer: &Peer, session: &mut Self::Session, frame: Bytes) -> Reply;
+
+    /// The answer to a request of this API key was handed to the transport, which took so long.
+    fn on_sent(&self, _api_key: i16, _took: Duration) {}
 }
 
 /// The bounds of the listener.

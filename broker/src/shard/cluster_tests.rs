@@ -497,7 +497,7 @@ fn damaged_batches_are_refused() {
     let leader_epoch = LeaderEpoch(1);
     let append = ReplicaAppend { partition: TIP, leader_epoch, fetch_offset: Offset(0), fetched };
     world.node(2).command(Command::ReplicaAppend { appends: vec![append], answer: 99 }, 0);
-    assert!(world.told(2).starts_with("the leader's answer does not fit"));
+    assert!(world.told(2).starts_with("the leader's answer is damaged"));
     assert!(world.node(2).log().is_empty());
     world.catch_up(2);
     assert_eq!(world.node(2).log(), [(0, 1)]);

@@ -61,6 +61,8 @@ pub(crate) enum Command<A> {
     ReplicaAppend { appends: Vec<ReplicaAppend>, answer: A },
     /// A follower tells how far it is. Not answered.
     FollowerProgress { follower: BrokerId, broker_epoch: i64, progress: Vec<FollowerProgress> },
+    /// Tells how far behind the followers of the partitions are that are led here.
+    DescribeFollowers { answer: A },
     /// The controller answered proposals. Not answered.
     IsrAnswers { answers: Vec<IsrAnswer> },
 }
@@ -76,8 +78,19 @@ pub(crate) enum Outcome {
     RecordsDeleted(Result<Offset, DeleteRecordsError>),
     /// None if there is no such log.
     Producers(Option<Vec<ProducerSummary>>),
+    /// Every follower of every partition that is led here.
+    Followers(Vec<FollowerLag>),
     /// In the order of the appends: from where to fetch next.
     ReplicaAppended(Vec<Result<FetchPosition, ReplicaAppendError>>),
+}
+
+/// How far behind its leader a follower is, as the leader knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FollowerLag {
+    pub(crate) partition: TopicIdPartition,
+    pub(crate) follower: BrokerId,
+    /// Records that the leader has and the follower has not, or has not told of.
+    pub(crate) records: u64,
 }
 
 /// Where a batch went.

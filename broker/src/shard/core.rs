@@ -167,6 +167,10 @@ impl<D: Disk, A> ShardCore<D, A> {
             Command::FollowerProgress { follower, broker_epoch, progress } => {
                 self.on_follower_progress(follower, broker_epoch, progress, now);
             }
+            Command::DescribeFollowers { answer } => {
+                let lags = self.follower_lags();
+                self.answer(answer, Outcome::Followers(lags));
+            }
             Command::IsrAnswers { answers } => self.on_isr_answers(answers, now),
         }
     }

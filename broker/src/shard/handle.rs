@@ -14,13 +14,15 @@ use varve_storage::config::LogConfig;
 use varve_storage::{AppendOrigin, LogSetError, ProducerSummary, RealDisk, shard_of};
 
 use super::command::{
-    AppendAnswer, AppendItem, Command, DeleteRecordsError, NewLog, Outcome, ProduceError,
+    AppendAnswer, AppendItem, Command, DeleteRecordsError, FollowerLag, NewLog, Outcome,
+    ProduceError,
 };
 use super::outboxes::Outboxes;
 use super::replica::{
     FetchPosition, FollowerProgress, IsrAnswer, Outbox, PartitionRole, ReplicaAppend,
     ReplicaAppendError, ReplicaEvents, RoleName, RoleView,
 };
+use super::stamps::AppendStamps;
 use super::thread::Message;
 use super::watch::{Waiter, Watch};
 use crate::clock;
@@ -305,6 +307,7 @@ pub(crate) struct StartedAppend {
     /// By shard: the answer to come, and which of the batches it is for.
     parts: Vec<(oneshot::Receiver<Outcome>, Vec<usize>)>,
     results: Vec<Option<Result<AppendAnswer, ProduceError>>>,
+    stamps: Arc<AppendStamps>,
 }
 
 /// Hands batches to their shards, one command a shard, in the order of the calls. Never waits: what
@@ -323,6 +326,7 @@ pub(crate) fn start_append(
         unsent: Vec::new(),
         parts: Vec::new(),
         results: std::iter::repeat_with(|| None).take(batches.len()).collect(),
+        stamps: Arc::new(AppendStamps::sent(clock::now())),
     };
     let mut by_shard: Vec<(PartitionHandle, Vec<AppendItem>, Vec<usize>)> = Vec::new();
     for (index, (handle, batch)) in batches.into_iter().enumerate() {
@@ -342,7 +346,7 @@ pub(crate) fn start_append(
         started.parts.push((answered, indexes));
         // A shard that has ended drops the command, and with it the other end of the answer.
         if let Err(mpsc::error::TrySendError::Full(message)) =
-            handle.shared.queue.try_send(Message::Command(command))
+            handle.shared.queue.try_send(Message::Append(command, Arc::clone(&started.stamps)))
         {
             started.unsent.push((handle.shared.queue.clone(), message));
         }
@@ -355,6 +359,11 @@ impl StartedAppend {
     /// same producer could overtake this one.
     pub(crate) fn is_blocked(&self) -> bool {
         !self.unsent.is_empty()
+    }
+
+    /// When the shards had it.
+    pub(crate) fn stamps(&self) -> Arc<AppendStamps> {
+        Arc::clone(&self.stamps)
     }
 
     /// What became of the batches, in their order.
@@ -538,6 +547,20 @@ impl Partitions {
             // An error means that the queue is full, or that the broker ends.
             let _ = queue.try_send(Message::Command(command));
         }
+    }
+
+    /// How far behind the followers are of all partitions that are led here.
+    pub(crate) async fn follower_lags(&self) -> Vec<FollowerLag> {
+        let mut lags = Vec::new();
+        for queue in &self.inner.queues {
+            let (answer, answered) = oneshot::channel();
+            // If the shard has ended, the answer's other end is gone with the command.
+            let _ = queue.send(Message::Command(Command::DescribeFollowers { answer })).await;
+            if let Ok(Outcome::Followers(found)) = answered.await {
+                lags.extend(found);
+            }
+        }
+        lags
     }
 
     /// Hands the shards what became of their proposals.

@@ -15,6 +15,7 @@ mod handle;
 mod outboxes;
 mod replica;
 mod requests;
+mod stamps;
 mod start;
 mod thread;
 mod watch;
@@ -24,6 +25,7 @@ mod cluster_tests;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use command::FollowerLag;
 pub use command::{AppendAnswer, DeleteRecordsError, ProduceError};
 pub use handle::{AttachedOutbox, PartitionHandle, Partitions, Watching};
 pub(crate) use handle::{StartedAppend, start_append};

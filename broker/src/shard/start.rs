@@ -15,7 +15,7 @@ use super::core::{CoreSettings, ShardCore};
 use super::handle::Partitions;
 use super::thread::{Message, ShardShell, run_commits};
 use crate::clock;
-use crate::metrics::Metrics;
+use crate::metrics::{CrcSource, Metrics};
 use crate::spawn;
 
 /// Messages that wait for a shard. What they hold is bounded by the request memory; this bounds
@@ -176,6 +176,7 @@ fn open_all(settings: &ShardSettings) -> Result<Vec<LogShard<RealDisk>>, ShardEr
         };
         let (logs, report) = opened?;
         tell_recovery(&report, &logs);
+        settings.metrics.storage.crc_failed(CrcSource::Disk, report.damaged.len() as u64);
         shards.push(logs);
     }
     Ok(shards)

@@ -13,14 +13,19 @@ use std::sync::mpsc as std_mpsc;
 
 use tokio::sync::{mpsc, oneshot};
 use varve_protocol::vocabulary::TopicIdPartition;
-use varve_storage::{CommitDone, CommitJob, DirectoryFailed, MaintenanceDone, RealDisk};
+use varve_storage::{
+    CommitDone, CommitJob, DirectoryFailed, MaintenanceDone, MaintenanceTally, RealDisk,
+};
 
-use super::command::{Command, Effect};
+use super::command::{Command, Effect, Outcome};
 use super::core::{Now, ShardCore};
 use super::handle::{AnswerTo, PartitionHandle, Partitions};
-use super::replica::{DurableProgress, FetchPosition, ProposedIsr, ReplicaEvents};
+use super::replica::{
+    DurableProgress, FetchPosition, ProposedIsr, ReplicaAppendError, ReplicaEvents,
+};
+use super::stamps::AppendStamps;
 use crate::clock;
-use crate::metrics::Metrics;
+use crate::metrics::{CrcSource, Metrics};
 use crate::spawn::{self, AbortOnPanic};
 
 /// Messages that a shard takes in one step.
@@ -33,6 +38,8 @@ const MAINTENANCE_MS: i64 = 1_000;
 pub(crate) enum Message {
     /// From a handler.
     Command(Command<AnswerTo>),
+    /// An append, whose times are measured.
+    Append(Command<AnswerTo>, Arc<AppendStamps>),
     /// From the sync thread.
     Committed(CommitDone),
     /// From a blocking thread.
@@ -74,14 +81,10 @@ impl ShardShell {
             let mut close = None;
             for message in batch.drain(..) {
                 match message {
-                    Message::Command(command) => self.core.on_command(command, now),
+                    Message::Command(command) => self.on_command(command, now),
+                    Message::Append(command, stamps) => self.on_append(command, &stamps, now),
                     Message::Committed(done) => self.on_committed(done),
-                    Message::Maintained(done) => {
-                        self.maintenance_jobs -= 1;
-                        if let Err(failed) = self.core.on_maintained(*done) {
-                            self.note_failure(&failed);
-                        }
-                    }
+                    Message::Maintained(done) => self.on_maintained(*done),
                     Message::Tick => self.on_tick(now),
                     Message::Close(closed) => close = Some(closed),
                 }
@@ -98,6 +101,23 @@ impl ShardShell {
         }
     }
 
+    fn on_command(&mut self, command: Command<AnswerTo>, now: Now) {
+        if !matches!(command, Command::ReplicaAppend { .. }) {
+            return self.core.on_command(command, now);
+        }
+        let began = clock::now();
+        self.core.on_command(command, now);
+        self.metrics.storage.append_duration.observe(began.elapsed());
+    }
+
+    fn on_append(&mut self, command: Command<AnswerTo>, stamps: &AppendStamps, now: Now) {
+        let taken = clock::now();
+        self.core.on_command(command, now);
+        let appended = clock::now();
+        self.metrics.storage.append_duration.observe(appended - taken);
+        stamps.note(taken, appended);
+    }
+
     fn commit(&mut self) {
         if let Some(job) = self.core.poll_commit() {
             // One commit is out at a time, so the channel has room; the sync thread ends only
@@ -109,6 +129,18 @@ impl ShardShell {
     fn on_committed(&mut self, done: CommitDone) {
         self.core.on_committed(done);
         if let Some(failed) = self.core.failure() {
+            self.note_failure(&failed);
+        }
+    }
+
+    fn on_maintained(&mut self, done: MaintenanceDone<RealDisk>) {
+        self.maintenance_jobs -= 1;
+        let MaintenanceTally { segments_deleted, compaction_runs, bytes_reclaimed } = done.tally();
+        let storage = &self.metrics.storage;
+        storage.segments_deleted.add(segments_deleted);
+        storage.compaction_runs.add(compaction_runs);
+        storage.compaction_bytes_reclaimed.add(bytes_reclaimed);
+        if let Err(failed) = self.core.on_maintained(done) {
             self.note_failure(&failed);
         }
     }
@@ -156,7 +188,12 @@ impl ShardShell {
                         moved.push(handle.clone());
                     }
                 }
-                Effect::Answer { to, outcome } => answers.push((to, outcome)),
+                Effect::Answer { to, outcome } => {
+                    if let Outcome::ReplicaAppended(results) = &outcome {
+                        self.count_damaged(results);
+                    }
+                    answers.push((to, outcome));
+                }
                 Effect::Opened { partition } => self.open(partition),
                 Effect::Configured { partition, config } => {
                     if let Some(handle) = self.handles.get(&partition) {
@@ -199,6 +236,15 @@ impl ShardShell {
         }
     }
 
+    fn count_damaged(&self, results: &[Result<FetchPosition, ReplicaAppendError>]) {
+        let is_damaged =
+            |result: &&Result<_, _>| matches!(result, Err(ReplicaAppendError::Damaged(_)));
+        let damaged = results.iter().filter(is_damaged).count();
+        if damaged > 0 {
+            self.metrics.storage.crc_failed(CrcSource::Replica, damaged as u64);
+        }
+    }
+
     fn open(&mut self, partition: TopicIdPartition) {
         let core = &self.core;
         let (Some(reader), Some(config), Some(role), Some(high_watermark)) = (
@@ -229,13 +275,10 @@ impl ShardShell {
             let now = now();
             match self.queue.blocking_recv() {
                 Some(Message::Committed(done)) => self.on_committed(done),
-                Some(Message::Maintained(done)) => {
-                    self.maintenance_jobs -= 1;
-                    if let Err(failed) = self.core.on_maintained(*done) {
-                        self.note_failure(&failed);
-                    }
+                Some(Message::Maintained(done)) => self.on_maintained(*done),
+                Some(Message::Command(command) | Message::Append(command, _)) => {
+                    self.core.on_command(command, now);
                 }
-                Some(Message::Command(command)) => self.core.on_command(command, now),
                 Some(Message::Tick | Message::Close(_)) => {}
                 None => break,
             }

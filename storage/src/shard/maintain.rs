@@ -50,6 +50,18 @@ pub struct MaintenanceDone<D: Disk> {
     is_checkpoint: bool,
     is_compaction: bool,
     is_sync: bool,
+    tally: MaintenanceTally,
+}
+
+/// What a piece of maintenance did, to be counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MaintenanceTally {
+    /// Segments that retention, or the log's start, took away.
+    pub segments_deleted: u64,
+    /// Rounds of compaction.
+    pub compaction_runs: u64,
+    /// Bytes of records that compaction left out.
+    pub bytes_reclaimed: u64,
 }
 
 #[derive(Debug)]
@@ -377,12 +389,21 @@ impl<D: Disk> LogShard<D> {
     }
 }
 
+impl<D: Disk> MaintenanceDone<D> {
+    /// What was done.
+    #[must_use]
+    pub fn tally(&self) -> MaintenanceTally {
+        self.tally
+    }
+}
+
 impl<D: Disk> MaintenanceJob<D> {
     /// Does the work.
     pub fn run(self) -> MaintenanceDone<D> {
         let is_checkpoint = matches!(self.work, Work::Checkpoint(_));
         let is_compaction = matches!(self.work, Work::Compact(_));
         let is_sync = matches!(self.work, Work::Sync { .. });
+        let mut tally = MaintenanceTally::default();
         let disk = self.disk;
         let ran = match self.work {
             Work::Checkpoint(job) => match job.run(&disk) {
@@ -405,6 +426,7 @@ impl<D: Disk> MaintenanceJob<D> {
                 }
             }
             Work::Retain { state, dir, guard, log_start, segments } => {
+                tally.segments_deleted = segments.len() as u64;
                 let mut written = state.run(&disk);
                 if written.as_ref().is_err_and(is_full) {
                     // Freeing space must not fail for want of space: what is derived goes first.
@@ -427,13 +449,18 @@ impl<D: Disk> MaintenanceJob<D> {
                 Ok(Outcome::Nothing)
             }
             Work::Settle(job) => job.run(&disk),
-            Work::Compact(job) => Ok(Outcome::Compacted(Box::new(job.run()))),
+            Work::Compact(job) => {
+                let compacted = job.run();
+                tally.compaction_runs = 1;
+                tally.bytes_reclaimed = compacted.bytes_reclaimed();
+                Ok(Outcome::Compacted(Box::new(compacted)))
+            }
             Work::Sync { segments, logs } => {
                 sync_segments(&disk, &segments, 1).map(|()| Outcome::Synced(logs))
             }
         };
         let result = ran.map_err(|error| fail(disk.latch(), "maintenance", &error));
-        MaintenanceDone { result, is_checkpoint, is_compaction, is_sync }
+        MaintenanceDone { result, is_checkpoint, is_compaction, is_sync, tally }
     }
 }
 

@@ -7,6 +7,7 @@ mod control;
 mod crash;
 mod kcat;
 mod load;
+mod metrics;
 mod odd;
 mod quorum;
 mod simulation;

@@ -165,8 +165,14 @@ pub(crate) fn with_metadata_of<F: Future<Output = ()>>(
         seed: 1,
     };
     let registration = registration(1, None);
-    let options =
-        MetadataOptions { registration, settings, quorum, cluster_id: None, is_alone: true };
+    let options = MetadataOptions {
+        registration,
+        settings,
+        quorum,
+        cluster_id: None,
+        is_alone: true,
+        fsync_duration: Arc::default(),
+    };
     let recovered = {
         let state = log.shared.lock();
         let (hard_state, entries) = (state.hard_state, state.entries.clone());

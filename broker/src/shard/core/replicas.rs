@@ -1,14 +1,17 @@
 //! What a shard does as part of a cluster: roles, what followers append, what they tell.
 
 use bytes::Bytes;
+use varve_protocol::records::BatchError;
 use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset, TopicIdPartition};
 use varve_replication::sabotage::{self, Sabotage};
-use varve_replication::{FollowerFetch, FollowerStep, LeaderNews, NewsRefused, RoleChange};
+use varve_replication::{
+    FollowerFetch, FollowerStep, LeaderNews, LeaderReplica, NewsRefused, RoleChange,
+};
 use varve_storage::{AppendBatchesError, Disk, Log, LogSetError, TruncateError};
 
 use super::{Now, ShardCore};
 use crate::partition::Partition;
-use crate::shard::command::{Effect, Outcome, ProduceError};
+use crate::shard::command::{Effect, FollowerLag, Outcome, ProduceError};
 use crate::shard::replica::{
     DurableProgress, FetchPosition, Fetched, FollowerProgress, IsrAnswer, IsrVerdict,
     PartitionRole, ReplicaAppend, ReplicaAppendError,
@@ -184,6 +187,21 @@ impl<D: Disk, A> ShardCore<D, A> {
         }
     }
 
+    /// How far behind the followers are of what is led here.
+    pub(super) fn follower_lags(&self) -> Vec<FollowerLag> {
+        let mut lags = Vec::new();
+        for (tip, partition) in &self.partitions {
+            let Some(leader) = partition.leader() else { continue };
+            let positions = leader.positions();
+            for (follower, progress) in leader.followers() {
+                let has = progress.log_end().max(positions.log_start);
+                let records = u64::try_from(positions.log_end.0 - has.0).unwrap_or(0);
+                lags.push(FollowerLag { partition: *tip, follower, records });
+            }
+        }
+        lags
+    }
+
     /// The controller answered.
     pub(super) fn on_isr_answers(&mut self, answers: Vec<IsrAnswer>, now: Now) {
         for IsrAnswer { partition: tip, leader_epoch, partition_epoch: asked, verdict } in answers {
@@ -244,9 +262,8 @@ impl<D: Disk, A> ShardCore<D, A> {
     fn after_isr_change(&mut self, tip: &TopicIdPartition) {
         let leader = self.partitions.get(tip).and_then(Partition::leader);
         // A proposal that is not committed may still be refused.
-        let is_short = |leader: &varve_replication::LeaderReplica| {
-            !leader.isr().is_pending() && leader.is_under_min_in_sync()
-        };
+        let is_short =
+            |leader: &LeaderReplica| !leader.isr().is_pending() && leader.is_under_min_in_sync();
         if leader.is_some_and(is_short) {
             self.answer_waiting(tip, &ProduceError::NotEnoughReplicasAfterAppend);
         }
@@ -340,6 +357,9 @@ fn explain(error: AppendBatchesError) -> ReplicaAppendError {
         AppendBatchesError::UnknownPartition => ReplicaAppendError::NotFollower,
         AppendBatchesError::DiskFull => ReplicaAppendError::DiskFull,
         AppendBatchesError::DirectoryFailed(failed) => failed.into(),
+        damaged @ AppendBatchesError::Batch { source: BatchError::Crc { .. }, .. } => {
+            ReplicaAppendError::Damaged(damaged.to_string())
+        }
         other => ReplicaAppendError::Refused(other.to_string()),
     }
 }
