@@ -114,7 +114,10 @@ impl Disk {
         let mut length = 0;
         // Whole pieces as long as they fit, then smaller ones.
         while size >= 4096 {
-            let fits = run("fallocate", &["-o", &length.to_string(), "-l", &size.to_string(), text(&balloon)]);
+            let fits = run(
+                "fallocate",
+                &["-o", &length.to_string(), "-l", &size.to_string(), text(&balloon)],
+            );
             match fits {
                 Ok(_) => length += size,
                 Err(_) => size /= 4,

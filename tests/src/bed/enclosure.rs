@@ -72,7 +72,8 @@ pub fn settle() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
-            let mut terminate = signal(SignalKind::terminate()).expect("signals can be listened to");
+            let mut terminate =
+                signal(SignalKind::terminate()).expect("signals can be listened to");
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => {}
                 _ = terminate.recv() => {}

@@ -142,9 +142,10 @@ impl Fault {
     pub fn probe(self) -> Result<(), String> {
         match self {
             Self::Reset => need("ss"),
-            Self::SlowLink => within(&["tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate"], &[
-                "1mbit", "burst", "8kb", "latency", "50ms",
-            ]),
+            Self::SlowLink => within(
+                &["tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate"],
+                &["1mbit", "burst", "8kb", "latency", "50ms"],
+            ),
             Self::LateLink => {
                 within(&["tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"], &[])
             }

@@ -161,7 +161,11 @@ impl Host {
             }
             self.ended()?;
             if now() >= until {
-                return Err(format!("broker {} does not serve: {}", self.number, self.last_words()));
+                return Err(format!(
+                    "broker {} does not serve: {}",
+                    self.number,
+                    self.last_words()
+                ));
             }
             pause(Duration::from_millis(5));
         }
@@ -232,7 +236,10 @@ impl Host {
             Some(status) if status.success() => return Ok(now() - begun),
             Some(status) => {
                 let words = self.last_words();
-                return Err(format!("broker {} ended with {status} after SIGTERM: {words}", self.number));
+                return Err(format!(
+                    "broker {} ended with {status} after SIGTERM: {words}",
+                    self.number
+                ));
             }
             None => {}
         }

@@ -150,7 +150,8 @@ impl<'a> Life<'a> {
         self.wait_acknowledged(healed_ns, has_guests)?;
         let live_ns = monotonic_ns();
         round.healed_in = Duration::from_nanos(live_ns - healed_ns);
-        round.silences = silences(&self.scene.scribe.acks_from(first.saturating_sub(200)), struck_ns, live_ns);
+        round.silences =
+            silences(&self.scene.scribe.acks_from(first.saturating_sub(200)), struck_ns, live_ns);
         self.settle()?;
         self.crew.check()
     }
@@ -185,7 +186,9 @@ impl<'a> Life<'a> {
             let acks = self.scene.scribe.acks_from(first);
             first += acks.len();
             seen.extend(
-                acks.into_iter().filter(|ack| ack.sent_ns > since_ns).map(|ack| (ack.process, ack.at)),
+                acks.into_iter()
+                    .filter(|ack| ack.sent_ns > since_ns)
+                    .map(|ack| (ack.process, ack.at)),
             );
             if seen.len() >= due {
                 return Ok(());
@@ -237,7 +240,11 @@ impl<'a> Life<'a> {
     /// Ends clients and brokers, compares the replicas' bytes and judges the history's file; what is wrong.
     pub(super) fn end(self, is_kept: bool) -> Vec<String> {
         let Self { folder, mut fleet, scene, crew, is_broken, known, .. } = self;
-        let ready = if is_broken { Ok(Vec::new()) } else { crew.hold(&scene, LIVENESS_LIMIT).and_then(|()| read_everything(&scene, READ_LIMIT)) };
+        let ready = if is_broken {
+            Ok(Vec::new())
+        } else {
+            crew.hold(&scene, LIVENESS_LIMIT).and_then(|()| read_everything(&scene, READ_LIMIT))
+        };
         crew.stop();
         let mut wrong = Vec::new();
         match ready {
@@ -252,9 +259,10 @@ impl<'a> Life<'a> {
         };
         let path = scribe.finish();
         if !is_broken {
-            match file::read(&path).map_err(|error| error.to_string()).and_then(|recorded| {
-                judge(&recorded.lines).map_err(|error| error.to_string())
-            }) {
+            match file::read(&path)
+                .map_err(|error| error.to_string())
+                .and_then(|recorded| judge(&recorded.lines).map_err(|error| error.to_string()))
+            {
                 Ok(verdict) => {
                     let found = verdict.anomalies.iter().map(ToString::to_string);
                     wrong.extend(found.filter(|words| !known.contains(words)).take(TOLD_MAX));
@@ -315,7 +323,8 @@ fn compare_replicas(fleet: &mut Fleet, ends: &[(At, i64)]) -> Vec<String> {
         for (at, end) in ends {
             // With more than three brokers, each partition lies on three of them.
             let name = (id.clone(), at.partition);
-            let holders: Vec<_> = logs.iter().filter(|logs| logs.contains_key(&name)).cloned().collect();
+            let holders: Vec<_> =
+                logs.iter().filter(|logs| logs.contains_key(&name)).cloned().collect();
             if holders.len() != 3 {
                 wrong.push(format!("{at} lies on {} brokers", holders.len()));
             }

@@ -39,7 +39,10 @@ impl Network {
             let (space, link) = (space(host), format!("v{host}"));
             let own = format!("{}/24", address(host));
             must("ip", &["netns", "add", &space]);
-            must("ip", &["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &space]);
+            must(
+                "ip",
+                &["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &space],
+            );
             must("ip", &["link", "set", &link, "master", "br0", "up"]);
             must("ip", &["-n", &space, "addr", "add", &own, "dev", "eth0"]);
             must("ip", &["-n", &space, "link", "set", "eth0", "up"]);
@@ -111,7 +114,8 @@ impl Network {
         let chain = "{ type filter hook input priority 0 ; }";
         inside(host, &["nft", "add", "chain", "inet", "bed", "in", chain])?;
         let rule = ["numgen", "random", "mod", "100", "<", &percent, "drop"];
-        inside(host, &[&["nft", "add", "rule", "inet", "bed", "in"][..], &rule].concat()).map(|_| ())
+        inside(host, &[&["nft", "add", "rule", "inet", "bed", "in"][..], &rule].concat())
+            .map(|_| ())
     }
 
     /// Undoes [`Self::slow_down`], [`Self::delay`] and [`Self::lose`].

@@ -56,7 +56,8 @@ pub fn run(plan: &Plan, mut tell: impl FnMut(&Round)) -> Vec<Round> {
         let mut life = match Life::begin(plan, number, &network) {
             Ok(life) => life,
             Err(wrong) => {
-                let round = Round { seed: plan.seed, life: number, wrong: vec![wrong], ..Round::default() };
+                let round =
+                    Round { seed: plan.seed, life: number, wrong: vec![wrong], ..Round::default() };
                 tell(&round);
                 rounds.push(round);
                 break;

@@ -169,7 +169,8 @@ impl Inner {
                 if let Some(name) = self.readers.get(&process) {
                     for found in found {
                         let last = found.records.last().map_or(0, |(offset, _)| offset + 1);
-                        let read = self.read_to.entry((name.clone(), found.at.clone())).or_insert(0);
+                        let read =
+                            self.read_to.entry((name.clone(), found.at.clone())).or_insert(0);
                         *read = (*read).max(last);
                     }
                 }

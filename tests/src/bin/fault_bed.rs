@@ -51,7 +51,9 @@ fn main() -> ExitCode {
         println!("SKIPPED fault-bed: {missing}");
         return ExitCode::from(SKIPPED);
     }
-    if options.with_librdkafka && let Err(missing) = ClientKind::Librdkafka.prepare() {
+    if options.with_librdkafka
+        && let Err(missing) = ClientKind::Librdkafka.prepare()
+    {
         println!("SKIPPED librdkafka: {missing}");
     }
     let error = enclosure::enter();
@@ -116,7 +118,8 @@ fn work(options: Options) -> ExitCode {
         folder.expect("a temporary folder").keep()
     });
     plan.python = with_librdkafka.then(python).flatten();
-    let clients = if plan.python.is_some() { "client crate and librdkafka" } else { "client crate" };
+    let clients =
+        if plan.python.is_some() { "client crate and librdkafka" } else { "client crate" };
     println!("{} brokers, {clients}, seed {}", plan.brokers, plan.seed);
     println!("the folder is {}", plan.folder.display());
     let mut log = log.map(|path| {
@@ -138,7 +141,11 @@ fn work(options: Options) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    println!("{} rounds, {wrong} WRONG; the folder is kept: {}", rounds.len(), plan.folder.display());
+    println!(
+        "{} rounds, {wrong} WRONG; the folder is kept: {}",
+        rounds.len(),
+        plan.folder.display()
+    );
     ExitCode::FAILURE
 }
 

@@ -79,7 +79,9 @@ async fn commit(
     }
     let group = group.to_owned();
     for (at, &offset) in &reached {
-        scene.scribe.note(process, Event::CommitSent { group: group.clone(), at: at.clone(), offset });
+        scene
+            .scribe
+            .note(process, Event::CommitSent { group: group.clone(), at: at.clone(), offset });
     }
     let offsets: Vec<_> = reached.iter().map(|(at, offset)| (partition(at), *offset)).collect();
     let report = tokio::time::timeout(COMMIT_LIMIT, consumer.commit_offsets(&offsets)).await;

@@ -86,7 +86,8 @@ impl Crew {
     /// Begins to work: producers of the crate in all styles, a reader, two members of a group, a watcher of offsets; and, with
     /// `python`, the interpreter of a place that has librdkafka, a producer and a member of another group.
     pub fn start(scene: &Scene, python: Option<&PathBuf>, rate: u64) -> Self {
-        let orders = Arc::new(Orders { is_open: AtomicBool::new(true), is_over: AtomicBool::new(false) });
+        let orders =
+            Arc::new(Orders { is_open: AtomicBool::new(true), is_over: AtomicBool::new(false) });
         let mut threads = Vec::new();
         for style in Style::ALL {
             let (scene, orders) = (scene.clone(), Arc::clone(&orders));
@@ -135,7 +136,10 @@ impl Crew {
         pause(TURN_LIMIT);
         while scene.scribe.waiting() > 0 || !self.guests.iter().all(Guest::is_held) {
             if now() > until {
-                return Err(format!("{} records have no answer after {limit:?}", scene.scribe.waiting()));
+                return Err(format!(
+                    "{} records have no answer after {limit:?}",
+                    scene.scribe.waiting()
+                ));
             }
             pause(Duration::from_millis(10));
         }
@@ -156,7 +160,10 @@ impl Crew {
     /// Which one did.
     pub fn check(&mut self) -> Result<(), String> {
         if let Some(thread) = self.threads.iter().find(|thread| thread.is_finished()) {
-            return Err(format!("the {} ended by itself", thread.thread().name().unwrap_or("client")));
+            return Err(format!(
+                "the {} ended by itself",
+                thread.thread().name().unwrap_or("client")
+            ));
         }
         self.guests.iter_mut().try_for_each(Guest::check)
     }
@@ -179,7 +186,10 @@ impl Crew {
 }
 
 /// Runs a client on a thread of its own, with a runtime that ends with it.
-fn work(name: impl Into<String>, body: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+fn work(
+    name: impl Into<String>,
+    body: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
     spawn::thread(name, move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");

@@ -34,7 +34,9 @@ impl Style {
     fn set(self, builder: ProducerBuilder) -> ProducerBuilder {
         match self {
             Self::Steady => builder.linger(Duration::ZERO),
-            Self::Batched => builder.linger(Duration::from_millis(20)).compression(Compression::Lz4),
+            Self::Batched => {
+                builder.linger(Duration::from_millis(20)).compression(Compression::Lz4)
+            }
             Self::Impatient => builder
                 .linger(Duration::from_millis(1))
                 .request_timeout(Duration::from_secs(1))
@@ -67,9 +69,10 @@ pub(super) async fn work(style: Style, rate: u64, scene: &Scene, orders: &Orders
                 let result = delivery.await;
                 is_fatal |= result.as_ref().is_err_and(ProduceError::is_fatal);
                 let event = match result {
-                    Ok(written) => {
-                        Event::Acked { value, offset: (written.offset >= 0).then_some(written.offset) }
-                    }
+                    Ok(written) => Event::Acked {
+                        value,
+                        offset: (written.offset >= 0).then_some(written.offset),
+                    },
                     Err(error) => refused(value, &error),
                 };
                 scene.scribe.note(process, event);

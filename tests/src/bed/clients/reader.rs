@@ -137,7 +137,12 @@ pub(super) async fn poll(
     }
 }
 
-fn tell(process: u32, since_ns: u64, records: &[ConsumerRecord], scene: &Scene) -> BTreeMap<At, i64> {
+fn tell(
+    process: u32,
+    since_ns: u64,
+    records: &[ConsumerRecord],
+    scene: &Scene,
+) -> BTreeMap<At, i64> {
     let mut found: Vec<Found> = Vec::new();
     let mut reached = BTreeMap::new();
     for record in records {

@@ -41,7 +41,11 @@ pub(super) fn strike(fault: Fault, stage: &mut Stage<'_>) -> Result<String, Stri
         Fault::BitRot => {
             let is_in_order: bool = stage.random.random();
             let host = stage.fleet.host(victim);
-            if is_in_order { host.terminate().map(|_| ())? } else { host.kill()? }
+            if is_in_order {
+                host.terminate().map(|_| ())?
+            } else {
+                host.kill()?
+            }
             return decay(stage);
         }
         Fault::NewDisk => {
