@@ -5,7 +5,6 @@
 //! broker's last words, since no caller could do anything else.
 #![forbid(unsafe_code)]
 
-pub mod bed;
 pub mod certificates;
 pub mod client_workload;
 pub mod clients;
@@ -17,6 +16,7 @@ pub mod history;
 pub mod http;
 pub mod judge;
 pub mod lossy;
+pub mod lossy_link;
 pub mod many_partitions;
 pub mod mixed;
 pub mod peers;

@@ -1,6 +1,8 @@
 //! `transports [--seconds 4] [--folder DIR]`: the client crate against one broker over TCP, TLS and
-//! QUIC on loopback; QUIC also through a UDP proxy that loses 0, 1 and 3 of a hundred datagrams
-//! either way. Loss of TCP's segments is not emulated: that would take a kernel with netem.
+//! QUIC: on loopback as it is, and on a link that carries packets of 1,500 bytes and loses 0, 0.1 and 1 of a hundred
+//! either way. That link is the loopback of a network namespace of its own, whose packet filter
+//! drops what a random number says: so TCP loses segments as QUIC loses datagrams. It takes root,
+//! `unshare`, `ip` and `nft`, and has no delay: what a loss costs is the wait until it is noticed.
 //!
 //! One row a transport: what is produced and consumed a second, the processor time of broker and
 //! client for each gigabyte of it, and how long single records take to be acknowledged. The folder
@@ -8,79 +10,116 @@
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use varve_client::{Client, NewTopic, OffsetReset, ProducerRecord, Topic};
 use varve_tests::certificates::Certificates;
 use varve_tests::clock::now;
-use varve_tests::lossy::LossyProxy;
-use varve_tests::process::{BrokerProcess, Figures};
+use varve_tests::lossy_link;
+use varve_tests::process::{BrokerProcess, Figures, binary};
 
 const PARTITIONS: i32 = 8;
 const RECORD_BYTES: usize = 1_024;
 const SINGLE_RECORDS_MAX: usize = 2_000;
 /// What is produced at most; it lies in memory.
 const BYTES_MAX: usize = 1 << 30;
+const SCHEMES: [&str; 3] = ["tcp", "tls", "quic"];
+/// Of a million packets, how many are lost.
+const LOSSES_PPM: [u32; 3] = [0, 1_000, 10_000];
 
-fn main() -> ExitCode {
-    let (mut seconds, mut folder) = (4, PathBuf::from("/dev/shm"));
+struct Options {
+    limit: Duration,
+    folder: PathBuf,
+    /// Set where this is the process in the namespace.
+    loss_ppm: Option<u32>,
+}
+
+fn options() -> Option<Options> {
+    let (limit, folder) = (Duration::from_secs(4), PathBuf::from("/dev/shm"));
+    let mut options = Options { limit, folder, loss_ppm: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
-        let value = arguments.next().unwrap_or_default();
-        match (name.as_str(), value.parse()) {
-            ("--seconds", Ok(value)) => seconds = value,
-            ("--folder", _) if !value.is_empty() => folder = PathBuf::from(value),
-            _ => {
-                eprintln!("transports [--seconds N] [--folder DIR]");
-                return ExitCode::from(2);
-            }
+        let value = arguments.next()?;
+        match name.as_str() {
+            "--seconds" => options.limit = Duration::from_secs(value.parse().ok()?),
+            "--folder" => options.folder = PathBuf::from(value),
+            "--loss-ppm" => options.loss_ppm = Some(value.parse().ok()?),
+            _ => return None,
         }
     }
-    let limit = Duration::from_secs(seconds);
+    Some(options)
+}
+
+fn main() -> ExitCode {
+    let Some(options) = options() else {
+        eprintln!("transports [--seconds N] [--folder DIR]");
+        return ExitCode::from(2);
+    };
+    if let Some(loss_ppm) = options.loss_ppm {
+        if let Err(error) = lossy_link::make(loss_ppm) {
+            eprintln!("no link that loses: {error}");
+            return ExitCode::FAILURE;
+        }
+        let loss = format!("{} % lost", f64::from(loss_ppm) / 10_000.0);
+        for scheme in SCHEMES {
+            measure(scheme, &loss, &options);
+        }
+        return ExitCode::SUCCESS;
+    }
     println!(
         "| transport | produce MB/s | consume MB/s | broker CPU s/GB | client CPU s/GB | p50 ms | p99 ms |"
     );
     println!("|---|---|---|---|---|---|---|");
-    for (scheme, loss_ppm) in [
-        ("tcp", None),
-        ("tls", None),
-        ("quic", None),
-        ("quic", Some(0)),
-        ("quic", Some(10_000)),
-        ("quic", Some(30_000)),
-    ] {
-        measure(scheme, loss_ppm, limit, &folder);
+    for scheme in SCHEMES {
+        measure(scheme, "loopback", &options);
+    }
+    for loss_ppm in LOSSES_PPM {
+        if let Err(error) = in_namespace(&options, loss_ppm) {
+            eprintln!("rows of a link that loses are left out: {error}");
+            return ExitCode::FAILURE;
+        }
     }
     ExitCode::SUCCESS
 }
 
-fn measure(scheme: &str, loss_ppm: Option<u32>, limit: Duration, folder: &Path) {
-    let folder =
-        tempfile::Builder::new().prefix("varve-rates-").tempdir_in(folder).expect("a folder");
-    let certificates = Certificates::make(&folder.path().join("certs"));
-    let proxy = loss_ppm.map(|loss_ppm| LossyProxy::start(loss_ppm, 1));
+/// Measures the same in a network namespace of its own.
+fn in_namespace(options: &Options, loss_ppm: u32) -> std::io::Result<()> {
+    let status = Command::new("unshare")
+        .arg("--net")
+        .arg(std::env::current_exe()?)
+        .args(["--loss-ppm", &loss_ppm.to_string()])
+        .args(["--seconds", &options.limit.as_secs().to_string()])
+        .arg("--folder")
+        .arg(&options.folder)
+        // Nothing is built where there is no network.
+        .env("VARVE_BIN", binary())
+        .status()?;
+    if status.success() { Ok(()) } else { Err(std::io::Error::other(status.to_string())) }
+}
+
+fn measure(scheme: &str, link: &str, options: &Options) {
+    let Options { limit, folder, .. } = options;
+    let folder = tempfile::Builder::new().prefix("varve-rates-").tempdir_in(folder);
+    let folder = folder.expect("a folder");
+    let row = row(scheme, *limit, folder.path());
+    println!("| {scheme}, {link} | {row} |");
+}
+
+fn row(scheme: &str, limit: Duration, folder: &Path) -> String {
+    let certificates = Certificates::make(&folder.join("certs"));
     let mut settings = certificates.settings();
     settings.push(("listeners.kafka.tls.plaintext".to_owned(), "true".to_owned()));
-    if let Some(proxy) = &proxy {
-        let advertised = format!("\"{}\"", proxy.address());
-        settings.push(("listeners.kafka.advertised".to_owned(), advertised));
-    }
     let settings: Vec<(&str, &str)> =
         settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    let broker = BrokerProcess::start(folder.path(), &settings);
-    let mut address = broker.address();
-    if let Some(proxy) = &proxy {
-        proxy.aim(broker.address());
-        address = proxy.address();
-    }
+    let broker = BrokerProcess::start(folder, &settings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .expect("a runtime");
-    let row = runtime.block_on(async {
-        let url = format!("{scheme}://{address}");
+    runtime.block_on(async {
+        let url = format!("{scheme}://{}", broker.address());
         let client = Client::builder(&url).ca_file(certificates.ca()).build().await;
         let client = client.expect("the broker is there");
         let topics = [NewTopic::new("rates").partitions(PARTITIONS), NewTopic::new("single")];
@@ -109,12 +148,7 @@ fn measure(scheme: &str, loss_ppm: Option<u32>, limit: Duration, folder: &Path) 
             at(0.5),
             at(0.99),
         )
-    });
-    let name = match loss_ppm {
-        None => scheme.to_owned(),
-        Some(ppm) => format!("{scheme}, proxy, {} % lost", ppm / 10_000),
-    };
-    println!("| {name} | {row} |");
+    })
 }
 
 /// How long single records take, one after the other; sorted.
