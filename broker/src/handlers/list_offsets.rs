@@ -40,8 +40,13 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
-    // As in Kafka, a level that does not exist fails all partitions.
-    let isolation = IsolationLevel::from_wire(request.isolation_level);
+    // Followers have a listener of their own; a client that says it is one is not believed. As in
+    // Kafka, a level that does not exist fails all partitions.
+    let isolation = if request.replica_id >= 0 {
+        Err(ErrorCode::ClusterAuthorizationFailed)
+    } else {
+        IsolationLevel::from_wire(request.isolation_level).ok_or(ErrorCode::UnknownServerError)
+    };
     let mut counts: HashMap<(&str, i32), usize> = HashMap::new();
     for topic in &request.topics {
         for partition in &topic.partitions {
@@ -61,10 +66,10 @@ pub(crate) async fn handle(
                     Err(ErrorCode::InvalidRequest)
                 }
                 _ => match isolation {
-                    Some(isolation) => {
+                    Ok(isolation) => {
                         find(broker, context, &topic.name, partition, isolation).await
                     }
-                    None => Err(ErrorCode::UnknownServerError),
+                    Err(code) => Err(code),
                 },
             };
             partitions.push(respond(context, partition.partition_index, found));

@@ -18,10 +18,15 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
+    // Followers have a listener of their own; a client that says it is one is not believed.
+    let is_replica = request.replica_id >= 0;
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let partitions = topic.partitions.iter().map(|wanted| {
-            let found = find(broker, &topic.topic, wanted);
+            let found = match is_replica {
+                true => Err(ErrorCode::ClusterAuthorizationFailed),
+                false => find(broker, &topic.topic, wanted),
+            };
             let partition = wanted.partition;
             match found {
                 Ok((epoch, end)) => EpochEndOffset {

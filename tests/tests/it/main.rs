@@ -6,6 +6,7 @@ mod cluster;
 mod control;
 mod crash;
 mod kcat;
+mod forged;
 mod load;
 mod metrics;
 mod odd;
