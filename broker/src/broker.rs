@@ -14,7 +14,7 @@
 //! | listener, connections (tasks) | serve clients | told by the stop signal |
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use varve_storage::config::ShardOptions;
 use varve_storage::{DataDir, DataDirError};
 
 use crate::clock;
-use crate::cluster::{InternalPort, JoinError, Membership, PeersTransport};
+use crate::cluster::{JoinError, Membership, PeersTransport};
 use crate::config::BrokerConfig;
 use crate::fetch::session::SessionCache;
 use crate::groups::{GroupCoordinator, RebalanceCause};
@@ -42,8 +42,9 @@ use crate::metadata::{
 };
 use crate::metrics::{Exposition, Metrics};
 use crate::peers::forward::Forwarder;
-use crate::peers::{LocalIdentity, internal_address};
-use crate::server::{self, DescriptorPlan, ServerLimits, Tls, TlsFiles};
+use crate::peers::{LocalIdentity, TrustError, internal_address};
+use crate::ports::{InternalPort, KafkaPorts, bind};
+use crate::server::{self, DescriptorPlan, ServerLimits};
 use crate::shard::{FollowerLag, Partitions, ShardError, ShardSettings, Shards};
 use crate::spawn::{self, Tasks};
 use crate::survey::Survey;
@@ -93,9 +94,17 @@ pub enum StartError {
     /// The certificate of a listener cannot be used.
     #[error("listeners.kafka.tls: {0}")]
     Tls(#[from] server::TlsError),
-    /// The QUIC port cannot be served.
-    #[error("listeners.kafka.quic: {0}")]
-    Quic(#[from] server::QuicError),
+    /// A QUIC port cannot be served.
+    #[error("{listener}.quic: {source}")]
+    Quic {
+        /// The configuration's table.
+        listener: &'static str,
+        /// The error.
+        source: server::QuicError,
+    },
+    /// No other broker would believe this one.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The metadata cannot be read.
     #[error(transparent)]
     Metadata(#[from] OpenError),
@@ -164,10 +173,7 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
         let _entered = runtime.enter();
         EndSignals::catch()?
     };
-    let internal = InternalPort::bind(&config).map_err(|source| {
-        let address = config.listeners.internal.bind;
-        StartError::Bind { key: "listeners.internal.bind", address, source }
-    })?;
+    let internal = InternalPort::bind(&config)?;
 
     let mut options = MetadataOptions::of_broker(&config, kafka_addr, rand::random());
     options.fsync_duration = Arc::clone(&metrics.storage.quorum_fsync_duration);
@@ -443,71 +449,6 @@ impl EndSignals {
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
-}
-
-/// The sockets to which clients connect, and their certificate.
-struct KafkaPorts {
-    tcp: TcpListener,
-    udp: Option<UdpSocket>,
-    tls: Option<Arc<Tls>>,
-    plaintext: bool,
-    quic_streams_max: u32,
-}
-
-impl KafkaPorts {
-    /// Attempts to find a number that is free for TCP and for UDP, where any will do.
-    const ATTEMPTS: usize = 16;
-
-    fn bind(config: &BrokerConfig) -> Result<KafkaPorts, StartError> {
-        let listener = &config.listeners.kafka;
-        let tls = match (&listener.tls.cert, &listener.tls.key) {
-            (Some(cert), Some(key)) => {
-                let (cert, key) = (cert.clone(), key.clone());
-                let client_ca = listener.tls.client_ca.clone();
-                Some(Arc::new(Tls::open(TlsFiles { cert, key, client_ca })?))
-            }
-            _ => None,
-        };
-        let (tcp, udp) = Self::bind_both(listener.bind, listener.quic)?;
-        let (plaintext, quic_streams_max) = (listener.tls.plaintext, listener.quic_streams_max);
-        Ok(KafkaPorts { tcp, udp, tls, plaintext, quic_streams_max })
-    }
-
-    fn bind_both(
-        address: SocketAddr,
-        with_udp: bool,
-    ) -> Result<(TcpListener, Option<UdpSocket>), StartError> {
-        let key = "listeners.kafka.bind";
-        let mut attempt = 1;
-        loop {
-            let tcp = bind(key, address)?;
-            if !with_udp {
-                return Ok((tcp, None));
-            }
-            match UdpSocket::bind(tcp.local_addr()?) {
-                Ok(udp) => return Ok((tcp, Some(udp))),
-                Err(_) if address.port() == 0 && attempt < Self::ATTEMPTS => attempt += 1,
-                Err(source) => return Err(StartError::Bind { key, address, source }),
-            }
-        }
-    }
-
-    /// To be called within a runtime.
-    fn listen(self) -> Result<server::Listener, StartError> {
-        self.tcp.set_nonblocking(true)?;
-        let mut listener = server::Listener::from(tokio::net::TcpListener::from_std(self.tcp)?);
-        if let (Some(udp), Some(tls)) = (self.udp, &self.tls) {
-            listener = listener.with_quic(udp, tls, self.quic_streams_max)?;
-        }
-        Ok(match self.tls {
-            Some(tls) => listener.with_tls(tls, self.plaintext),
-            None => listener,
-        })
-    }
-}
-
-fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).map_err(|source| StartError::Bind { key, address, source })
 }
 
 fn runtime(config: &BrokerConfig) -> std::io::Result<tokio::runtime::Runtime> {

@@ -11,7 +11,6 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,7 +26,7 @@ use varve_protocol::messages::{
 };
 use varve_protocol::vocabulary::{BrokerId, TopicId};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, StartError};
 use crate::clock;
 use crate::config::BrokerConfig;
 use crate::metadata::{
@@ -36,9 +35,10 @@ use crate::metadata::{
 use crate::metrics::Metrics;
 use crate::peers::forward::Forwarder;
 use crate::peers::{
-    INTERNAL_LISTENER, InternalService, LocalIdentity, LogExtent, PeerHost, Peers, PeersOptions,
+    InternalService, LocalIdentity, LogExtent, PeerHost, Peers, PeersOptions,
     StartedParts, decide,
 };
+use crate::ports::InternalPort;
 use crate::replica::{IsrController, IsrWishes, ReplicaCarrier, propose};
 use crate::server::{self, ServerLimits};
 use crate::shard::{Partitions, ProposedIsr};
@@ -91,7 +91,6 @@ impl PeerHost for Host {
     }
 
     fn on_peer_lost(&self, broker: BrokerId) {
-        tracing::warn!(%broker, "the process of another broker is gone");
         self.metadata.on_peer_lost(broker);
     }
 
@@ -118,40 +117,6 @@ impl PeerHost for Host {
     }
 }
 
-/// The internal port, bound and not served yet.
-#[derive(Debug)]
-pub(crate) struct InternalPort {
-    listener: TcpListener,
-    /// What the others are told.
-    endpoint: Endpoint,
-}
-
-impl InternalPort {
-    /// Binds the port of a broker that is one of several; none for a cluster of one.
-    pub(crate) fn bind(config: &BrokerConfig) -> std::io::Result<Option<InternalPort>> {
-        if config.cluster.voters.is_empty() {
-            return Ok(None);
-        }
-        let listener = TcpListener::bind(config.listeners.internal.bind)?;
-        let bound: SocketAddr = listener.local_addr()?;
-        let advertised = config.listeners.internal.advertised.as_deref();
-        let (host, port) = advertised
-            .and_then(|advertised| {
-                let (host, port) = advertised.rsplit_once(':')?;
-                let host = host.trim_start_matches('[').trim_end_matches(']');
-                Some((host.to_owned(), port.parse().ok()?))
-            })
-            .unwrap_or_else(|| (bound.ip().to_string(), bound.port()));
-        let endpoint = Endpoint { listener: INTERNAL_LISTENER.to_owned(), host, port };
-        Ok(Some(InternalPort { listener, endpoint }))
-    }
-
-    /// What this broker registers besides the address for clients.
-    pub(crate) fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-}
-
 /// This broker among the others.
 #[derive(Debug)]
 pub(crate) struct Membership {
@@ -172,22 +137,31 @@ impl Membership {
         metadata: &MetadataHandle,
         transport: &PeersTransport,
         metrics: &Arc<Metrics>,
-    ) -> std::io::Result<Membership> {
+    ) -> Result<Membership, StartError> {
         let told = Arc::new(Host { metadata: metadata.clone(), peers: OnceLock::new() });
         let host: Arc<dyn PeerHost> = Arc::clone(&told) as _;
         let limits = ServerLimits::new(config);
         let voters = config.cluster.voters.clone();
-        let options = PeersOptions { identity: identity.clone(), voters, limits, addresses };
+        let names = port.transport().trust().map(|trust| trust.names.clone());
+        let options = PeersOptions {
+            identity: identity.clone(),
+            transport: port.transport().clone(),
+            voters,
+            limits,
+            addresses,
+        };
         let peers = Peers::start(options, Arc::clone(&host));
         let first = transport.0.set(peers.clone()).is_ok() && told.peers.set(peers.clone()).is_ok();
         assert!(first, "a broker is started once");
         let (partitions, started_partitions) = watch::channel(None);
         let (broker, started_broker) = watch::channel(None);
         let parts = StartedParts { partitions: started_partitions, broker: started_broker };
-        let service = InternalService::new(identity, host, parts).deciding(metadata.clone());
+        let service = InternalService::new(identity, host, parts).knowing(names).deciding(metadata.clone());
         let (stop, stopped) = watch::channel(false);
-        port.listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(port.listener)?;
+        let Endpoint { host, port: number, .. } = port.endpoint();
+        let transport = port.transport().name();
+        tracing::info!(host, port = number, transport, "other brokers may connect");
+        let listener = port.listen()?;
         let shutdown = until_true(stopped.clone());
         let served =
             server::serve(listener, service, limits, Arc::clone(metrics), shutdown, Duration::ZERO);

@@ -13,6 +13,7 @@ pub mod metadata;
 pub mod metrics;
 mod partition;
 pub mod peers;
+mod ports;
 mod replica;
 pub mod server;
 pub mod shard;

@@ -5,7 +5,10 @@ use std::process::Command;
 
 use crate::process::binary;
 
-/// A CA, a broker's and a client's certificate in one directory.
+/// So many brokers get certificates of their own.
+pub const BROKERS: i32 = 5;
+
+/// A CA, certificates of brokers and of a client in one directory.
 #[derive(Clone, Debug)]
 pub struct Certificates {
     directory: PathBuf,
@@ -18,7 +21,7 @@ impl Certificates {
     /// When the command fails.
     pub fn make(directory: &Path) -> Certificates {
         let output = Command::new(binary())
-            .args(["security", "cert", "dev-ca"])
+            .args(["security", "cert", "dev-ca", "--nodes", &BROKERS.to_string()])
             .arg(directory)
             .output()
             .expect("the command runs");
@@ -43,6 +46,23 @@ impl Certificates {
             ("listeners.kafka.tls.cert", quoted("broker.pem")),
             ("listeners.kafka.tls.key", quoted("broker-key.pem")),
             ("listeners.kafka.quic", "true".to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+    }
+
+    /// The lines of a broker's configuration by which it talks to others as broker `id`.
+    pub fn peer_settings(&self, id: i32) -> Vec<(String, String)> {
+        self.peer_settings_of(&format!("broker-{id}"))
+    }
+
+    /// As [`Self::peer_settings`], by the certificate of this name.
+    pub fn peer_settings_of(&self, name: &str) -> Vec<(String, String)> {
+        let quoted = |file: &str| format!("{:?}", self.directory.join(file).display().to_string());
+        [
+            ("listeners.internal.tls.cert", quoted(&format!("{name}.pem"))),
+            ("listeners.internal.tls.key", quoted(&format!("{name}-key.pem"))),
+            ("listeners.internal.tls.ca", quoted("ca.pem")),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into()

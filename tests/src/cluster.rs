@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::certificates::Certificates;
 use crate::clock::wait_for;
 use crate::connection::{Connection, PartitionState};
 use crate::process::{BrokerProcess, StartingBroker};
@@ -16,6 +17,18 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 const PORTS: Range<u16> = 10_000..32_000;
 const PORT_TRIES_MAX: usize = 1_000;
 
+/// How the brokers of a cluster talk to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PeerTransport {
+    /// In the open.
+    #[default]
+    Tcp,
+    /// TLS over TCP, both sides with certificates.
+    Tls,
+    /// QUIC, both sides with certificates.
+    Quic,
+}
+
 /// Broker processes of one cluster; broker `n` is at index `n - 1` and stands in rack `rack-n`.
 #[derive(Debug)]
 pub struct Cluster {
@@ -23,6 +36,9 @@ pub struct Cluster {
     /// As configuration names them.
     voters: String,
     folder: PathBuf,
+    transport: PeerTransport,
+    /// Of brokers that do not talk in the open.
+    certificates: Option<Certificates>,
 }
 
 impl Cluster {
@@ -31,6 +47,21 @@ impl Cluster {
     /// # Panics
     /// When one of them does not come up.
     pub fn start(folder: &Path, count: usize, settings: &[(&str, &str)]) -> Self {
+        Self::start_over(PeerTransport::Tcp, folder, count, settings)
+    }
+
+    /// As [`Self::start`], with brokers that talk to each other in this way.
+    ///
+    /// # Panics
+    /// When one of them does not come up.
+    pub fn start_over(
+        transport: PeerTransport,
+        folder: &Path,
+        count: usize,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let is_open = transport == PeerTransport::Tcp;
+        let certificates = (!is_open).then(|| Certificates::make(&folder.join("certs")));
         let addresses = free_addresses(count);
         let voters: Vec<String> =
             (1..).zip(&addresses).map(|(id, address)| format!("\"{id}@{address}\"")).collect();
@@ -46,12 +77,15 @@ impl Cluster {
                     ("listeners.internal.bind", bind.as_str()),
                     ("cluster.voters", voters.as_str()),
                 ];
+                let id = i32::try_from(id).expect("brokers are few");
+                let peer = peer_settings(transport, certificates.as_ref(), id);
+                all.extend(peer.iter().map(|(key, value)| (key.as_str(), value.as_str())));
                 all.extend_from_slice(settings);
                 BrokerProcess::begin(&folder.join(format!("broker-{id}")), &all)
             })
             .collect();
         let brokers = starting.into_iter().map(StartingBroker::wait).collect();
-        Self { brokers, voters, folder: folder.to_owned() }
+        Self { brokers, voters, folder: folder.to_owned(), transport, certificates }
     }
 
     /// Adds the next broker, which is no voter, with these keys besides; its number.
@@ -67,6 +101,13 @@ impl Cluster {
 
     /// Starts a broker that is no voter of the file in a folder of its own, without waiting for it.
     pub fn begin_join(&self, id: i32, name: &str, settings: &[(&str, &str)]) -> StartingBroker {
+        let peer = peer_settings(self.transport, self.certificates.as_ref(), id);
+        let peer: Vec<_> = peer.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        self.begin_stranger(id, name, &[&peer[..], settings].concat())
+    }
+
+    /// As [`Self::begin_join`], without what the others show each other.
+    pub fn begin_stranger(&self, id: i32, name: &str, settings: &[(&str, &str)]) -> StartingBroker {
         let (id, rack) = (id.to_string(), format!("\"rack-{id}\""));
         // Kept when it is started again: two brokers that no file names, and that both listen
         // elsewhere than the log says, find each other only by way of one that a file names.
@@ -84,6 +125,11 @@ impl Cluster {
     /// Starts a broker whose file names no cluster, without waiting for it.
     pub fn begin_alone(&self, id: i32, name: &str) -> StartingBroker {
         BrokerProcess::begin(&self.folder.join(name), &[("node.id", id.to_string().as_str())])
+    }
+
+    /// What brokers show each other that do not talk in the open.
+    pub const fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
     }
 
     /// The voters as configuration names them.
@@ -196,6 +242,18 @@ impl Cluster {
             state.isr.len() == count
         });
     }
+}
+
+fn peer_settings(
+    transport: PeerTransport,
+    certificates: Option<&Certificates>,
+    id: i32,
+) -> Vec<(String, String)> {
+    let mut settings = certificates.map(|made| made.peer_settings(id)).unwrap_or_default();
+    if transport == PeerTransport::Quic {
+        settings.push(("listeners.internal.quic".to_owned(), "true".to_owned()));
+    }
+    settings
 }
 
 /// Addresses of loopback that nobody listens on, below the ports that the system gives to

@@ -139,6 +139,10 @@ fn start_failed(error: StartError) -> CliError {
             "see that no other broker runs on this data directory, and that it is writable"
                 .to_owned()
         }
+        StartError::Trust(_) | StartError::Tls(_) => {
+            "varve security cert dev-ca makes certificates to try it with, one for each broker"
+                .to_owned()
+        }
         StartError::Thread(_) => "raise the limits of processes and open files".to_owned(),
         _ => "varve storage check DIR examines a data directory without changing it".to_owned(),
     };

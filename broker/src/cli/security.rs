@@ -10,11 +10,15 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use varve_broker::config::BrokerConfig;
+use varve_broker::peers::ID_PLACE;
 
 use super::clock;
 use super::exit::CliError;
 use super::output::print_text;
 
+/// Certificates of brokers that are made at once.
+const NODES_MAX: i64 = 1_000;
 /// Seconds of a mean Gregorian year.
 const YEAR_SECONDS: i64 = 31_556_952;
 
@@ -29,7 +33,7 @@ pub(crate) enum SecurityCommand {
 /// The commands about certificates.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CertCommand {
-    /// Make a CA, and a broker's and a client's certificate by it: for development, not for production
+    /// Make a CA, and certificates of brokers and of a client by it: for development, not for production
     DevCa(DevCaArgs),
 }
 
@@ -38,9 +42,12 @@ pub(crate) struct DevCaArgs {
     /// The directory to write to
     #[arg(value_name = "DIR", default_value = "varve-certs")]
     directory: PathBuf,
-    /// A name or IP address of the broker, beside localhost, 127.0.0.1 and ::1; may be repeated
+    /// A name or IP address of the brokers, beside localhost, 127.0.0.1 and ::1; may be repeated
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
+    /// Brokers 1 to N get a certificate each, with which they talk to each other
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=NODES_MAX))]
+    nodes: u16,
     /// Write over files that are there
     #[arg(long)]
     force: bool,
@@ -57,7 +64,7 @@ fn dev_ca(arguments: &DevCaArgs) -> Result<(), CliError> {
     let directory = &arguments.directory;
     let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     hosts.extend(arguments.hosts.iter().cloned());
-    let made = DevCertificates::make(&hosts).map_err(|error| {
+    let made = DevCertificates::make(&hosts, arguments.nodes).map_err(|error| {
         CliError::usage(format!("no certificate can be made for {}: {error}", hosts.join(", ")))
     })?;
     made.write(directory, arguments.force).map_err(|(path, error)| {
@@ -70,30 +77,36 @@ fn dev_ca(arguments: &DevCaArgs) -> Result<(), CliError> {
     })?;
     let directory = fs::canonicalize(directory)?;
     let at = |name: &str| directory.join(name).display().to_string();
+    let (ca, brokers) = (at(CA), arguments.nodes);
     print_text(&format!(
-        "A CA and two certificates for development are in {}.\n\
-         The broker's certificate is for {}. Keep the keys (*-key.pem) to yourself.\n\n\
-         For the broker's TOML:\n\n\
+        "A CA and certificates by it for development are in {}.\n\
+         The brokers' certificates are for {}. Keep the keys (*-key.pem) to yourself.\n\n\
+         For a broker's TOML, towards clients:\n\n\
          [listeners.kafka]\n\
          quic = true\n\n\
          [listeners.kafka.tls]\n\
          cert = \"{}\"\n\
          key = \"{}\"\n\
          # Demand a certificate of every client:\n\
-         # client_ca = \"{}\"\n\n\
+         # client_ca = \"{ca}\"\n\n\
+         and towards the other brokers (here broker 1 of {brokers}, each has its own):\n\n\
+         [listeners.internal]\n\
+         quic = true    # or false: TLS over TCP\n\n\
+         [listeners.internal.tls]\n\
+         cert = \"{}\"\n\
+         key = \"{}\"\n\
+         ca = \"{ca}\"\n\n\
          For clients:\n\n  \
-         varve --ca {} --brokers quic://localhost:9092 cluster info\n  \
-         varve --ca {} --brokers tls://localhost:9092 cluster info\n  \
-         kcat -b localhost:9092 -X security.protocol=SSL -X ssl.ca.location={} -L\n\n\
+         varve --ca {ca} --brokers quic://localhost:9092 cluster info\n  \
+         varve --ca {ca} --brokers tls://localhost:9092 cluster info\n  \
+         kcat -b localhost:9092 -X security.protocol=SSL -X ssl.ca.location={ca} -L\n\n\
          and where the broker demands certificates, --tls-cert {} --tls-key {} too.\n",
         directory.display(),
         hosts.join(", "),
         at(BROKER),
         at(BROKER_KEY),
-        at(CA),
-        at(CA),
-        at(CA),
-        at(CA),
+        at(&broker_file(1)),
+        at(&broker_key_file(1)),
         at(CLIENT),
         at(CLIENT_KEY),
     ))
@@ -103,54 +116,58 @@ fn dev_ca(arguments: &DevCaArgs) -> Result<(), CliError> {
 pub(crate) const CA: &str = "ca.pem";
 /// The CA's key.
 pub(crate) const CA_KEY: &str = "ca-key.pem";
-/// The broker's certificate.
+/// The certificate of any broker towards clients.
 pub(crate) const BROKER: &str = "broker.pem";
-/// The broker's key.
+/// Its key.
 pub(crate) const BROKER_KEY: &str = "broker-key.pem";
 /// The client's certificate.
 pub(crate) const CLIENT: &str = "client.pem";
 /// The client's key.
 pub(crate) const CLIENT_KEY: &str = "client-key.pem";
 
+/// The file of the certificate of broker `id`.
+pub(crate) fn broker_file(id: u16) -> String {
+    format!("broker-{id}.pem")
+}
+
+/// The file of its key.
+pub(crate) fn broker_key_file(id: u16) -> String {
+    format!("broker-{id}-key.pem")
+}
+
 /// Certificates and keys as PEM, with the names of their files.
 pub(crate) struct DevCertificates {
-    files: Vec<(&'static str, String)>,
+    files: Vec<(String, String)>,
+}
+
+/// A certificate that is no CA's.
+struct Leaf {
+    file: String,
+    key_file: String,
+    name: String,
+    hosts: Vec<String>,
+    usages: Vec<ExtendedKeyUsagePurpose>,
 }
 
 impl DevCertificates {
-    /// Makes a CA, a broker's certificate for `hosts`, and a client's.
-    pub(crate) fn make(hosts: &[String]) -> Result<DevCertificates, rcgen::Error> {
+    /// Makes a CA, certificates for `hosts` of any broker and of brokers 1 to `brokers`, and a client's.
+    pub(crate) fn make(hosts: &[String], brokers: u16) -> Result<DevCertificates, rcgen::Error> {
         let mut params = params(Vec::new(), "varve development CA")?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate()?;
         let ca = params.self_signed(&key)?;
-        let mut files = vec![(CA, ca.pem()), (CA_KEY, key.serialize_pem())];
+        let mut files = vec![(CA.to_owned(), ca.pem()), (CA_KEY.to_owned(), key.serialize_pem())];
         let issuer = Issuer::new(params, key);
-        let leaves = [
-            (
-                BROKER,
-                BROKER_KEY,
-                "varve broker",
-                hosts.to_vec(),
-                ExtendedKeyUsagePurpose::ServerAuth,
-            ),
-            (CLIENT, CLIENT_KEY, "varve client", Vec::new(), ExtendedKeyUsagePurpose::ClientAuth),
-        ];
-        for (file, key_file, name, hosts, usage) in leaves {
-            let is_broker = file == BROKER;
-            let mut params = self::params(hosts, name)?;
+        for leaf in leaves(hosts, brokers) {
+            let mut params = self::params(leaf.hosts, &leaf.name)?;
             params.use_authority_key_identifier_extension = true;
             params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-            params.extended_key_usages = vec![usage];
-            if is_broker {
-                // Brokers connect to each other too.
-                params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
-            }
+            params.extended_key_usages = leaf.usages;
             let key = KeyPair::generate()?;
             let certificate = params.signed_by(&key, &issuer)?;
-            files.push((file, certificate.pem()));
-            files.push((key_file, key.serialize_pem()));
+            files.push((leaf.file, certificate.pem()));
+            files.push((leaf.key_file, key.serialize_pem()));
         }
         Ok(DevCertificates { files })
     }
@@ -183,6 +200,41 @@ impl DevCertificates {
         }
         Ok(())
     }
+}
+
+fn leaves(hosts: &[String], brokers: u16) -> Vec<Leaf> {
+    let (server, client) =
+        (ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth);
+    let mut leaves = vec![
+        Leaf {
+            file: BROKER.to_owned(),
+            key_file: BROKER_KEY.to_owned(),
+            name: "varve broker".to_owned(),
+            hosts: hosts.to_vec(),
+            usages: vec![server.clone()],
+        },
+        Leaf {
+            file: CLIENT.to_owned(),
+            key_file: CLIENT_KEY.to_owned(),
+            name: "varve client".to_owned(),
+            hosts: Vec::new(),
+            usages: vec![client.clone()],
+        },
+    ];
+    let peer_name = BrokerConfig::default().listeners.internal.tls.peer_name;
+    for id in 1..=brokers {
+        let mut hosts = hosts.to_vec();
+        hosts.push(peer_name.replace(ID_PLACE, &id.to_string()));
+        leaves.push(Leaf {
+            file: broker_file(id),
+            key_file: broker_key_file(id),
+            name: format!("varve broker {id}"),
+            hosts,
+            // Brokers connect to each other too.
+            usages: vec![server.clone(), client.clone()],
+        });
+    }
+    leaves
 }
 
 /// Valid from the beginning of this year to the end of the next.

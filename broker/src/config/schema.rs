@@ -7,6 +7,7 @@ use varve_protocol::vocabulary::TopicId;
 
 use super::value::{ByteSize, ConfigValue, DurationMs, Raw};
 use super::voter::Voter;
+use crate::peers::PeerNames;
 
 /// One key as the reference and the error messages know it.
 #[derive(Clone, Debug, PartialEq)]
@@ -172,11 +173,33 @@ settings! {
     /// `cluster.voters` is empty.
     InternalListenerConfig {
         /// The address to listen on; off while `cluster.voters` is empty. Anything but loopback needs
-        /// `security.allow_insecure`.
+        /// `tls`, or `security.allow_insecure`.
         bind: SocketAddr = loopback(9192);
         /// The `host:port` that other brokers are told to connect to; the bound address where it is
         /// unset.
         advertised: Option<String> = None;
+        /// Brokers talk QUIC to each other, over the UDP port of the same number; a TCP connection with
+        /// TLS beside it tells when a process dies. Needs `tls`. The same on all brokers.
+        quic: bool = false;
+        sections {
+            /// TLS between brokers.
+            tls: InternalTlsConfig;
+        }
+    }
+
+    /// TLS between brokers; on once `cert`, `key` and `ca` are set, on all brokers or on none. Both
+    /// sides show certificates. `varve security cert dev-ca` makes one for each broker.
+    InternalTlsConfig {
+        /// A PEM file with this broker's certificate, and after it those between it and the CA. It is
+        /// for both sides of a connection (serverAuth and clientAuth) and has the name `peer_name`.
+        cert: Option<PathBuf> = None;
+        /// A PEM file with the certificate's private key.
+        key: Option<PathBuf> = None;
+        /// A PEM file with the CAs of the brokers. Whoever shows no certificate of theirs is refused.
+        ca: Option<PathBuf> = None;
+        /// The DNS name in each broker's certificate, {id} being the broker's number: nobody else is
+        /// taken for that broker. The host by which it is reached does not matter.
+        peer_name: String = "broker-{id}.varve.internal".to_owned();
     }
 
     /// The listener that speaks Kafka's protocol.
@@ -350,8 +373,11 @@ impl BrokerConfig {
             ("listeners.internal.bind", internal.map(|listener| listener.bind)),
             ("http.bind", self.http.bind),
         ] {
-            let tls = &self.listeners.kafka.tls;
-            let asks_identity = key == "listeners.kafka.bind" && tls.client_ca.is_some();
+            let asks_identity = match key {
+                "listeners.kafka.bind" => self.listeners.kafka.tls.client_ca.is_some(),
+                "listeners.internal.bind" => self.listeners.internal.tls.ca.is_some(),
+                _ => false,
+            };
             let open = bind.is_some_and(|bind| !bind.ip().is_loopback()) && !asks_identity;
             refuse(
                 key,
@@ -421,6 +447,35 @@ impl BrokerConfig {
                     .to_owned(),
             );
         }
+        let tls = &self.listeners.internal.tls;
+        let is_tls = tls.cert.is_some() && tls.key.is_some() && tls.ca.is_some();
+        let is_begun = tls.cert.is_some() || tls.key.is_some() || tls.ca.is_some();
+        for (key, is_set) in [
+            ("listeners.internal.tls.cert", tls.cert.is_some()),
+            ("listeners.internal.tls.key", tls.key.is_some()),
+            ("listeners.internal.tls.ca", tls.ca.is_some()),
+        ] {
+            refuse(
+                key,
+                internal.is_some() && is_begun && !is_set,
+                "is not set, but others of listeners.internal.tls are: brokers show each other \
+                 certificates, so that cert, key and ca are set together"
+                    .to_owned(),
+            );
+        }
+        refuse(
+            "listeners.internal.quic",
+            internal.is_some_and(|listener| listener.quic) && !is_tls && !is_begun,
+            "needs certificates: set cert, key and ca of listeners.internal.tls; `varve security \
+             cert dev-ca` makes them to try it with"
+                .to_owned(),
+        );
+        refuse(
+            "listeners.internal.tls.peer_name",
+            internal.is_some() && PeerNames::parse(&tls.peer_name).is_none(),
+            "must be a DNS name with {id} in it once, such as \"broker-{id}.varve.internal\""
+                .to_owned(),
+        );
         let voters_problem = Voter::problem(&self.cluster.voters);
         refuse("cluster.voters", voters_problem.is_some(), voters_problem.unwrap_or_default());
         refuse(

@@ -153,6 +153,26 @@ fn the_internal_listener_of_a_cluster_must_be_reachable() {
     assert!(told.contains("`listeners.internal.bind` listens beyond this machine"), "{told}");
 }
 
+/// All that is wrong is told at once, and a broker that shows nobody who it is stays on loopback.
+#[test]
+fn brokers_show_each_other_certificates_or_none() {
+    let cluster = "[cluster]\nvoters = [\"1@a:9192\"]\n";
+    let internal = "[listeners.internal]\nbind = \"10.0.0.1:9192\"\n";
+    let told = refused(&format!("{cluster}{internal}quic = true\n"));
+    assert!(told.contains("`listeners.internal.quic` needs certificates"), "{told}");
+    assert!(told.contains("`listeners.internal.bind` listens beyond this machine"), "{told}");
+    let told = refused(&format!(
+        "{cluster}{internal}[listeners.internal.tls]\ncert = \"c.pem\"\npeer_name = \"broker\"\n"
+    ));
+    assert!(told.contains("`listeners.internal.tls.key` is not set"), "{told}");
+    assert!(told.contains("`listeners.internal.tls.ca` is not set"), "{told}");
+    assert!(told.contains("`listeners.internal.tls.peer_name` must be a DNS name"), "{told}");
+    let tls = "[listeners.internal.tls]\ncert = \"c.pem\"\nkey = \"k.pem\"\nca = \"ca.pem\"\n";
+    let config = accepted(&format!("{cluster}{internal}quic = true\n{tls}"));
+    assert!(config.listeners.internal.quic);
+    assert_eq!(config.listeners.internal.tls.peer_name, "broker-{id}.varve.internal");
+}
+
 #[test]
 fn later_layers_win() {
     let sources = Sources::builder()

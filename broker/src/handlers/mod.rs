@@ -71,7 +71,7 @@ use crate::clock;
 use crate::metadata::KAFKA_LISTENER;
 use crate::metrics::{NamedConnection, Phase};
 use crate::peers::forward::{self, Forwarder};
-use crate::server::{LaterReply, Peer, Reply, Service};
+use crate::server::{LaterReply, Peer, Reply, Service, ShownCertificate};
 
 /// Answers the requests of one listener.
 pub(crate) struct Dispatcher {
@@ -96,7 +96,7 @@ impl Dispatcher {
 impl Service for Dispatcher {
     type Session = Session;
 
-    fn open(&self, _: &Peer) -> Session {
+    fn open(&self, _: &Peer, _: ShownCertificate) -> Session {
         Session::default()
     }
 

@@ -94,6 +94,25 @@ pub enum HelloRefused {
         /// Who answered.
         found: BrokerId,
     },
+    /// Its certificate is not that of the broker that it says it is.
+    #[error(
+        "who says that it is broker {broker} shows a certificate without the name {name}: every \
+         broker needs one of its own, with the name that listeners.internal.tls.peer_name gives it"
+    )]
+    OtherCertificate {
+        /// Who it says it is.
+        broker: BrokerId,
+        /// The name that the certificate lacks.
+        name: String,
+    },
+    /// The two do not agree on TLS since one of them does not believe the other's certificate.
+    #[error("broker {broker}'s certificate and this one's: {reason}")]
+    Untrusted {
+        /// Who.
+        broker: BrokerId,
+        /// In the words of TLS.
+        reason: String,
+    },
     /// The other side refused.
     #[error("{0}")]
     ByPeer(String),
@@ -108,6 +127,9 @@ impl HelloRefused {
             Self::OtherVoters { .. } => ErrorCode::InvalidConfig,
             Self::SameId(_) | Self::CopiedDirectory(..) => ErrorCode::DuplicateBrokerRegistration,
             Self::StaleEpoch { .. } => ErrorCode::StaleBrokerEpoch,
+            Self::OtherCertificate { .. } | Self::Untrusted { .. } => {
+                ErrorCode::ClusterAuthorizationFailed
+            }
             Self::Malformed { .. } | Self::OtherBroker { .. } | Self::ByPeer(_) => {
                 ErrorCode::InvalidRequest
             }

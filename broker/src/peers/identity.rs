@@ -15,6 +15,8 @@ pub enum Lane {
     Fetch,
     /// Clients' requests for the controller.
     Forward,
+    /// Nothing: its end tells that the process at the other end has died.
+    Watch,
 }
 
 impl Lane {
@@ -25,13 +27,15 @@ impl Lane {
             Lane::Control => 0,
             Lane::Fetch => 1,
             Lane::Forward => 2,
+            Lane::Watch => 3,
         }
     }
 
     /// The lane with this number.
     #[must_use]
     pub fn from_code(code: i8) -> Option<Lane> {
-        [Lane::Control, Lane::Fetch, Lane::Forward].into_iter().find(|lane| lane.code() == code)
+        let lanes = [Lane::Control, Lane::Fetch, Lane::Forward, Lane::Watch];
+        lanes.into_iter().find(|lane| lane.code() == code)
     }
 }
 

@@ -12,25 +12,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use varve_protocol::messages::PeerHelloRequest;
 use varve_protocol::vocabulary::BrokerId;
-use varve_protocol::wire::{
-    DecodeError, EncodeError, EncodedFrame, Message, Reader, Request, RequestHeader,
-    ResponseHeader, encode_request,
-};
+use varve_protocol::wire::{EncodedFrame, Request};
 
+use super::dial::{DialError, Dialed, decode, dial, encode};
 use super::error::PeerError;
-use super::hello::HelloRefused;
 use super::identity::Lane;
 use super::pool::Shared;
 use super::reconnect::Reconnect;
-use crate::server::{FrameError, FrameReader, MemoryBudget, ServerLimits, write_frame};
+use super::wire::{PeerIncoming, PeerOutgoing};
+use crate::server::{FrameError, FrameReader, MemoryBudget, Outgoing as _, ServerLimits};
 
-/// How long a connection may take to stand, and then its hello to be answered.
-const DIAL_MAX: Duration = Duration::from_secs(1);
 /// A connection stands for so long before it is given up on another process's word.
 const REDIAL_MIN: Duration = Duration::from_secs(1);
 /// Frames that wait to be written. Requests beyond are refused, one-way messages dropped.
@@ -41,96 +34,6 @@ const PENDING_MAX: usize = 1_024;
 const WRITTEN_MAX: usize = 32;
 /// A refused hello is told again in the log after so many attempts.
 const REFUSALS_TOLD_EVERY: u32 = 120;
-
-/// A connection that stands.
-#[derive(Debug)]
-pub(crate) struct Dialed {
-    pub(crate) stream: TcpStream,
-    /// The run of the peer's process.
-    pub(crate) incarnation: u128,
-}
-
-/// Why a connection does not stand.
-#[derive(Debug, Error)]
-pub(crate) enum DialError {
-    /// There is no way to the address, or nobody listens there.
-    #[error("{0}")]
-    Connect(std::io::Error),
-    /// Nothing came.
-    #[error("no answer within {DIAL_MAX:?}")]
-    TimedOut,
-    /// One of the two does not believe the other.
-    #[error(transparent)]
-    Hello(#[from] HelloRefused),
-    /// The connection broke.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    /// The connection broke.
-    #[error("saying hello: {0}")]
-    Write(std::io::Error),
-    /// The hello has no form on the wire.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-    /// What answered is no hello.
-    #[error("the answer to a hello: {0}")]
-    Decode(#[from] DecodeError),
-}
-
-impl DialError {
-    /// Nobody listens at the address.
-    pub(crate) fn is_refused(&self) -> bool {
-        matches!(self, Self::Connect(error)
-            if error.kind() == std::io::ErrorKind::ConnectionRefused)
-    }
-}
-
-/// Opens a connection to `peer` at `address` and says hello.
-pub(crate) async fn dial(
-    shared: &Shared,
-    peer: BrokerId,
-    address: &str,
-    lane: Lane,
-) -> Result<Dialed, DialError> {
-    let dialed = tokio::time::timeout(DIAL_MAX, async {
-        let stream = TcpStream::connect(address).await.map_err(DialError::Connect)?;
-        stream.set_nodelay(true).map_err(DialError::Connect)?;
-        let hello = shared.identity.hello(&shared.host.image(), &shared.host.log(), lane);
-        let frame = encode(0, &hello)?;
-        write_frame(&stream, &frame, &shared.sent).await.map_err(DialError::Write)?;
-        let answer = FrameReader::new(&stream, &shared.budget, &shared.limits, &shared.received)
-            .next()
-            .await?;
-        let (_, answer) = decode::<PeerHelloRequest>(answer.bytes)?;
-        let (cluster, incarnation) = (answer.cluster_id.clone(), answer.incarnation.0);
-        let (image, log) = (shared.host.image(), shared.host.log());
-        let log = shared.identity.check_answer(&image, &log, peer, answer)?;
-        shared.on_hello(peer, lane, &cluster, log);
-        Ok(Dialed { stream, incarnation })
-    });
-    dialed.await.unwrap_or(Err(DialError::TimedOut))
-}
-
-/// A request's frame.
-pub(crate) fn encode<R: Request>(
-    correlation_id: i32,
-    request: &R,
-) -> Result<EncodedFrame, EncodeError> {
-    let header = RequestHeader {
-        api_key: R::API.code(),
-        api_version: R::API.announced().max_version,
-        correlation_id,
-        client_id: None,
-    };
-    encode_request(&header, request)
-}
-
-/// An answer and the correlation id of its request.
-pub(crate) fn decode<R: Request>(frame: Bytes) -> Result<(i32, R::Response), DecodeError> {
-    let version = R::API.announced().max_version;
-    let mut reader = Reader::new(frame);
-    let header = ResponseHeader::decode(&mut reader, R::API, version)?;
-    Ok((header.correlation_id, Message::decode(&mut reader, version)?))
-}
 
 /// How a link stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -285,13 +188,13 @@ impl Link {
             }
             let address = self.address.borrow_and_update().clone();
             let pause = match dial(&self.shared, self.peer, &address, self.lane).await {
-                Ok(Dialed { stream, incarnation }) => {
+                Ok(Dialed { incoming, outgoing, incarnation }) => {
                     reconnect.on_connected();
                     refusals = 0;
                     self.shared.on_judged(self.peer, None);
                     tracing::debug!(peer = %self.peer, address, lane = ?self.lane, "connected");
                     *self.incumbent.lock() = incarnation;
-                    self.exchange(&stream).await;
+                    self.exchange(incoming, outgoing).await;
                     continue;
                 }
                 Err(error) => {
@@ -320,27 +223,29 @@ impl Link {
 
     /// A peer that is away is no news; one that is not believed is a mistake of somebody's.
     fn tell(&self, error: &DialError, address: &str, refusals: &mut u32) {
+        if !error.is_mistake() {
+            tracing::debug!(peer = %self.peer, address, %error, "no connection to a broker");
+            return;
+        }
         if let DialError::Hello(refused) = error {
             self.shared.on_judged(self.peer, Some(refused));
-            if refusals.is_multiple_of(REFUSALS_TOLD_EVERY) {
-                tracing::error!(peer = %self.peer, address, %refused, "no connection to a broker");
-            }
-            *refusals += 1;
-        } else {
-            tracing::debug!(peer = %self.peer, address, %error, "no connection to a broker");
         }
+        if refusals.is_multiple_of(REFUSALS_TOLD_EVERY) {
+            tracing::error!(peer = %self.peer, address, %error, "no connection to a broker");
+        }
+        *refusals += 1;
     }
 
     /// Writes and reads until the connection breaks; who waits for an answer then is told so.
-    async fn exchange(&mut self, stream: &TcpStream) {
+    async fn exchange(&mut self, incoming: PeerIncoming, outgoing: PeerOutgoing) {
         // What was queued while the last connection broke is for nobody any more.
         while self.queue.try_recv().is_ok() {}
         let pending = Mutex::new(HashMap::new());
         self.standing.send_replace(Standing::Connected);
         let Shared { sent, received, budget, limits, .. } = &*self.shared;
         let why = tokio::select! {
-            why = write_queued(&mut self.queue, stream, &pending, sent) => why,
-            why = read_answers(stream, &pending, (budget, limits), received) => why,
+            why = write_queued(&mut self.queue, outgoing, &pending, sent) => why,
+            why = read_answers(incoming, &pending, (budget, limits), received) => why,
             () = told_to_redial(&self.redial) => "another process says that it is this peer".to_owned(),
             _ = self.stop.wait_for(|stop| *stop) => "this broker ends".to_owned(),
         };
@@ -361,7 +266,7 @@ type Pending = Mutex<HashMap<i32, oneshot::Sender<Bytes>>>;
 
 async fn write_queued(
     queue: &mut mpsc::Receiver<Outgoing>,
-    stream: &TcpStream,
+    mut outgoing: PeerOutgoing,
     pending: &Pending,
     sent: &crate::metrics::Counter,
 ) -> String {
@@ -383,7 +288,7 @@ async fn write_queued(
             together.len += frame.len;
             together.pieces.extend(frame.pieces);
         }
-        if let Err(error) = write_frame(stream, &together, sent).await {
+        if let Err(error) = outgoing.send(&together, sent).await {
             return format!("writing: {error}");
         }
     }
@@ -391,12 +296,12 @@ async fn write_queued(
 }
 
 async fn read_answers(
-    stream: &TcpStream,
+    incoming: PeerIncoming,
     pending: &Pending,
     (budget, limits): (&MemoryBudget, &ServerLimits),
     received: &crate::metrics::Counter,
 ) -> String {
-    let mut reader = FrameReader::new(stream, budget, limits, received);
+    let mut reader = FrameReader::new(incoming, budget, limits, received);
     loop {
         let frame = match reader.next().await {
             Ok(frame) => frame.bytes,

@@ -16,6 +16,7 @@ use super::error::PeerError;
 use super::hello::HelloRefused;
 use super::identity::{Lane, LocalIdentity, LogExtent};
 use super::link::{Link, LinkHandle, Standing};
+use super::wire::{PeerTransport, Way};
 use crate::config::Voter;
 use crate::metadata::{Endpoint, MetadataImage};
 use crate::metrics::Counter;
@@ -57,6 +58,8 @@ pub trait PeerHost: std::fmt::Debug + Send + Sync + 'static {
 pub struct PeersOptions {
     /// This broker.
     pub identity: LocalIdentity,
+    /// How brokers talk to each other.
+    pub transport: PeerTransport,
     /// The voters that its file names.
     pub voters: Vec<Voter>,
     /// The bounds of frames.
@@ -75,6 +78,7 @@ pub struct Peers {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(super) identity: LocalIdentity,
+    pub(super) way: Way,
     pub(super) host: Arc<dyn PeerHost>,
     pub(super) budget: MemoryBudget,
     pub(super) limits: ServerLimits,
@@ -99,9 +103,10 @@ impl Peers {
     /// the runtime.
     #[must_use]
     pub fn start(options: PeersOptions, host: Arc<dyn PeerHost>) -> Peers {
-        let PeersOptions { identity, voters, limits, addresses } = options;
+        let PeersOptions { identity, transport, voters, limits, addresses } = options;
         let shared = Arc::new(Shared {
             identity,
+            way: transport.into(),
             host,
             budget: MemoryBudget::new(limits.memory_bytes_max),
             limits,

@@ -25,15 +25,18 @@ use varve_protocol::wire::{
 use super::hello::{HelloRefused, PeerIdentity};
 use super::identity::{Lane, LocalIdentity, LogExtent};
 use super::pool::PeerHost;
+use super::trust::PeerNames;
 use super::{decide, forward};
 use crate::broker::Broker;
 use crate::handlers::Dispatcher;
 use crate::metadata::MetadataHandle;
 use crate::replica::{FetchLimits, LeaderSession, ReplicationThrottle};
-use crate::server::{Peer, Reply, Service};
+use crate::server::{Peer, Reply, ServerLimits, Service, ShownCertificate};
 use crate::shard::{FollowerProgress, Partitions};
 use crate::spawn;
 
+/// How long a connection may be open before it has said who it is.
+const HELLO_MAX: Duration = Duration::from_secs(5);
 /// How long a request waits for a broker that is still starting.
 const START_MAX: Duration = Duration::from_secs(5);
 
@@ -42,6 +45,8 @@ const START_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct InternalService {
     identity: LocalIdentity,
     host: Arc<dyn PeerHost>,
+    /// Whose certificates are whose; none where nobody shows any.
+    names: Option<PeerNames>,
     /// Decides for other brokers while this one is the controller.
     metadata: Option<MetadataHandle>,
     parts: StartedParts,
@@ -61,6 +66,9 @@ pub(crate) struct StartedParts {
 #[derive(Debug, Default)]
 pub(crate) struct PeerSession {
     peer: Option<PeerIdentity>,
+    /// It has said a hello that was not believed.
+    is_refused: bool,
+    shown: ShownCertificate,
     fetches: Arc<LeaderSession>,
 }
 
@@ -78,7 +86,12 @@ impl InternalService {
         parts: StartedParts,
     ) -> InternalService {
         let throttle = Arc::new(ReplicationThrottle::default());
-        InternalService { identity, host, metadata: None, parts, throttle }
+        InternalService { identity, host, names: None, metadata: None, parts, throttle }
+    }
+
+    /// Believes only those whose certificates say who they are.
+    pub(crate) fn knowing(self, names: Option<PeerNames>) -> InternalService {
+        InternalService { names, ..self }
     }
 
     /// Also decides for other brokers.
@@ -94,7 +107,10 @@ impl InternalService {
         };
         let image = self.host.image();
         let log = self.host.log();
-        let judged = self.identity.check_hello(&image, &log, &hello).and_then(|peer| {
+        let judged = self.check_certificate(&hello, session).and_then(|()| {
+            self.identity.check_hello(&image, &log, &hello)
+        });
+        let judged = judged.and_then(|peer| {
             // Two processes with one number would vote twice.
             match self.host.is_taken(peer.broker, peer.incarnation) {
                 true => Err(HelloRefused::SameId(peer.broker)),
@@ -115,12 +131,24 @@ impl InternalService {
                 }
             }
             Err(refused) => {
+                session.is_refused = true;
                 tracing::warn!(remote = %remote.remote, %refused, "a broker is refused");
             }
         }
         match encode_response(ApiKey::PeerHello, version, correlation_id, &answer) {
             Ok(frame) => Reply::Ready(frame),
             Err(error) => Reply::Close(error.to_string()),
+        }
+    }
+
+    fn check_certificate(
+        &self,
+        hello: &PeerHelloRequest,
+        session: &PeerSession,
+    ) -> Result<(), HelloRefused> {
+        match &self.names {
+            Some(names) => names.check(BrokerId(hello.broker_id), session.shown.as_ref()),
+            None => Ok(()),
         }
     }
 
@@ -188,12 +216,16 @@ impl InternalService {
     }
 
     /// Begins at once, whatever else the connection waits for.
-    fn on_forward(&self, remote: &Peer, incoming: Incoming) -> Reply {
+    fn on_forward(&self, peer: PeerIdentity, remote: &Peer, incoming: Incoming) -> Reply {
         let correlation_id = incoming.correlation_id;
         let request: ForwardRequest = match incoming.decode() {
             Ok(request) => request,
             Err(error) => return malformed(ApiKey::Forward, &error),
         };
+        // Who is no member yet has no clients.
+        if self.host.image().broker(peer.broker).is_none() {
+            return Reply::Close(format!("broker {} is not registered", peer.broker));
+        }
         let broker = self.parts.broker.clone();
         // A label in the log; the connection is the other broker's.
         let ip = request.peer_host.parse().unwrap_or(remote.remote.ip());
@@ -320,8 +352,14 @@ impl InternalService {
 impl Service for InternalService {
     type Session = PeerSession;
 
-    fn open(&self, _: &Peer) -> PeerSession {
-        PeerSession::default()
+    fn open(&self, _: &Peer, shown: ShownCertificate) -> PeerSession {
+        PeerSession { shown, ..PeerSession::default() }
+    }
+
+    /// Who has said who it is may be silent: most lanes are most of the time, and the transport
+    /// notices a machine that is gone.
+    fn idle_max(&self, session: &PeerSession, _: &ServerLimits) -> Duration {
+        if session.peer.is_some() { Duration::MAX } else { HELLO_MAX }
     }
 
     fn call(&self, remote: &Peer, session: &mut PeerSession, frame: Bytes) -> Reply {
@@ -332,7 +370,11 @@ impl Service for InternalService {
         };
         let RequestHeader { api_key, api_version: version, correlation_id, .. } = header;
         let api = ApiKey::from_code(api_key).filter(|api| api.is_internal());
-        let Some(api) = api.filter(|api| api.codec_versions().contains(&version)) else {
+        let is_spoken = |api: &ApiKey| {
+            let spoken = api.announced();
+            (spoken.min_version..=spoken.max_version).contains(&version)
+        };
+        let Some(api) = api.filter(is_spoken) else {
             return Reply::Close(format!(
                 "API {api_key} version {version} is not served to brokers; clients connect to \
                  listeners.kafka"
@@ -340,6 +382,9 @@ impl Service for InternalService {
         };
         let incoming = Incoming { version, correlation_id, body };
         let Some(peer) = session.peer else {
+            if session.is_refused {
+                return Reply::Close("not a broker of this cluster".to_owned());
+            }
             if api == ApiKey::PeerHello {
                 return self.on_hello(remote, session, incoming);
             }
@@ -347,10 +392,13 @@ impl Service for InternalService {
         };
         match api {
             ApiKey::PeerHello => Reply::Close("a second hello".to_owned()),
+            _ if peer.lane == Lane::Watch => {
+                Reply::Close(format!("{} on a connection that only watches", api.name()))
+            }
             ApiKey::QuorumMessages => self.on_quorum(peer, incoming),
             ApiKey::ReplicaFetch => self.on_fetch(peer, session, incoming),
             ApiKey::ReplicaProgress => self.on_progress(peer, incoming),
-            ApiKey::Forward => self.on_forward(remote, incoming),
+            ApiKey::Forward => self.on_forward(peer, remote, incoming),
             ApiKey::AllocateProducerIds => self.on_allocate(peer, incoming),
             ApiKey::BrokerRegistration => self.on_registration(peer, incoming),
             ApiKey::BrokerHeartbeat => self.on_heartbeat(peer, incoming),

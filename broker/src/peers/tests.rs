@@ -18,7 +18,7 @@ use crate::config::{BrokerConfig, Voter};
 use crate::metadata::MetadataImage;
 use crate::metadata::record::{MetadataRecord, RegisterBrokerRecord};
 use crate::metrics::{Counter, Metrics};
-use crate::server::{self, FrameReader, MemoryBudget, ServerLimits, write_frame};
+use crate::server::{self, FrameReader, MemoryBudget, Outgoing as _, ServerLimits};
 use crate::spawn;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -107,6 +107,7 @@ fn links(host: &Arc<Host>, address: SocketAddr) -> Peers {
     let voters = voters.map(|(id, address)| Voter { id, address }).into();
     let options = PeersOptions {
         identity: identity(1),
+        transport: Default::default(),
         voters,
         limits: limits(),
         addresses: Default::default(),
@@ -163,6 +164,7 @@ async fn another_cluster_is_refused_by_both() {
     let (address, _listening) = listen(2, &theirs).await;
     let options = PeersOptions {
         identity: identity(1),
+        transport: Default::default(),
         voters: Vec::new(),
         limits: limits(),
         addresses: Default::default(),
@@ -252,11 +254,11 @@ async fn is_answered<R: Request>(hello: Option<PeerHelloRequest>, request: &R) -
     let (budget, counter) = (MemoryBudget::new(1 << 20), Counter::default());
     let mut reader = FrameReader::new(&stream, &budget, &limits(), &counter);
     if let Some(hello) = hello {
-        write_frame(&stream, &encode(7, &hello).unwrap(), &counter).await.unwrap();
+        (&stream).send(&encode(7, &hello).unwrap(), &counter).await.unwrap();
         let (id, answer) = decode::<PeerHelloRequest>(reader.next().await.unwrap().bytes).unwrap();
         assert_eq!((id, answer.error_code), (7, 0));
     }
-    write_frame(&stream, &encode(8, request).unwrap(), &counter).await.unwrap();
+    (&stream).send(&encode(8, request).unwrap(), &counter).await.unwrap();
     reader.next().await.is_ok()
 }
 
@@ -282,5 +284,5 @@ async fn clients_requests_are_refused() {
 #[test]
 fn lanes_have_numbers() {
     let lanes: Vec<_> = (-1..5).map(|code| Lane::from_code(code).map(Lane::code)).collect();
-    assert_eq!(lanes, [None, Some(0), Some(1), Some(2), None, None]);
+    assert_eq!(lanes, [None, Some(0), Some(1), Some(2), Some(3), None]);
 }

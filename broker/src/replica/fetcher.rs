@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::TcpStream;
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::messages::replica_progress::PartitionProgress;
 use varve_protocol::messages::{ReplicaFetchRequest, ReplicaProgressRequest};
@@ -22,8 +21,8 @@ use varve_protocol::wire::{DecodeError, EncodeError};
 use super::carrier::{Inbox, News};
 use super::plan::FetchPlan;
 use crate::clock;
-use crate::peers::{self, Dialed, Lane, Peers, Reconnect};
-use crate::server::{Frame, FrameError, FrameReader, MemoryPermit, write_frame};
+use crate::peers::{self, Dialed, Lane, PeerOutgoing, Peers, Reconnect};
+use crate::server::{Frame, FrameError, FrameReader, MemoryPermit, Outgoing as _};
 use crate::shard::{FetchPosition, FollowerProgress, Partitions, ReplicaAppendError};
 
 /// How long the leader may wait for records.
@@ -112,9 +111,9 @@ impl Fetcher {
                 continue;
             }
             let pause = match self.dial().await {
-                Some(Dialed { stream, .. }) => {
+                Some(dialed) => {
                     reconnect.on_connected();
-                    let ended = self.exchange(&stream).await;
+                    let ended = self.exchange(dialed).await;
                     tracing::debug!(leader = %self.leader, shard = self.shard, %ended,
                         "a fetcher's connection ended");
                     match ended {
@@ -163,15 +162,16 @@ impl Fetcher {
         }
     }
 
-    async fn exchange(&mut self, stream: &TcpStream) -> Ended {
+    async fn exchange(&mut self, dialed: Dialed) -> Ended {
+        let Dialed { incoming, mut outgoing, .. } = dialed;
         let shared = Arc::clone(&self.shared);
         let (budget, limits) = (shared.budget(), shared.limits());
-        let mut reader = FrameReader::new(stream, budget, limits, shared.received());
+        let mut reader = FrameReader::new(incoming, budget, limits, shared.received());
         let mut in_flight: VecDeque<u64> = VecDeque::new();
         let mut appending: Option<Appending> = None;
         self.progress = self.plan.on_connected();
         loop {
-            if let Err(ended) = self.tell(stream, &mut in_flight, appending.is_some()).await {
+            if let Err(ended) = self.tell(&mut outgoing, &mut in_flight, appending.is_some()).await {
                 return ended;
             }
             if self.plan.is_empty() && appending.is_none() {
@@ -218,7 +218,7 @@ impl Fetcher {
     /// Writes what the leader has to know: progress at once, and the next fetch if it is time.
     async fn tell(
         &mut self,
-        stream: &TcpStream,
+        outgoing: &mut PeerOutgoing,
         in_flight: &mut VecDeque<u64>,
         is_appending: bool,
     ) -> Result<(), Ended> {
@@ -232,7 +232,7 @@ impl Fetcher {
                 durable_end: progress.durable_end.0,
             });
             let request = ReplicaProgressRequest { broker_epoch, partitions: told.collect() };
-            write_frame(stream, &peers::encode(0, &request)?, self.shared.sent()).await?;
+            outgoing.send(&peers::encode(0, &request)?, self.shared.sent()).await?;
         }
         let is_due = match in_flight.len() {
             0 => !is_appending && !self.plan.is_empty(),
@@ -252,7 +252,7 @@ impl Fetcher {
                 forgotten,
             };
             let frame = peers::encode(correlation(number), &request)?;
-            write_frame(stream, &frame, self.shared.sent()).await?;
+            outgoing.send(&frame, self.shared.sent()).await?;
             in_flight.push_back(number);
         }
         Ok(())

@@ -256,7 +256,13 @@ impl Node {
             let _ = ending.send(());
         });
         let options =
-            PeersOptions { identity, voters: Vec::new(), limits, addresses: Default::default() };
+            PeersOptions {
+                identity,
+                transport: Default::default(),
+                voters: Vec::new(),
+                limits,
+                addresses: Default::default(),
+            };
         let peers = Peers::start(options, host);
         let wishes = Arc::new(IsrWishes::default());
         let runtime = tokio::runtime::Handle::current();

@@ -11,7 +11,7 @@ use varve_protocol::wire::EncodedFrame;
 use super::budget::{MemoryBudget, MemoryPermit};
 use super::frame_reader::{Frame, FrameError, FrameReader};
 use super::transport::{Incoming, Outgoing};
-use super::{LaterReply, Peer, Reply, ServerLimits, Service};
+use super::{LaterReply, Peer, Reply, ServerLimits, Service, ShownCertificate};
 use crate::clock;
 use crate::metrics::{ConnectionMetrics, RejectReason};
 
@@ -85,10 +85,12 @@ pub(super) async fn run<S: Service>(
     shared: Arc<Shared<S>>,
     incoming: impl Incoming,
     mut outgoing: impl Outgoing,
-    peer: Peer,
+    (peer, shown): (Peer, ShownCertificate),
     stop: tokio::sync::watch::Receiver<bool>,
 ) {
-    let Err(ended) = Connection::new(&shared, incoming, &mut outgoing, peer).serve(stop).await;
+    let session = shared.service.open(&peer, shown);
+    let connection = Connection::new(&shared, incoming, &mut outgoing, (peer, session));
+    let Err(ended) = connection.serve(stop).await;
     let transport = peer.transport.name();
     if let Some(reason) = ended.reason() {
         shared.connections().rejected(reason);
@@ -119,14 +121,18 @@ enum Event {
 }
 
 impl<'a, S: Service, R: Incoming, W: Outgoing> Connection<'a, S, R, W> {
-    fn new(shared: &'a Shared<S>, incoming: R, outgoing: &'a mut W, peer: Peer) -> Self {
+    fn new(
+        shared: &'a Shared<S>,
+        incoming: R,
+        outgoing: &'a mut W,
+        (peer, session): (Peer, S::Session),
+    ) -> Self {
         let reader = FrameReader::new(
             incoming,
             &shared.budget,
             &shared.limits,
             &shared.connections().of(peer.transport).received_bytes,
         );
-        let session = shared.service.open(&peer);
         Self { shared, peer, session, reader, outgoing, waiting: VecDeque::new(), waiting_bytes: 0 }
     }
 
@@ -157,6 +163,7 @@ impl<'a, S: Service, R: Incoming, W: Outgoing> Connection<'a, S, R, W> {
             && self.waiting.len() < limits.requests_max
             && (self.waiting.is_empty() || self.waiting_bytes < limits.connection_bytes_max);
         let is_alone = self.waiting.is_empty();
+        let idle = self.shared.service.idle_max(&self.session, limits);
         let oldest = self.waiting.front_mut();
         tokio::select! {
             biased;
@@ -165,9 +172,7 @@ impl<'a, S: Service, R: Incoming, W: Outgoing> Connection<'a, S, R, W> {
             }
             frame = self.reader.next(), if has_room => Ok(Event::Frame(frame?)),
             _ = stop.wait_for(|stop| *stop) => Ok(Event::Stop),
-            () = tokio::time::sleep(limits.idle), if is_alone => {
-                Err(Ended::Idle(limits.idle.as_secs()))
-            }
+            () = tokio::time::sleep(idle), if is_alone => Err(Ended::Idle(idle.as_secs())),
         }
     }
 

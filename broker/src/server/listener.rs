@@ -15,6 +15,7 @@ use super::budget::MemoryBudget;
 use super::connection::{self, Shared};
 use super::quic::{QuicError, QuicPort};
 use super::tls::Tls;
+use super::transport::notice_silence;
 use super::{Peer, ServerLimits, Service, TransportKind};
 use crate::metrics::{Metrics, RejectReason};
 use crate::spawn::{self, Tasks};
@@ -39,6 +40,8 @@ pub struct Listener {
     tcp: TcpListener,
     tls: Option<TlsPort>,
     quic: Option<QuicPort>,
+    /// Whether a TCP peer whose machine is silent is noticed while nothing is said.
+    notices_silence: bool,
 }
 
 #[derive(Debug)]
@@ -51,7 +54,7 @@ struct TlsPort {
 impl From<TcpListener> for Listener {
     /// Plain TCP alone.
     fn from(tcp: TcpListener) -> Listener {
-        Listener { tcp, tls: None, quic: None }
+        Listener { tcp, tls: None, quic: None, notices_silence: false }
     }
 }
 
@@ -60,6 +63,13 @@ impl Listener {
     #[must_use]
     pub fn with_tls(mut self, tls: Arc<Tls>, plaintext: bool) -> Listener {
         self.tls = Some(TlsPort { tls, plaintext });
+        self
+    }
+
+    /// Ends TCP connections to machines that are silent, also while nothing is said.
+    #[must_use]
+    pub fn noticing_silence(mut self) -> Listener {
+        self.notices_silence = true;
         self
     }
 
@@ -92,7 +102,7 @@ pub async fn serve<S: Service>(
     shutdown: impl Future<Output = ()>,
     shutdown_max: Duration,
 ) -> Result<(), ListenerStopped> {
-    let Listener { tcp, tls, quic } = listener.into();
+    let Listener { tcp, tls, quic, notices_silence } = listener.into();
     let tls = tls.map(Arc::new);
     let budget = MemoryBudget::new(limits.memory_bytes_max);
     let shared = Arc::new(Shared { service, limits, budget, metrics });
@@ -108,6 +118,9 @@ pub async fn serve<S: Service>(
                 Ok((stream, remote)) => {
                     connections.forget_finished();
                     let Some(slot) = take_slot(&slots, &shared, remote) else { continue };
+                    if notices_silence && notice_silence(&stream).is_err() {
+                        continue;
+                    }
                     let tls = tls.clone();
                     let stop = stopped.clone();
                     connections.spawn(serve_tcp(Arc::clone(&shared), stream, remote, tls, slot, stop));
@@ -193,12 +206,15 @@ async fn serve_tcp<S: Service>(
     match secured {
         Ok(Secured::Plain(stream)) => {
             let _open = OpenConnection::new(&shared.metrics, TransportKind::Tcp, slot);
-            connection::run(shared, &stream, &stream, peer(TransportKind::Tcp), stop).await;
+            let peer = (peer(TransportKind::Tcp), None);
+            connection::run(shared, &stream, &stream, peer, stop).await;
         }
         Ok(Secured::Tls(stream)) => {
             let _open = OpenConnection::new(&shared.metrics, TransportKind::Tls, slot);
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let peer = (peer(TransportKind::Tls), shown.map(|shown| shown.clone().into_owned()));
             let (incoming, outgoing) = tokio::io::split(stream);
-            connection::run(shared, incoming, outgoing, peer(TransportKind::Tls), stop).await;
+            connection::run(shared, incoming, outgoing, peer, stop).await;
         }
         Err(reason) => {
             shared.connections().rejected(RejectReason::Handshake);
@@ -228,9 +244,7 @@ impl TlsPort {
             return if self.plaintext {
                 Ok(Secured::Plain(stream))
             } else {
-                Err("the client speaks without TLS, which this port demands; set \
-                     security.protocol=SSL there, or listeners.kafka.tls.plaintext = true here"
-                    .to_owned())
+                Err(self.tls.audience.advice().to_owned())
             };
         }
         let acceptor = TlsAcceptor::from(Arc::clone(&self.tls.tcp));

@@ -2,7 +2,7 @@
 //! [`Service`]'s business.
 //!
 //! - `listener`: takes connections, up to a limit, and ends them at shutdown.
-//! - `tls`: the listener's certificates.
+//! - `certificate`: a certificate that is read anew when it changes; `tls`: what is agreed upon by it.
 //! - `quic`: the QUIC port beside the TCP port; each stream is a connection.
 //! - `connection`: one task a connection; reads requests while earlier ones wait for their answers,
 //!   and writes the answers in the order of the requests.
@@ -15,6 +15,7 @@
 //! connection that breaks a bound is closed with one line in the log.
 
 mod budget;
+mod certificate;
 mod connection;
 mod descriptors;
 mod frame_reader;
@@ -36,13 +37,16 @@ use bytes::Bytes;
 use varve_protocol::wire::EncodedFrame;
 
 pub use budget::{MemoryBudget, MemoryPermit};
+pub(crate) use certificate::{Certificate, authorities};
+pub use certificate::TlsError;
 pub(crate) use descriptors::DescriptorPlan;
 pub(crate) use frame_reader::{Frame, FrameError, FrameReader};
 pub use listener::{Listener, ListenerStopped, serve};
 pub use quic::QuicError;
-pub(crate) use response_writer::write as write_frame;
-pub use tls::{ALPN, Tls, TlsError, TlsFiles};
+pub(crate) use quic::{DATAGRAM_BYTES_MAX, widen};
+pub use tls::{Audience, ShownCertificate, Tls, TlsFiles};
 pub use transport::TransportKind;
+pub(crate) use transport::{Incoming, Outgoing, notice_silence};
 
 use crate::config::BrokerConfig;
 
@@ -80,8 +84,13 @@ pub trait Service: Send + Sync + 'static {
     /// What is remembered of one connection as long as it is open.
     type Session: Send + 'static;
 
-    /// A connection begins.
-    fn open(&self, peer: &Peer) -> Self::Session;
+    /// A connection begins; `shown` is the certificate of whoever opened it.
+    fn open(&self, peer: &Peer, shown: ShownCertificate) -> Self::Session;
+
+    /// How long a connection with this session may ask nothing while nothing is under way.
+    fn idle_max(&self, _: &Self::Session, limits: &ServerLimits) -> Duration {
+        limits.idle
+    }
 
     /// Takes one request: the frame without its size. Called in the order of a connection's
     /// requests, on a worker of the network runtime: must not block.

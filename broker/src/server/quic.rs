@@ -15,13 +15,15 @@ use quinn::{
     AckFrequencyConfig, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
     ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
+use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 
 use super::connection::{self, Shared};
 use super::listener::{HANDSHAKE_MAX, OpenConnection};
-use super::tls::{Tls, TlsError};
-use super::{Peer, Service, TransportKind};
+use super::certificate::TlsError;
+use super::tls::Tls;
+use super::{Peer, Service, ShownCertificate, TransportKind};
 use crate::metrics::RejectReason;
 use crate::spawn::Tasks;
 
@@ -40,7 +42,7 @@ const SEND_WINDOW_BYTES: u64 = 8 << 20;
 /// A connection over which nothing comes for so long is given up. Clients keep theirs alive.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// The largest datagram that is tried: what fits into an Ethernet jumbo frame over IPv6.
-const DATAGRAM_BYTES_MAX: u16 = 8_952;
+pub(crate) const DATAGRAM_BYTES_MAX: u16 = 8_952;
 /// Room in the system for datagrams that have arrived, or go out.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// How long the last packets of an endpoint may take.
@@ -65,6 +67,13 @@ pub enum QuicError {
     /// The socket cannot be used.
     #[error("cannot serve QUIC: {0}")]
     Socket(#[from] io::Error),
+}
+
+/// Gives a socket room in the system for datagrams that have arrived, or go out.
+pub(crate) fn widen(socket: &UdpSocket) {
+    // The system gives less where its own limits are lower.
+    let _ = rustix::net::sockopt::set_socket_recv_buffer_size(socket, SOCKET_BUFFER_BYTES);
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(socket, SOCKET_BUFFER_BYTES);
 }
 
 /// A QUIC port.
@@ -99,9 +108,7 @@ impl QuicPort {
         let reset = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, derived.as_ref());
         let mut config = EndpointConfig::new(Arc::new(reset));
         config.max_udp_payload_size(DATAGRAM_BYTES_MAX).expect("within QUIC's bounds");
-        // The system gives less where its own limits are lower.
-        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
-        let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES);
+        widen(&socket);
         let endpoint = Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime))?;
         Ok(QuicPort { endpoint, handshakes: Arc::default() })
     }
@@ -165,6 +172,7 @@ impl Knock {
             }
         };
         tracing::debug!(peer = %remote, transport = "quic", "connection opened");
+        let shown = shown(&connection);
         let mut streams = Tasks::new();
         let end = loop {
             let accepted = tokio::select! {
@@ -195,6 +203,7 @@ impl Knock {
             // The client may have moved since it came.
             let remote = connection.remote_address();
             let peer = Peer { remote, local, transport: TransportKind::Quic };
+            let peer = (peer, shown.clone());
             let (shared, stop) = (Arc::clone(&shared), stop.clone());
             streams.spawn(async move {
                 let _open = open;
@@ -213,6 +222,12 @@ impl Knock {
             Err(_) => Err(format!("no handshake within {HANDSHAKE_MAX:?}")),
         }
     }
+}
+
+/// What the other side showed in the handshake, which is over.
+fn shown(connection: &quinn::Connection) -> ShownCertificate {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    chain.into_iter().next()
 }
 
 fn explain(error: ConnectionError) -> String {

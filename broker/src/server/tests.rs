@@ -16,7 +16,7 @@ struct Echo;
 impl Service for Echo {
     type Session = ();
 
-    fn open(&self, _: &Peer) {}
+    fn open(&self, _: &Peer, _: ShownCertificate) {}
 
     fn call(&self, _: &Peer, (): &mut (), frame: Bytes) -> Reply {
         let answer = echo(&frame);

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -21,6 +22,30 @@ use crate::spawn;
 const PIECE_BYTES: usize = 128 << 10;
 /// Smaller pieces of an answer are written together up to so many bytes: one TLS record.
 const GATHERED_BYTES_MAX: usize = 16 << 10;
+
+/// A TCP connection whose other side has acknowledged nothing for so long is ended: then its machine
+/// or the way to it is gone, while a process that is merely slow has a system that answers for it.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(3);
+/// How often the other side's system is asked while nothing is said.
+const ALIVE_PAUSE: Duration = Duration::from_secs(1);
+/// Questions without an answer after which the connection is ended.
+const ALIVE_ASKED_MAX: u32 = 3;
+
+/// Has the system end a TCP connection to a machine that is silent, within [`UNACKNOWLEDGED_MAX`].
+/// Without it a connection on which something waits to be sent outlives a parted network by minutes.
+///
+/// # Errors
+/// The socket's.
+pub(crate) fn notice_silence(stream: &TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, ALIVE_PAUSE)?;
+    sockopt::set_tcp_keepintvl(stream, ALIVE_PAUSE)?;
+    sockopt::set_tcp_keepcnt(stream, ALIVE_ASKED_MAX)?;
+    let unacknowledged_ms = u32::try_from(UNACKNOWLEDGED_MAX.as_millis()).unwrap_or(u32::MAX);
+    sockopt::set_tcp_user_timeout(stream, unacknowledged_ms)?;
+    Ok(())
+}
 
 /// How a connection came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,6 +93,12 @@ pub(crate) trait Outgoing: Send {
     /// Tells the peer that nothing follows.
     fn finish(&mut self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
+    }
+}
+
+impl<T: Incoming> Incoming for &mut T {
+    async fn receive(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        T::receive(self, buffer).await
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use varve_broker::config::{BrokerConfig, Voter};
 
 use super::folder::{BrokerEntry, write_brokers};
+use super::internal_transport::InternalTransport;
 use crate::cli::child::{BrokerChild, Ports};
 use crate::cli::exit::CliError;
 
@@ -40,13 +41,21 @@ pub(super) struct Ended {
 impl Fleet {
     /// Writes the configuration files of `nodes` brokers; clients come to `port` and the next ones,
     /// or to any free ports with 0.
-    pub(super) fn prepare(folder: &Path, nodes: u16, port: u16) -> Result<Self, CliError> {
+    pub(super) fn prepare(
+        folder: &Path,
+        nodes: u16,
+        port: u16,
+        transport: InternalTransport,
+    ) -> Result<Self, CliError> {
         let voters = voters(nodes)?;
+        if transport != InternalTransport::Tcp {
+            transport.make_certificates(folder, nodes)?;
+        }
         let mut members = Vec::new();
         for id in 1..=nodes {
             let kafka = SocketAddr::from((Ipv4Addr::LOCALHOST, nth_port(port, id)?));
             let config = folder.join(format!("broker-{id}.toml"));
-            let text = config_text(folder, id, kafka, &voters);
+            let text = config_text(folder, id, kafka, (&voters, transport));
             std::fs::write(&config, text)
                 .map_err(|error| CliError::failed(format!("{}: {error}", config.display())))?;
             let log = folder.join(format!("broker-{id}.log"));
@@ -198,7 +207,12 @@ fn voters(nodes: u16) -> Result<Vec<Voter>, CliError> {
     Ok(voters)
 }
 
-fn config_text(folder: &Path, id: u16, kafka: SocketAddr, voters: &[Voter]) -> String {
+fn config_text(
+    folder: &Path,
+    id: u16,
+    kafka: SocketAddr,
+    (voters, transport): (&[Voter], InternalTransport),
+) -> String {
     let data_dir = folder.join(format!("broker-{id}"));
     let mut config = BrokerConfig { data_dir, ..BrokerConfig::default() };
     config.node.id = i32::from(id);
@@ -214,6 +228,7 @@ fn config_text(folder: &Path, id: u16, kafka: SocketAddr, voters: &[Voter]) -> S
         if let Ok(bind) = voter.address.parse() {
             config.listeners.internal.bind = bind;
         }
+        transport.configure(&mut config.listeners.internal, folder, id);
     }
     // Nobody who tries something out wants to wait three seconds for members that do not come.
     config.groups.initial_rebalance_delay_ms.0 = 0;

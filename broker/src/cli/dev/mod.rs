@@ -3,6 +3,7 @@
 
 mod fleet;
 mod folder;
+mod internal_transport;
 mod strike;
 
 use std::io::{BufRead, IsTerminal, Write};
@@ -12,6 +13,7 @@ use tokio::sync::mpsc;
 
 use self::fleet::{Ended, Fleet};
 use self::folder::{BrokerEntry, Folder, take_revival, write_keeper};
+use self::internal_transport::InternalTransport;
 use super::exit::CliError;
 use super::output::Style;
 use super::profile::Profile;
@@ -42,6 +44,9 @@ pub(crate) struct DevArgs {
     /// Takes any free ports
     #[arg(long, conflicts_with = "port")]
     any_port: bool,
+    /// How the brokers talk to each other
+    #[arg(long, value_enum, default_value_t, value_name = "TRANSPORT")]
+    internal_transport: InternalTransport,
     /// Leaves the profile alone, by which other commands find these brokers
     #[arg(long)]
     no_profile: bool,
@@ -72,7 +77,7 @@ fn serve(arguments: &DevArgs) -> Result<(), CliError> {
     let folder = Folder::open(arguments.persist.as_deref())?;
     let nodes = node_count(arguments.nodes, &folder)?;
     let port = if arguments.any_port { 0 } else { arguments.port };
-    let mut fleet = Fleet::prepare(folder.path(), nodes, port)?;
+    let mut fleet = Fleet::prepare(folder.path(), nodes, port, arguments.internal_transport)?;
     // Signals are caught before there is a broker to end.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = runtime.block_on(async { Signals::catch() })?;

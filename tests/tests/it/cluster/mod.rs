@@ -4,6 +4,7 @@ mod closest_replica;
 mod coordinator;
 mod lost_quorum;
 mod lost_racks;
+mod peer_transports;
 mod replication;
 mod returning;
 
