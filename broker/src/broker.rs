@@ -100,7 +100,7 @@ pub enum StartError {
         /// The configuration's table.
         listener: &'static str,
         /// The error.
-        source: server::QuicError,
+        source: Box<server::QuicError>,
     },
     /// No other broker would believe this one.
     #[error(transparent)]

@@ -35,8 +35,7 @@ use crate::metadata::{
 use crate::metrics::Metrics;
 use crate::peers::forward::Forwarder;
 use crate::peers::{
-    InternalService, LocalIdentity, LogExtent, PeerHost, Peers, PeersOptions,
-    StartedParts, decide,
+    InternalService, LocalIdentity, LogExtent, PeerHost, Peers, PeersOptions, StartedParts, decide,
 };
 use crate::ports::InternalPort;
 use crate::replica::{IsrController, IsrWishes, ReplicaCarrier, propose};
@@ -156,7 +155,8 @@ impl Membership {
         let (partitions, started_partitions) = watch::channel(None);
         let (broker, started_broker) = watch::channel(None);
         let parts = StartedParts { partitions: started_partitions, broker: started_broker };
-        let service = InternalService::new(identity, host, parts).knowing(names).deciding(metadata.clone());
+        let service =
+            InternalService::new(identity, host, parts).knowing(names).deciding(metadata.clone());
         let (stop, stopped) = watch::channel(false);
         let Endpoint { host, port: number, .. } = port.endpoint();
         let transport = port.transport().name();

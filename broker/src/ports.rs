@@ -119,7 +119,8 @@ impl InternalPort {
 
 fn transport(config: &BrokerConfig) -> Result<PeerTransport, TrustError> {
     let listener = &config.listeners.internal;
-    let (Some(cert), Some(key), Some(ca)) = (&listener.tls.cert, &listener.tls.key, &listener.tls.ca)
+    let (Some(cert), Some(key), Some(ca)) =
+        (&listener.tls.cert, &listener.tls.key, &listener.tls.ca)
     else {
         return Ok(PeerTransport::Tcp);
     };
@@ -131,7 +132,7 @@ fn transport(config: &BrokerConfig) -> Result<PeerTransport, TrustError> {
 }
 
 fn quic_error(listener: &'static str, source: QuicError) -> StartError {
-    StartError::Quic { listener, source }
+    StartError::Quic { listener, source: Box::new(source) }
 }
 
 fn bind_both(

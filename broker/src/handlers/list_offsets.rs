@@ -66,9 +66,7 @@ pub(crate) async fn handle(
                     Err(ErrorCode::InvalidRequest)
                 }
                 _ => match isolation {
-                    Ok(isolation) => {
-                        find(broker, context, &topic.name, partition, isolation).await
-                    }
+                    Ok(isolation) => find(broker, context, &topic.name, partition, isolation).await,
                     Err(code) => Err(code),
                 },
             };

@@ -44,8 +44,8 @@ pub(crate) use quic::STREAMS_MAX as QUIC_STREAMS_MAX;
 pub(crate) use reconnect::Reconnect;
 pub(crate) use service::{InternalService, StartedParts};
 pub use trust::{ID_PLACE, PeerFiles, PeerNames, PeerTrust, TrustError};
-pub use wire::PeerTransport;
 pub(crate) use wire::PeerOutgoing;
+pub use wire::PeerTransport;
 
 /// The name of the listener for other brokers.
 pub const INTERNAL_LISTENER: &str = "internal";

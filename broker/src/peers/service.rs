@@ -107,9 +107,9 @@ impl InternalService {
         };
         let image = self.host.image();
         let log = self.host.log();
-        let judged = self.check_certificate(&hello, session).and_then(|()| {
-            self.identity.check_hello(&image, &log, &hello)
-        });
+        let judged = self
+            .check_certificate(&hello, session)
+            .and_then(|()| self.identity.check_hello(&image, &log, &hello));
         let judged = judged.and_then(|peer| {
             // Two processes with one number would vote twice.
             match self.host.is_taken(peer.broker, peer.incarnation) {

@@ -10,9 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
-use rustls::client::{
-    Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name,
-};
+use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore};
@@ -58,9 +56,10 @@ impl PeerNames {
         let has_name = shown.is_some_and(|shown| {
             let parsed = ParsedCertificate::try_from(shown);
             let name = self.server_name(broker);
-            parsed.ok().zip(name).is_some_and(|(parsed, name)| {
-                verify_server_name(&parsed, &name).is_ok()
-            })
+            parsed
+                .ok()
+                .zip(name)
+                .is_some_and(|(parsed, name)| verify_server_name(&parsed, &name).is_ok())
         });
         if has_name {
             return Ok(());

@@ -171,7 +171,8 @@ impl Fetcher {
         let mut appending: Option<Appending> = None;
         self.progress = self.plan.on_connected();
         loop {
-            if let Err(ended) = self.tell(&mut outgoing, &mut in_flight, appending.is_some()).await {
+            if let Err(ended) = self.tell(&mut outgoing, &mut in_flight, appending.is_some()).await
+            {
                 return ended;
             }
             if self.plan.is_empty() && appending.is_none() {

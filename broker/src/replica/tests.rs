@@ -255,14 +255,13 @@ impl Node {
             served.await.unwrap();
             let _ = ending.send(());
         });
-        let options =
-            PeersOptions {
-                identity,
-                transport: Default::default(),
-                voters: Vec::new(),
-                limits,
-                addresses: Default::default(),
-            };
+        let options = PeersOptions {
+            identity,
+            transport: Default::default(),
+            voters: Vec::new(),
+            limits,
+            addresses: Default::default(),
+        };
         let peers = Peers::start(options, host);
         let wishes = Arc::new(IsrWishes::default());
         let runtime = tokio::runtime::Handle::current();

@@ -37,8 +37,8 @@ use bytes::Bytes;
 use varve_protocol::wire::EncodedFrame;
 
 pub use budget::{MemoryBudget, MemoryPermit};
-pub(crate) use certificate::{Certificate, authorities};
 pub use certificate::TlsError;
+pub(crate) use certificate::{Certificate, authorities};
 pub(crate) use descriptors::DescriptorPlan;
 pub(crate) use frame_reader::{Frame, FrameError, FrameReader};
 pub use listener::{Listener, ListenerStopped, serve};

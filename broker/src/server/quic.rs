@@ -19,9 +19,9 @@ use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 
+use super::certificate::TlsError;
 use super::connection::{self, Shared};
 use super::listener::{HANDSHAKE_MAX, OpenConnection};
-use super::certificate::TlsError;
 use super::tls::Tls;
 use super::{Peer, Service, ShownCertificate, TransportKind};
 use crate::metrics::RejectReason;

@@ -200,7 +200,8 @@ fn broker_requests(scene: &Scene) -> Vec<(ApiKey, Bytes)> {
         new_isr_with_epochs: new_isr_with_epochs.into(),
         ..AlterPartitionData::default()
     };
-    let topics = vec![AlterPartitionTopic { topic_id: scene.topic_id, partitions: vec![partition] }];
+    let topics =
+        vec![AlterPartitionTopic { topic_id: scene.topic_id, partitions: vec![partition] }];
     add(&mut frames, &AlterPartitionRequest { broker_id: scene.leader, broker_epoch, topics });
     let beat = BrokerHeartbeatRequest {
         broker_id: scene.leader,

@@ -5,8 +5,8 @@
 mod cluster;
 mod control;
 mod crash;
-mod kcat;
 mod forged;
+mod kcat;
 mod load;
 mod metrics;
 mod odd;
