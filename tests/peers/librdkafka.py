@@ -50,7 +50,7 @@ def produce(bootstrap, topic, prefix, rate):
     while not is_over:
         due = began + number / int(rate)
         while (left := due - time.monotonic()) > 0:
-            producer.poll(left)
+            producer.poll(max(left, 0.001))
         producer.produce(topic, f"{prefix}.{number}", on_delivery=on_delivery)
         number += 1
         producer.poll(0)

@@ -85,7 +85,7 @@ pub(super) async fn answer(
     let cluster_authorized_operations =
         if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { i32::MIN };
     MetadataResponse {
-        brokers: describe_brokers(&image, listener),
+        brokers: describe_brokers(metadata, &image, listener),
         cluster_id: Some(image.cluster_id().to_owned()),
         controller_id: controller_id(metadata, &image),
         topics,
@@ -215,10 +215,11 @@ pub(super) fn describe_partition(
     }
 }
 
-/// All registered brokers, those that are down among them: a client that is told that a broker
-/// does not exist throws away what it knows of it (librdkafka 2.16 then learns only a second later
-/// who leads in its place), and has to learn it again moments later, when the broker is back.
-fn describe_brokers(image: &MetadataImage, listener: &str) -> Vec<MetadataResponseBroker> {
+fn describe_brokers(
+    metadata: &MetadataHandle,
+    image: &MetadataImage,
+    listener: &str,
+) -> Vec<MetadataResponseBroker> {
     let describe = |broker: &Arc<crate::metadata::BrokerImage>| {
         let endpoint = broker.endpoint(listener)?;
         Some(MetadataResponseBroker {
@@ -228,7 +229,7 @@ fn describe_brokers(image: &MetadataImage, listener: &str) -> Vec<MetadataRespon
             rack: broker.rack.clone(),
         })
     };
-    image.brokers().filter_map(describe).collect()
+    image.brokers().filter(|broker| metadata.is_listed(broker)).filter_map(describe).collect()
 }
 
 /// The broker for administrative requests: the controller, which is spared handing them on, or

@@ -14,9 +14,11 @@ use varve_protocol::error_code::ErrorCode;
 use varve_protocol::vocabulary::{BrokerId, TopicId, TopicIdPartition};
 use varve_replication::quorum::QuorumStatus;
 
+use super::broker_image::BrokerImage;
 use super::change::{Applied, ChangeError, CreatedTopic, MetadataChange};
 use super::controller::ControllerGateway;
 use super::delta::Delta;
+use super::departed::Departed;
 use super::image::MetadataImage;
 use super::liveness::{Heartbeat, HeartbeatAnswer};
 use super::plan::{
@@ -26,6 +28,7 @@ use super::plan::{
 use super::quorum_metrics::QuorumMetrics;
 use super::topic_image::TopicImage;
 use super::topic_name::CONSUMER_OFFSETS;
+use crate::clock;
 use crate::peers::LogExtent;
 use crate::topic_config::{ConfigLayers, ConfigMap, StaticConfig};
 
@@ -58,6 +61,8 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<QuorumMetrics>,
     /// Held to put something in, or to take all.
     pub(super) urgent: Mutex<Urgent>,
+    /// Held for a look-up.
+    departed: Mutex<Departed>,
 }
 
 /// A new image and how it differs from the one before.
@@ -181,6 +186,7 @@ impl MetadataHandle {
             applied,
             metrics,
             urgent: Mutex::default(),
+            departed: Mutex::default(),
         };
         let shared = Arc::new(shared);
         (Self { shared: shared.clone(), commands }, receiver, shared)
@@ -197,6 +203,11 @@ impl MetadataHandle {
     #[must_use]
     pub fn load(&self) -> Guard<Arc<MetadataImage>> {
         self.shared.image.load()
+    }
+
+    /// Whether clients are told of this broker: it lives, or went not long ago.
+    pub(crate) fn is_listed(&self, broker: &BrokerImage) -> bool {
+        self.shared.departed.lock().is_listed(broker, clock::monotonic_ms())
     }
 
     /// This broker.

@@ -14,6 +14,7 @@ mod change;
 mod codec;
 mod controller;
 mod delta;
+mod departed;
 mod diff;
 mod finisher;
 pub mod handle;
