@@ -31,6 +31,7 @@ use crate::config::BrokerConfig;
 use crate::fetch::session::SessionCache;
 use crate::groups::{GroupCoordinator, RebalanceCause};
 use crate::handlers::{Dispatcher, ProducerIds};
+use crate::lease::Lease;
 use crate::http::{
     self, CommittedGauge, Detail, FollowerGauge, Gauges, GroupGauges, Health, Observed,
     PartitionGauges,
@@ -73,6 +74,8 @@ pub struct Broker {
     pub(crate) producer_ids: ProducerIds,
     /// The way to the controller; none in a cluster of one.
     pub(crate) forwarder: Option<Arc<Forwarder>>,
+    /// Of no use in a cluster of one.
+    pub(crate) lease: Lease,
 }
 
 /// Why a broker cannot start.
@@ -239,6 +242,7 @@ pub fn start(config: Arc<BrokerConfig>) -> Result<RunningBroker, StartError> {
         metrics,
         producer_ids: ProducerIds::default(),
         forwarder: membership.as_ref().map(|membership| Arc::clone(&membership.forwarder)),
+        lease: Lease::default(),
     });
     // It is set here and nowhere else.
     let _ = observer.broker.set(Arc::clone(&broker));
@@ -588,6 +592,11 @@ impl Observed for Observer {
 }
 
 impl Broker {
+    /// Whether what was read just now of what this broker leads is the latest: no other can lead it.
+    pub(crate) fn is_up_to_date(&self) -> bool {
+        self.forwarder.is_none() || self.lease.holds(clock::monotonic_ms())
+    }
+
     fn gauges(&self, lags: Vec<FollowerLag>) -> Gauges {
         let image = self.metadata.image();
         let mut followers: HashMap<TopicIdPartition, Vec<FollowerGauge>> = HashMap::new();

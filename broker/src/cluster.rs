@@ -44,7 +44,7 @@ use crate::shard::{Partitions, ProposedIsr};
 use crate::spawn;
 
 /// Between two signs of life.
-const HEARTBEAT: Duration = Duration::from_millis(250);
+const HEARTBEAT: Duration = Duration::from_millis(150);
 /// How long a sign of life waits for its answer.
 const HEARTBEAT_MAX: Duration = Duration::from_millis(800);
 /// Before a registration is tried again.
@@ -267,10 +267,10 @@ impl Membership {
     /// All is there: this broker shows that it lives, and serves.
     pub(crate) fn serve(&self, broker: &Arc<Broker>, registration: &BrokerRegistration) {
         self.broker.send_replace(Some(Arc::clone(broker)));
-        let (metadata, peers) = (self.metadata.clone(), self.peers.clone());
         let cluster_id = self.cluster_id().unwrap_or_default();
         let registration = registration_request(registration, &cluster_id);
-        spawn::detached(show_life(metadata, peers, registration, self.stop.subscribe()));
+        let life = show_life(Arc::clone(broker), self.peers.clone(), registration, self.stop.subscribe());
+        spawn::detached(life);
     }
 
     /// Returns when the cluster counts this broker as alive: from then on it is given partitions.
@@ -378,13 +378,14 @@ async fn ask_registration(
 /// Shows that this broker lives, until it ends. A registration that an earlier run of its process had
 /// asked for may come late and stand in the place of this run's own: then this one asks again.
 async fn show_life(
-    metadata: MetadataHandle,
+    broker: Arc<Broker>,
     peers: Peers,
     registration: BrokerRegistrationRequest,
     mut stopped: watch::Receiver<bool>,
 ) {
     let mut beats = tokio::time::interval(HEARTBEAT);
     beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let metadata = &broker.metadata;
     let mut controllers = metadata.watch_controller();
     loop {
         tokio::select! {
@@ -395,9 +396,13 @@ async fn show_life(
         }
         // What is not heard now is heard next time.
         if peers.epoch() < 0 {
-            let _ = ask_registration(&metadata, &peers, &registration).await;
+            let _ = ask_registration(metadata, &peers, &registration).await;
         }
-        let _ = send_heartbeat(&metadata, &peers, false).await;
+        let sent_ms = clock::monotonic_ms();
+        let answer = send_heartbeat(metadata, &peers, false).await;
+        if answer.is_some_and(|answer| answer.error_code == 0 && !answer.is_fenced) {
+            broker.lease.on_answered(sent_ms);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod fetch;
 pub mod groups;
 mod handlers;
 pub mod http;
+mod lease;
 pub mod metadata;
 pub mod metrics;
 mod partition;

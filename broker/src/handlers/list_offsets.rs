@@ -138,6 +138,8 @@ async fn find(
     };
     match wanted.timestamp {
         LATEST if !is_current => Err(not_available),
+        // A leader that is cut off does not know of what its successor appended.
+        LATEST if !broker.is_up_to_date() => Err(ErrorCode::NotLeaderOrFollower),
         LATEST => Ok(TimestampOffset { offset: upper, leader_epoch: epoch, ..nothing }),
         EARLIEST | EARLIEST_LOCAL | EARLIEST_PENDING_UPLOAD => {
             let offset = handle.log_start();

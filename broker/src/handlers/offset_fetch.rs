@@ -147,6 +147,8 @@ async fn fetch(broker: &Arc<Broker>, group_id: &str, wanted: Wanted) -> Result<F
         })
     });
     match step.await {
+        // A coordinator that is cut off does not know of what its successor committed.
+        Ok(Ok(_)) if !broker.is_up_to_date() => Err(ErrorCode::NotCoordinator),
         Ok(found) => found,
         // Before anybody has made a coordinator nothing was committed. In a cluster this broker may
         // only not know of it yet.

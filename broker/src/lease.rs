@@ -1,0 +1,57 @@
+//! For how long a broker may say what the latest is of what it leads.
+//!
+//! Records that a broker shows stay true whatever happens: they are committed. That they are all, and that a committed offset is
+//! the last one, is true only as long as no other broker leads. A leader that is cut off does not hear that it was replaced,
+//! so that it says so only while nobody can have been: the controller gives up a broker that is silent for a second, and a
+//! controller that is itself cut off believes itself one for two election timeouts at most, when the first of the others may
+//! have followed it after one. A heartbeat that was answered is therefore good for that second less an election timeout, from
+//! when it was sent.
+//!
+//! Not covered: a controller whose process stood still and that speaks for what it leads before the first message of its
+//! successor reaches it.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// The silence after which a broker is given up (1,000 ms), less an election timeout (500 ms) and what reading clocks takes.
+const LASTS_MS: i64 = 450;
+
+/// Times are milliseconds of this broker's monotonic clock.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    until_ms: AtomicI64,
+}
+
+impl Default for Lease {
+    fn default() -> Self {
+        Self { until_ms: AtomicI64::new(i64::MIN) }
+    }
+}
+
+impl Lease {
+    /// A heartbeat that was sent then has been answered: this broker counted as alive.
+    pub(crate) fn on_answered(&self, sent_ms: i64) {
+        self.until_ms.fetch_max(sent_ms.saturating_add(LASTS_MS), Ordering::AcqRel);
+    }
+
+    /// Whether what was read before `now_ms` was the latest then. To be asked after reading.
+    pub(crate) fn holds(&self, now_ms: i64) -> bool {
+        now_ms < self.until_ms.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_holds_from_when_the_last_answered_heartbeat_was_sent() {
+        let lease = Lease::default();
+        assert!(!lease.holds(0));
+        lease.on_answered(1_000);
+        assert!(lease.holds(1_000 + LASTS_MS - 1));
+        assert!(!lease.holds(1_000 + LASTS_MS));
+        // An earlier one that is answered later takes nothing away.
+        lease.on_answered(900);
+        assert!(lease.holds(1_000 + LASTS_MS - 1));
+    }
+}
