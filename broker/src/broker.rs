@@ -31,11 +31,11 @@ use crate::config::BrokerConfig;
 use crate::fetch::session::SessionCache;
 use crate::groups::{GroupCoordinator, RebalanceCause};
 use crate::handlers::{Dispatcher, ProducerIds};
-use crate::lease::Lease;
 use crate::http::{
     self, CommittedGauge, Detail, FollowerGauge, Gauges, GroupGauges, Health, Observed,
     PartitionGauges,
 };
+use crate::lease::Lease;
 use crate::metadata::store::OpenError;
 use crate::metadata::{
     ChangeError, HostReady, MetadataHandle, MetadataOptions, OpenedMetadata, ReconcileError,

@@ -269,7 +269,8 @@ impl Membership {
         self.broker.send_replace(Some(Arc::clone(broker)));
         let cluster_id = self.cluster_id().unwrap_or_default();
         let registration = registration_request(registration, &cluster_id);
-        let life = show_life(Arc::clone(broker), self.peers.clone(), registration, self.stop.subscribe());
+        let life =
+            show_life(Arc::clone(broker), self.peers.clone(), registration, self.stop.subscribe());
         spawn::detached(life);
     }
 
