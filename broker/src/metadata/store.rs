@@ -320,7 +320,8 @@ impl<D: Disk> QuorumLog for MetadataStore<D> {
             // beside entries or a vote it costs none.
             let has_voted =
                 (state.term, state.vote) != (self.hard_state.term, self.hard_state.vote);
-            if !has_voted && persist.entries.is_empty() && persist.snapshot.is_none() {
+            let is_alone = persist.entries.is_empty() && persist.snapshot.is_none();
+            if !has_voted && is_alone && !persist.is_kept {
                 return Ok(());
             }
             let mut kept = *state;
@@ -373,14 +374,13 @@ fn replay(image: &mut MetadataImage, data: &[u8], place: Place) -> Result<(), Op
     applied.map(drop).map_err(|reason| OpenError::Apply { place, reason })
 }
 
-const HARD_STATE_BYTES: usize = 22;
-/// With five voters it has 66.
+/// With five voters it has 74 at most.
 const VOTE_BYTES_MAX: usize = 256;
 
 /// What lies beside the entries; one of before logs had owners ends after the hard state.
 ///
 /// ```text
-/// 0 hard state, 22 bytes · 22 broker i32 · 26 directory u128 · 42 number of voters u32 · their ids
+/// hard state, 22 or 30 bytes · broker i32 · directory u128 · number of voters u32 · their ids
 /// ```
 fn encode_vote(state: &HardState, owner: &LogOwner) -> Bytes {
     let mut out = BytesMut::from(&state.encode()[..]);
@@ -395,11 +395,8 @@ fn encode_vote(state: &HardState, owner: &LogOwner) -> Bytes {
 
 fn decode_vote(bytes: &Bytes) -> Result<(HardState, Option<LogOwner>), MalformedBytes> {
     const SHORT: MalformedBytes = MalformedBytes("it is not of the size that it should have");
-    if bytes.len() < HARD_STATE_BYTES {
-        return Err(SHORT);
-    }
-    let (state, mut rest) = bytes.split_at(HARD_STATE_BYTES);
-    let state = HardState::decode(state)?;
+    let mut rest = &bytes[..];
+    let state = HardState::decode(&mut rest)?;
     if rest.is_empty() {
         return Ok((state, None));
     }

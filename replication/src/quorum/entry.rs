@@ -58,6 +58,9 @@ pub struct HardState {
     pub vote: Option<BrokerId>,
     /// Entries up to here are committed, as far as is known.
     pub commit: u64,
+    /// Its log was lost, as far as is known: it has no say in elections before it has all entries up
+    /// to here.
+    pub abstains_below: Option<u64>,
 }
 
 /// A state that stands for all entries up to `index`.
@@ -79,6 +82,8 @@ pub struct QuorumSnapshot {
 pub struct MalformedBytes(pub &'static str);
 
 const VERSION: u8 = 1;
+/// A hard state of a broker that has no say in elections.
+const VERSION_ABSTAINING: u8 = 2;
 /// Payload kinds. A metadata log of before there was a quorum has payloads without one: they
 /// begin with the version of their batch, which is far from these.
 const KIND_EMPTY: u8 = 0xf0;
@@ -141,30 +146,41 @@ impl Payload {
 }
 
 impl HardState {
+    const BYTES: usize = 22;
+    const ABSTAINING_BYTES: usize = Self::BYTES + 8;
+
     /// The bytes of the state.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(26);
-        out.put_u8(VERSION);
+        let mut out = BytesMut::with_capacity(Self::ABSTAINING_BYTES);
+        out.put_u8(if self.abstains_below.is_some() { VERSION_ABSTAINING } else { VERSION });
         out.put_u64(self.term);
         out.put_u8(u8::from(self.vote.is_some()));
         out.put_i32(self.vote.map_or(0, |vote| vote.0));
         out.put_u64(self.commit);
+        if let Some(below) = self.abstains_below {
+            out.put_u64(below);
+        }
         out.freeze()
     }
 
-    /// Reads a state.
+    /// Reads a state from the beginning of `bytes`; what is behind it is left there.
     ///
     /// # Errors
     /// [`MalformedBytes`].
-    pub fn decode(mut bytes: &[u8]) -> Result<Self, MalformedBytes> {
-        if bytes.len() != 22 || bytes.get_u8() != VERSION {
+    pub fn decode(bytes: &mut &[u8]) -> Result<Self, MalformedBytes> {
+        let version = bytes.first().copied().unwrap_or_default();
+        let len = if version == VERSION_ABSTAINING { Self::ABSTAINING_BYTES } else { Self::BYTES };
+        if ![VERSION, VERSION_ABSTAINING].contains(&version) || bytes.len() < len {
             return Err(MalformedBytes("a vote in a form that this version does not know"));
         }
+        bytes.advance(1);
         let term = bytes.get_u64();
         let has_vote = bytes.get_u8() == 1;
         let vote = Some(BrokerId(bytes.get_i32())).filter(|_| has_vote);
-        Ok(Self { term, vote, commit: bytes.get_u64() })
+        let commit = bytes.get_u64();
+        let abstains_below = (version == VERSION_ABSTAINING).then(|| bytes.get_u64());
+        Ok(Self { term, vote, commit, abstains_below })
     }
 }
 

@@ -1,9 +1,9 @@
 //! The quorum as a value: raft over a log that the owner keeps on its disk.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use raft::eraftpb::{self, MessageType};
+use raft::eraftpb;
 use raft::{Config, INVALID_ID, ProgressState, RawNode, Ready, StateRole};
 use varve_protocol::vocabulary::BrokerId;
 
@@ -46,9 +46,20 @@ pub struct Quorum {
     campaigns: Option<(usize, usize)>,
     /// Set while this broker's log was lost, as far as is known: it has no say in elections before
     /// it has all that was committed up to here, and something of the present leader.
+    ///
+    /// Invariant: durable with the first term that it hears of, before any entry is.
     pub(super) abstains_below: Option<u64>,
+    /// Nothing at all lay on its disk: no entry, no vote, no term.
+    is_blank: bool,
+    /// Of a blank one: the first voters that have not said yet that they have nothing either. As long
+    /// as there are any it makes no cluster, since they may have one.
+    unheard: BTreeSet<BrokerId>,
     /// Changes of the members up to this entry had their effect when the log was taken up.
     pub(super) members_as_of: u64,
+    /// The hard state is to be made durable as soon as there is nothing else to do.
+    pub(super) keeps: bool,
+    /// The step that was begun is for that alone.
+    pub(super) is_keeping: bool,
     /// Since a follower that gets a snapshot was looked after.
     snapshot_ticks: usize,
 }
@@ -82,6 +93,13 @@ impl Quorum {
         let applied = snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
         let applied_term = snapshot.as_ref().map_or(0, |snapshot| snapshot.term);
         let known = hard_state.unwrap_or_default();
+        let abstains_below = abstains_below.max(known.abstains_below);
+        let is_blank =
+            (known.term, known.vote) == (0, None) && snapshot.is_none() && entries.is_empty();
+        let mut unheard = BTreeSet::new();
+        if is_blank && abstains_below.is_none() && options.voters.contains(&options.id) {
+            unheard.extend(options.voters.iter().filter(|voter| **voter != options.id));
+        }
         let commit = known.commit.max(applied).max(surely_committed(&entries));
         let mut members =
             snapshot.as_ref().map_or_else(|| bootstrap.clone(), |known| known.membership.clone());
@@ -125,6 +143,10 @@ impl Quorum {
             elapsed: 0,
             campaigns: None,
             abstains_below,
+            is_blank,
+            unheard,
+            keeps: false,
+            is_keeping: false,
             snapshot_ticks: 0,
             members_as_of: commit,
         };
@@ -137,7 +159,7 @@ impl Quorum {
 
     /// One tick of the clock has passed.
     pub fn on_tick(&mut self) {
-        if self.abstains_below.is_some() {
+        if !self.has_say() {
             // A follower's ticks only lead to elections.
             return;
         }
@@ -177,13 +199,12 @@ impl Quorum {
             return Err(MessageError::Local);
         }
         check_message(&self.node.raft, &message).map_err(MessageError::Contradiction)?;
-        if let Some(below) = &mut self.abstains_below {
+        if !self.has_say() {
             if is_for_election(message.msg_type) {
                 return Ok(());
             }
-            if message.msg_type == MessageType::MsgAppend {
-                *below = (*below).max(message.commit);
-            }
+            // Who has not been heard of yet may have elected a leader meanwhile.
+            self.abstain(message.commit);
         }
         // What is left is a message of somebody who takes no part any more, or about nothing.
         let _ = self.node.step(message);
@@ -196,7 +217,9 @@ impl Quorum {
     ///
     /// A leader that knew more of it sends again what it has lost. And if there is a cluster, but this
     /// broker has nothing of it, then it may have lost its log, and with it votes and entries that
-    /// others rely on: it abstains from elections until it has caught up.
+    /// others rely on: it abstains from elections until it has caught up. A cluster is new only if all
+    /// of its voters say that they have nothing: two that lost their disks would make another one
+    /// beside that of the third.
     pub fn on_member_log(&mut self, member: BrokerId, last: u64, commit: u64) {
         let raft = &mut self.node.raft;
         if raft.state == StateRole::Leader {
@@ -209,10 +232,26 @@ impl Quorum {
             }
             return;
         }
-        if commit > 0 && raft.raft_log.last_index() == 0 {
-            self.campaigns = None;
-            self.abstains_below = self.abstains_below.max(Some(commit));
+        if raft.raft_log.last_index() > 0 {
+            return;
         }
+        if commit > 0 || (last > 0 && self.is_blank) {
+            self.abstain(commit);
+        } else {
+            self.unheard.remove(&member);
+        }
+    }
+
+    /// There is a cluster, which has committed entries up to `commit` at least.
+    fn abstain(&mut self, commit: u64) {
+        self.campaigns = None;
+        self.unheard.clear();
+        self.abstains_below = self.abstains_below.max(Some(commit.max(1)));
+    }
+
+    /// Whether it takes part in elections.
+    fn has_say(&self) -> bool {
+        self.abstains_below.is_none() && self.unheard.is_empty()
     }
 
     /// Takes up the first voters of a cluster that exists, in place of those that this broker's file
@@ -225,7 +264,7 @@ impl Quorum {
         assert_eq!(self.node.raft.raft_log.last_index(), 0, "the log has its voters");
         let state = self.node.raft.hard_state();
         let (term, vote) = (state.term, broker_id(state.vote));
-        let hard_state = Some(HardState { term, vote, commit: 0 });
+        let hard_state = Some(HardState { term, vote, ..HardState::default() });
         let options = QuorumOptions { voters, ..self.options.clone() };
         let recovered = RecoveredQuorum { hard_state, ..RecoveredQuorum::default() };
         *self = Self::build(&options, recovered, Some(commit));
@@ -235,6 +274,13 @@ impl Quorum {
     #[must_use]
     pub fn is_snapshot_wanted(&self) -> bool {
         self.node.store().is_snapshot_wanted()
+    }
+
+    /// The voters without whose word this broker makes no cluster: it has nothing, and they may have
+    /// something.
+    #[must_use]
+    pub fn unheard(&self) -> &BTreeSet<BrokerId> {
+        &self.unheard
     }
 
     /// Whether this broker has no say in elections, since it may have lost its log.
@@ -251,7 +297,7 @@ impl Quorum {
             self.node.report_unreachable(raft_id);
             return;
         }
-        if self.node.raft.leader_id != raft_id || self.abstains() {
+        if self.node.raft.leader_id != raft_id || !self.has_say() {
             return;
         }
         // Forgetting the leader also lifts the lease that would make this voter deaf to others.

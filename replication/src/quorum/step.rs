@@ -18,9 +18,10 @@ impl Quorum {
     /// # Panics
     /// When the last step was not ended.
     pub fn poll(&mut self) -> Option<QuorumStep> {
-        assert!(self.ready.is_none(), "a step ends with on_persisted");
+        assert!(self.ready.is_none() && !self.is_keeping, "a step ends with on_persisted");
         if !self.node.has_ready() {
-            return None;
+            self.is_keeping = std::mem::take(&mut self.keeps);
+            return self.is_keeping.then(|| self.keep());
         }
         let mut ready = self.node.ready();
         let messages = outgoing(ready.take_messages());
@@ -30,9 +31,10 @@ impl Quorum {
             term: state.term,
             vote: broker_id(state.vote),
             commit: state.commit,
+            abstains_below: self.abstains_below,
         });
         let has_work = snapshot.is_some() || !entries.is_empty() || hard_state.is_some();
-        let persist = has_work.then_some(Persist { snapshot, entries, hard_state });
+        let persist = has_work.then_some(Persist { snapshot, entries, hard_state, is_kept: false });
         self.ready = Some(ready);
         Some(QuorumStep { messages, persist })
     }
@@ -42,6 +44,9 @@ impl Quorum {
     /// # Panics
     /// When no step was begun.
     pub fn on_persisted(&mut self) -> QuorumDone {
+        if std::mem::take(&mut self.is_keeping) {
+            return QuorumDone::default();
+        }
         let mut ready = self.ready.take().expect("a step was begun");
         let mut done = QuorumDone::default();
         if !ready.snapshot().is_empty() {
@@ -73,17 +78,32 @@ impl Quorum {
                 let applied = self.node.apply_conf_change(&conf_change(change));
                 let state = applied.expect("a change of one member is never refused");
                 self.node.mut_store().set_conf_state(state);
+                self.keeps = true;
             }
             done.committed.push(entry);
         }
         self.node.advance_apply_to(self.applied);
         self.resign_without_vote();
         let raft = &self.node.raft;
-        self.abstains_below = self
-            .abstains_below
+        let abstained = self.abstains_below;
+        self.abstains_below = abstained
             .filter(|below| *below > raft.raft_log.committed || !raft.commit_to_current_term());
+        self.keeps |= abstained != self.abstains_below;
         self.draw_timeout();
         done
+    }
+
+    /// A step that does nothing but to make the hard state durable.
+    fn keep(&self) -> QuorumStep {
+        let raft = &self.node.raft;
+        let hard_state = HardState {
+            term: raft.term,
+            vote: broker_id(raft.vote),
+            commit: raft.raft_log.committed,
+            abstains_below: self.abstains_below,
+        };
+        let persist = Persist { hard_state: Some(hard_state), is_kept: true, ..Persist::default() };
+        QuorumStep { messages: Vec::new(), persist: Some(persist) }
     }
 
     /// A leader that has no vote any more leaves the lead to the voter that has most of the log. That

@@ -21,6 +21,7 @@ struct Disk {
 
 impl Disk {
     fn write(&mut self, persist: Persist) {
+        let is_more = persist.snapshot.is_some() || !persist.entries.is_empty();
         if let Some(snapshot) = persist.snapshot {
             self.entries.clear();
             self.snapshot = Some(snapshot);
@@ -29,7 +30,10 @@ impl Disk {
             self.entries.retain(|entry| entry.index < first.index);
             self.entries.extend(persist.entries);
         }
-        if persist.hard_state.is_some() {
+        // Alone, how much is committed is not worth a sync.
+        let vote = |state: &HardState| (state.term, state.vote);
+        let has_voted = self.hard_state.as_ref().map(vote) != persist.hard_state.as_ref().map(vote);
+        if persist.hard_state.is_some() && (is_more || has_voted || persist.is_kept) {
             self.hard_state = persist.hard_state;
         }
     }
@@ -88,7 +92,30 @@ impl World {
         world
     }
 
+    /// Starts a broker; it connects to all that run, and says how far its log goes.
     fn start(&mut self, id: BrokerId) {
+        self.start_unheard(id);
+        let others: Vec<BrokerId> = self.running.keys().copied().filter(|it| *it != id).collect();
+        for other in others {
+            self.introduce(id, other);
+        }
+    }
+
+    fn last(&self, id: BrokerId) -> (u64, u64) {
+        let status = self.running[&id].0.status();
+        (status.last, status.commit)
+    }
+
+    /// Two brokers connect, and say how far their logs go.
+    fn introduce(&mut self, one: BrokerId, other: BrokerId) {
+        let ((last, commit), (others_last, others_commit)) = (self.last(one), self.last(other));
+        let (quorum, _) = self.running.get_mut(&other).unwrap();
+        quorum.on_member_log(one, last, commit);
+        let (quorum, _) = self.running.get_mut(&one).unwrap();
+        quorum.on_member_log(other, others_last, others_commit);
+    }
+
+    fn start_unheard(&mut self, id: BrokerId) {
         let options = QuorumOptions {
             id,
             voters: self.voters.clone(),

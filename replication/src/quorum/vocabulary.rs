@@ -51,6 +51,9 @@ pub struct Persist {
     pub entries: Vec<LogEntry>,
     /// The hard state.
     pub hard_state: Option<HardState>,
+    /// The hard state is worth a sync of its own: what it says is committed has changed the members, by
+    /// whom elections are counted, or it ends an abstention. Otherwise how much is committed is not.
+    pub is_kept: bool,
 }
 
 /// What a step ends with.

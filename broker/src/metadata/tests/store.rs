@@ -98,8 +98,13 @@ impl Store {
         };
         let entries: Vec<_> = (self.last + 1..).zip(batches).map(entry).collect();
         let last = self.last + entries.len() as u64;
-        let hard_state = Some(HardState { term: 1, vote: Some(BrokerId(1)), commit: last });
-        self.inner.persist(&Persist { snapshot: None, entries, hard_state })?;
+        let hard_state = Some(HardState {
+            term: 1,
+            vote: Some(BrokerId(1)),
+            commit: last,
+            ..HardState::default()
+        });
+        self.inner.persist(&Persist { entries, hard_state, ..Persist::default() })?;
         self.last = last;
         for records in batches {
             self.image.apply_all(records).unwrap();
@@ -321,7 +326,7 @@ fn a_directory_of_another_broker_or_cluster_is_refused() {
 fn a_log_that_lost_committed_entries_is_refused() {
     let disk = SimDisk::new(10);
     let (mut store, _) = MetadataStore::open(disk.clone(), owner()).unwrap();
-    let hard_state = Some(HardState { term: 3, vote: None, commit: 9 });
+    let hard_state = Some(HardState { term: 3, commit: 9, ..HardState::default() });
     store.persist(&Persist { hard_state, ..Persist::default() }).unwrap();
     drop(store);
     let refused = MetadataStore::open(disk, owner()).unwrap_err().to_string();

@@ -3,26 +3,44 @@
 use super::*;
 
 impl World {
-    fn last(&self, id: BrokerId) -> (u64, u64) {
-        let status = self.running[&id].0.status();
-        (status.last, status.commit)
-    }
-
-    /// Two brokers connect, and say how far their logs go.
-    fn introduce(&mut self, one: BrokerId, other: BrokerId) {
-        let ((last, commit), (others_last, others_commit)) = (self.last(one), self.last(other));
-        let (quorum, _) = self.running.get_mut(&other).unwrap();
-        quorum.on_member_log(one, last, commit);
-        let (quorum, _) = self.running.get_mut(&one).unwrap();
-        quorum.on_member_log(other, others_last, others_commit);
-    }
-
     fn take_snapshot(&mut self, id: BrokerId) {
         let (quorum, state) = self.running.get_mut(&id).unwrap();
         let snapshot = quorum.snapshot(Bytes::from(state.clone()));
         let disk = self.disks.get_mut(&id).unwrap();
         disk.entries.retain(|entry| entry.index > snapshot.index);
         disk.snapshot = Some(snapshot);
+    }
+
+    /// Delivers until `id` has got entries, of which only the first is on its disk when it crashes.
+    fn fill_by_one(&mut self, id: BrokerId) {
+        for _ in 0..20 {
+            self.tick();
+            while !self.wire.is_empty() {
+                if self.wire[0].1 != id {
+                    self.deliver(0);
+                    continue;
+                }
+                let (from, _, bytes) = self.wire.remove(0);
+                let (quorum, _) = self.running.get_mut(&id).unwrap();
+                quorum.on_message(from, bytes).unwrap();
+                while let Some(mut step) = quorum.poll() {
+                    let mut persist = step.persist.take().unwrap_or_default();
+                    let is_filled = !persist.entries.is_empty();
+                    if is_filled {
+                        persist.entries.truncate(1);
+                        persist.hard_state.iter_mut().for_each(|state| state.commit = 0);
+                    }
+                    self.disks.get_mut(&id).unwrap().write(persist);
+                    if is_filled {
+                        return;
+                    }
+                    let done = quorum.on_persisted();
+                    let out = step.messages.into_iter().chain(done.messages);
+                    self.wire.extend(out.map(|(to, bytes)| (id, to, bytes)));
+                }
+            }
+        }
+        panic!("nothing was sent");
     }
 
     fn turn(&mut self, ticks: usize) {
@@ -76,7 +94,7 @@ fn a_follower_that_lost_its_disk_is_filled_again() {
     let lost = world.voters.iter().copied().find(|id| *id != leader).unwrap();
     world.crash(lost);
     world.disks.insert(lost, Disk::default());
-    world.start(lost);
+    world.start_unheard(lost);
     // A heartbeat from before they connected.
     world.tick();
     world.tick();
@@ -139,7 +157,7 @@ fn a_newcomer_takes_up_the_first_voters() {
     let newcomer = BrokerId(9);
     world.disks.insert(newcomer, Disk::default());
     let voters = std::mem::replace(&mut world.voters, vec![BrokerId(1), BrokerId(9)]);
-    world.start(newcomer);
+    world.start_unheard(newcomer);
     world.voters = voters.clone();
     let commit = world.last(leader).1;
     let (quorum, _) = world.running.get_mut(&newcomer).unwrap();
@@ -151,4 +169,59 @@ fn a_newcomer_takes_up_the_first_voters() {
     world.turn(5);
     let expected = Membership { voters, learners: vec![newcomer] };
     assert_eq!(world.running[&newcomer].0.membership(), expected);
+}
+
+/// Two of three lost their disks, had nothing, and made a cluster of their own while the third was down.
+#[test]
+fn those_who_lost_everything_make_no_second_cluster() {
+    let mut world = World::new(&[1, 2, 3], 12);
+    let kept = world.tick_until_led();
+    world.propose(kept, "a").unwrap();
+    world.turn(3);
+    let lost: Vec<BrokerId> = world.voters.iter().copied().filter(|id| *id != kept).collect();
+    for id in [kept, lost[0], lost[1]] {
+        world.crash(id);
+    }
+    for id in &lost {
+        world.disks.insert(*id, Disk::default());
+        world.start(*id);
+    }
+    world.turn(200);
+    assert_eq!(world.leader(), None);
+    assert_eq!(world.running[&lost[0]].0.unheard().iter().collect::<Vec<_>>(), [&kept]);
+    // The third has what they had promised; they do not overrule it either.
+    world.start(kept);
+    world.turn(200);
+    assert!(lost.iter().all(|id| world.running[id].0.abstains()));
+    assert_eq!(world.leader(), None);
+}
+
+/// A voter that had lost its disk was filled half way when its process ended. As it had a log again, it
+/// had a say again, and helped one to the lead who lacked what had been committed with its vote.
+#[test]
+fn a_voter_that_is_filled_half_way_still_abstains() {
+    let mut world = World::new(&[1, 2, 3], 13);
+    let leader = world.tick_until_led();
+    world.propose(leader, "a").unwrap();
+    world.turn(3);
+    let mut others = world.voters.clone().into_iter().filter(|id| *id != leader);
+    let (lost, behind) = (others.next().unwrap(), others.next().unwrap());
+    world.crash(behind);
+    world.propose(leader, "b").unwrap();
+    world.turn(3);
+    world.crash(lost);
+    world.disks.insert(lost, Disk::default());
+    world.start(lost);
+    world.fill_by_one(lost);
+    world.crash(leader);
+    world.crash(lost);
+    world.start(lost);
+    assert!(world.running[&lost].0.abstains());
+    world.start(behind);
+    world.turn(200);
+    assert_eq!(world.leader(), None);
+    world.start(leader);
+    world.tick_until_led();
+    world.turn(5);
+    assert!(world.voters.clone().into_iter().all(|id| world.state(id) == "ab"));
 }

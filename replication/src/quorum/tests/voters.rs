@@ -123,3 +123,24 @@ fn brokers_that_do_not_know_what_is_committed_count_by_the_voters_of_today() {
     let leader = world.leader().unwrap();
     assert!(all[2..].contains(&leader), "{leader} leads and has no vote");
 }
+
+/// That a new voter was committed was known to all and on no disk: after a restart they counted by the
+/// voters of before, of whom too few ran.
+#[test]
+fn all_know_the_last_change_after_a_restart() {
+    let mut world = World::new(&[1, 2, 3], 15);
+    for id in [4, 5] {
+        world.join(BrokerId(id));
+    }
+    for id in [4, 5] {
+        world.change(MembershipChange::AddVoter(BrokerId(id)));
+    }
+    for id in 1..=5 {
+        world.crash(BrokerId(id));
+    }
+    for id in [1, 4, 5] {
+        world.start(BrokerId(id));
+    }
+    let leader = world.tick_until_led();
+    assert_eq!(world.running[&leader].0.membership().voters.len(), 5);
+}
