@@ -51,6 +51,8 @@ const HEARTBEAT_MAX: Duration = Duration::from_millis(800);
 const REGISTER_PAUSE: Duration = Duration::from_millis(50);
 /// After so long, a broker that others refuse, and that nobody takes, ends.
 const REFUSED_MS_MAX: i64 = 3_000;
+/// Between two words about what a start waits for.
+const WAITING_TOLD_MS: i64 = 5_000;
 /// How long a start waits until the cluster counts this broker as alive.
 const ALIVE_MAX: Duration = Duration::from_secs(10);
 /// How long an orderly end waits for leaderships to move.
@@ -109,6 +111,16 @@ impl PeerHost for Host {
         if let Some(peers) = self.peers.get() {
             peers.on_told_address(broker, address);
         }
+    }
+
+    fn on_heard_address(&self, broker: BrokerId, address: &str) {
+        if let Some(peers) = self.peers.get() {
+            peers.on_heard_address(broker, address);
+        }
+    }
+
+    fn told_addresses(&self) -> Vec<(BrokerId, String)> {
+        self.peers.get().map(Peers::told_addresses).unwrap_or_default()
     }
 
     fn is_taken(&self, broker: BrokerId, incarnation: u128) -> bool {
@@ -185,9 +197,15 @@ impl Membership {
         registration: &BrokerRegistration,
     ) -> Result<(), JoinError> {
         let began_ms = clock::monotonic_ms();
+        let mut told_ms = 0;
         loop {
+            let waited_ms = clock::monotonic_ms() - began_ms;
+            if waited_ms > told_ms + WAITING_TOLD_MS {
+                told_ms = waited_ms;
+                self.tell_missing();
+            }
             let Some(cluster_id) = self.cluster_id() else {
-                if clock::monotonic_ms() - began_ms > REFUSED_MS_MAX {
+                if waited_ms > REFUSED_MS_MAX {
                     self.check_refusals()?;
                 }
                 tokio::time::sleep(REGISTER_PAUSE).await;
@@ -224,6 +242,37 @@ impl Membership {
         let known = self.metadata.load().cluster_id().to_owned();
         let seen = || self.peers.cluster_seen().map(str::to_owned);
         Some(known).filter(|id| !id.is_empty()).or_else(seen)
+    }
+
+    /// Says for whom a broker waits that has nothing of a cluster.
+    fn tell_missing(&self) {
+        let status = self.metadata.quorum_status();
+        let own = self.metadata.broker_id();
+        let connected = self.peers.connected();
+        if self.cluster_id().is_some() {
+            let (term, last) = (status.role.term, status.last);
+            let (voters, leader) = (&status.membership.voters, status.role.leader);
+            tracing::warn!(
+                ?voters,
+                ?connected,
+                ?leader,
+                term,
+                last,
+                "the cluster has not taken this \
+                broker in yet: most of its voters must run and reach each other"
+            );
+            return;
+        }
+        let is_missing = |id: &&BrokerId| **id != own && !connected.contains(id);
+        let missing: Vec<i32> =
+            status.first_voters.iter().filter(is_missing).map(|id| id.0).collect();
+        tracing::warn!(
+            ?missing,
+            "this broker has nothing of a cluster, and no broker of one is \
+            connected: a new cluster is made once all of cluster.voters are, and none of them has \
+            anything. Start those that are missing; if the cluster exists and its majority has lost \
+            its disks, restore one of them from a copy"
+        );
     }
 
     /// Who is believed by nobody does not wait for ever.

@@ -190,6 +190,7 @@ impl LocalIdentity {
             log_last,
             log_commit,
             first_voters,
+            known: Vec::new(),
         }
     }
 

@@ -46,6 +46,14 @@ pub trait PeerHost: std::fmt::Debug + Send + Sync + 'static {
     /// A broker has connected and said where it listens.
     fn on_peer_address(&self, _: BrokerId, _: &str) {}
 
+    /// A broker that is connected says where another one listens.
+    fn on_heard_address(&self, _: BrokerId, _: &str) {}
+
+    /// Where brokers listen, as they said themselves.
+    fn told_addresses(&self) -> Vec<(BrokerId, String)> {
+        Vec::new()
+    }
+
     /// Whether another run of a broker's process is connected than the one that says it is that
     /// broker.
     fn is_taken(&self, _: BrokerId, _: u128) -> bool {
@@ -168,6 +176,21 @@ impl Peers {
         if is_news {
             self.on_image(&self.shared.host.image());
         }
+    }
+
+    /// A broker has said where another one listens: better than nothing, as long as that one has not
+    /// said so itself. Two that listen elsewhere than the metadata says find each other by a third.
+    pub fn on_heard_address(&self, broker: BrokerId, address: &str) {
+        if broker != self.shared.identity.broker && !self.shared.told.lock().contains_key(&broker) {
+            self.on_told_address(broker, address);
+        }
+    }
+
+    /// Where brokers listen, as they said themselves.
+    #[must_use]
+    pub fn told_addresses(&self) -> Vec<(BrokerId, String)> {
+        let told = self.shared.told.lock();
+        told.iter().map(|(broker, address)| (*broker, address.clone())).collect()
     }
 
     /// Where a broker's internal listener is.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 use varve_protocol::error_code::ErrorCode;
+use varve_protocol::messages::peer_hello::KnownPeer;
 use varve_protocol::messages::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse, AlterPartitionRequest,
     BrokerHeartbeatRequest, BrokerRegistrationRequest, ForwardRequest, PeerHelloRequest,
@@ -117,7 +118,7 @@ impl InternalService {
                 false => Ok(peer),
             }
         });
-        let answer = self.identity.answer(&image, &log, judged.as_ref().err());
+        let mut answer = self.identity.answer(&image, &log, judged.as_ref().err());
         match judged {
             Ok(peer) => {
                 session.peer = Some(peer);
@@ -129,6 +130,10 @@ impl InternalService {
                         self.host.on_peer_address(peer.broker, &hello.address);
                     }
                 }
+                // After this one is noted: of two that come at once, one at least hears of the other.
+                let known = self.host.told_addresses().into_iter();
+                let known = known.map(|(id, address)| KnownPeer { broker_id: id.0, address });
+                answer.known = known.collect();
             }
             Err(refused) => {
                 session.is_refused = true;

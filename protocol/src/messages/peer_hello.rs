@@ -41,6 +41,14 @@ message! {
         log_last: i64 = 0, 0..;
         log_commit: i64 = 0, 0..;
         first_voters: Vec<i32> = Vec::new(), 0..;
+        /// Where other brokers listen, as they said themselves.
+        known: Vec<KnownPeer> = Vec::new(), 0..;
+    }
+
+    /// Part of [`PeerHelloResponse`].
+    pub struct KnownPeer, versions 0..=0, flexible 0 {
+        broker_id: i32 = -1, 0..;
+        address: String = String::new(), 0..;
     }
 }
 
