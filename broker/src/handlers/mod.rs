@@ -138,7 +138,12 @@ impl Dispatcher {
         self.broker.metrics.requests.observe_size(api_key, size);
         let forwarder = self.broker.forwarder.as_ref().filter(|_| session.is_some());
         let forwarder = forwarder
-            .filter(|_| forward::is_forwarded(api) && !self.broker.metadata.is_controller());
+            .filter(|_| forward::is_forwarded(api) && !self.broker.metadata.is_controller())
+            // Who only looks is told at once that there is nobody, and holds up no other request of its
+            // connection.
+            .filter(|_| {
+                api != ApiKey::DescribeQuorum || self.broker.metadata.controller().is_some()
+            });
         let client = client_id.clone();
         let context = RequestContext::new(api_version, client_id, KAFKA_LISTENER, peer.remote);
         let began = clock::now();

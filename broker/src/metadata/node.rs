@@ -353,6 +353,7 @@ impl Node {
             delta: Delta::default(),
             entries: Vec::new(),
             settings: &self.settings,
+            voters: self.quorum.membership().voters,
             cluster_id: self.cluster_id.as_deref(),
             ids: &mut self.ids,
         };

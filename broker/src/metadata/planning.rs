@@ -29,6 +29,8 @@ pub(super) struct Planning<'a> {
     pub(super) delta: Delta,
     pub(super) entries: Vec<Vec<MetadataRecord>>,
     pub(super) settings: &'a PlanSettings,
+    /// Of the quorum.
+    pub(super) voters: Vec<BrokerId>,
     /// The id that a new cluster gets.
     pub(super) cluster_id: Option<&'a str>,
     pub(super) ids: &'a mut IdSource,
@@ -82,7 +84,7 @@ impl Planning<'_> {
                 Applied::AlteredPartitions(results)
             }
             MetadataChange::RemoveBroker(id) => {
-                let planned = plan_remove_broker(&self.image, id);
+                let planned = plan_remove_broker(&self.image, &self.voters, id);
                 Applied::BrokerRemoved(planned.map(|planned| self.apply(planned, &mut records)))
             }
             MetadataChange::ElectLeaders { election, partitions } => {

@@ -216,7 +216,12 @@ fn a_broker_is_looked_after_drained_and_taken_out() {
         metrics.contains("varve_cluster_partitions{state=\"under_replicated\"} 0"),
         "{metrics}"
     );
-    world.check(&["brokers", "remove", "3", "--yes"], 0, "taken out");
+    let refused = world.runtime.block_on(world.admin.unregister_broker(3)).unwrap_err();
+    assert!(refused.to_string().contains("varve cluster quorum remove-voter 3"), "{refused}");
+    world.check(&["brokers", "remove", "3", "--yes"], 1, "--allow-even");
+    world.check(&["brokers", "remove", "3", "--yes", "--allow-even"], 0, "taken out");
+    world.check(&["quorum", "add-voter", "4"], 0, "votes");
+    world.check(&["quorum"], 0, "leader");
     let brokers = world.varve(&["brokers", "--format", "json"]);
     let brokers = String::from_utf8_lossy(&brokers.stdout);
     assert!(!brokers.contains("\"id\": 3"), "{brokers}");

@@ -204,6 +204,102 @@ fn voters_come_and_go_by_command() {
     survivor.create_replicated_topic("later", 1, 3, &[]).unwrap();
 }
 
+/// What the command line says, and how long it took.
+fn cluster_command(cluster: &Cluster, arguments: &[&str]) -> (String, std::time::Duration) {
+    let mut command = Command::new(varve_tests::process::binary());
+    command.args(["-X", &format!("brokers={}", cluster.bootstrap()), "cluster"]).args(arguments);
+    let began = varve_tests::clock::now();
+    let output = varve_tests::peers::run(&mut command, b"", PATIENCE);
+    let took = began.elapsed();
+    let text = [output.stdout, output.stderr].concat();
+    (String::from_utf8_lossy(&text).into_owned(), took)
+}
+
+/// Whoever looks at a cluster whose quorum is lost waited for a minute, and was told of a request that
+/// had failed.
+#[test]
+fn a_lost_quorum_is_told_soon_and_clearly() {
+    // Two seconds are meant; a machine that is busy may take longer.
+    const SOON: std::time::Duration = std::time::Duration::from_secs(4);
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(folder.path(), 3, &[]);
+    cluster.connect_beside(None).create_replicated_topic(TOPIC, 1, 3, &[]).unwrap();
+    cluster.wait_for_isr(TOPIC, 0, 3);
+    cluster.broker(1).kill();
+    cluster.broker(2).kill();
+    let (told, took) = wait_for("the loss to be known", PATIENCE, || {
+        let (told, took) = cluster_command(&cluster, &["quorum"]);
+        told.contains("the metadata quorum has no leader").then_some((told, took))
+    });
+    assert!(told.contains("1, 2 do not answer") && told.contains("start brokers"), "{told}");
+    assert!(took < SOON, "{took:?}");
+    let (told, took) = cluster_command(&cluster, &["health"]);
+    assert!(told.contains("no broker is the controller"), "{told}");
+    assert!(told.contains("[1 2]"), "{told}");
+    assert!(took < SOON, "{took:?}");
+    cluster.broker(1).restart();
+    wait_for("a leader", PATIENCE, || {
+        cluster_command(&cluster, &["quorum"]).0.contains("METADATA QUORUM").then_some(())
+    });
+}
+
+/// Two of three lost their disks while the third was down, and made a second cluster.
+#[test]
+fn brokers_that_lost_their_disks_make_no_second_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(folder.path(), 3, &[]);
+    let id = describe(&cluster).cluster_id;
+    cluster.kill_all();
+    let lost = [2, 3].map(|lost| {
+        std::fs::remove_dir_all(cluster.broker(lost).folder().join("data")).unwrap();
+        cluster.broker(lost).begin_restart()
+    });
+    wait_for("them to say for whom they wait", PATIENCE, || {
+        let says = |broker: i32| {
+            let log = cluster.folder().join(format!("broker-{broker}")).join("broker.log");
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            log.contains("a new cluster is made once all of cluster.voters are")
+                && log.contains("\"missing\":\"[1]\"")
+        };
+        (says(2) && says(3)).then_some(())
+    });
+    drop(lost);
+    // With a copy of what one of them had, it is the same cluster.
+    assert_eq!(id.len(), CLUSTER.len());
+}
+
+/// Two brokers that joined changed their addresses while nobody ran. Each found only the third, which
+/// could not lead; now that one tells them of each other.
+#[test]
+fn brokers_that_joined_are_found_at_other_addresses() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(folder.path(), 3, &[]);
+    cluster.join(&[]);
+    cluster.join(&[]);
+    change_voter(&cluster, &["add-voter", "4", "--allow-even"]).unwrap();
+    change_voter(&cluster, &["add-voter", "5"]).unwrap();
+    // What the others decide after its death it does not have: it cannot lead.
+    cluster.broker(1).kill();
+    wait_for("a topic", PATIENCE, || {
+        cluster.connect_beside(Some(1)).create_replicated_topic(TOPIC, 1, 3, &[]).ok()
+    });
+    for elsewhere in [4, 5] {
+        cluster.broker(elsewhere).kill();
+        let address = varve_tests::cluster::free_addresses(1)[0];
+        cluster.broker(elsewhere).set("listeners.internal.bind", &format!("\"{address}\""));
+    }
+    // Those whom files name must find them, and they each other by way of these.
+    for dead in 2..=3 {
+        cluster.broker(dead).kill();
+    }
+    let starting: Vec<_> =
+        [1, 4, 5].into_iter().map(|id| (id, cluster.broker(id).begin_restart())).collect();
+    for (id, started) in starting {
+        *cluster.broker(id) = started.wait();
+    }
+    assert_eq!(voters(&cluster, Some(2)), [1, 2, 3, 4, 5]);
+}
+
 /// Two brokers that were given other voters made two clusters of one.
 #[test]
 fn brokers_that_name_other_voters_make_no_cluster() {

@@ -31,7 +31,8 @@ pub(crate) struct BrokersArgs {
 enum BrokersCommand {
     /// Move all replicas of a broker to others, so that it can be taken out
     Drain(DrainArgs),
-    /// Take out a broker that is stopped, holds nothing and never comes back
+    /// Take out a broker that is stopped, holds nothing and never comes back; its vote in the metadata
+    /// quorum first, if it has one
     Remove(RemoveArgs),
 }
 
@@ -55,6 +56,9 @@ struct RemoveArgs {
     /// The broker's number
     #[arg(value_name = "BROKER")]
     broker: i32,
+    /// Let the number of voters become even, on the way to another odd number
+    #[arg(long)]
+    allow_even: bool,
     /// Does not ask
     #[arg(short, long)]
     yes: bool,
@@ -216,6 +220,14 @@ async fn remove(connection: &ConnectionArgs, arguments: &RemoveArgs) -> Result<(
     let id = arguments.broker;
     let question = format!("Broker {id} is forgotten; its number may be used again. Take it out?");
     confirm(&question, arguments.yes, false)?;
+    let survey = gather(&admin).await?.survey;
+    let is_dead = survey.brokers.iter().any(|broker| broker.id == id && broker.is_fenced);
+    let is_empty = survey.partitions.iter().all(|partition| !partition.replicas.contains(&id));
+    // What stands against it otherwise is said first: a vote is not taken for nothing.
+    if is_dead && is_empty && survey.voters.contains(&id) {
+        admin.remove_voter(id, arguments.allow_even).await.map_err(failed)?;
+        print_text(&format!("broker {id} does not vote in the metadata quorum any more"))?;
+    }
     admin.unregister_broker(id).await.map_err(failed)?;
     print_text(&format!("broker {id} is taken out"))
 }

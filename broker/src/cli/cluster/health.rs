@@ -10,11 +10,13 @@ use super::super::connection::ConnectionArgs;
 use super::super::exit::{CliError, EXIT_UNHEALTHY};
 use super::super::output::{OutputArgs, Style, Table, print_json, print_text};
 use super::super::topic::failed;
-use super::gather::gather;
+use super::gather::{ANSWER_MAX, gather, survey_brokers};
 use super::voters::{self, VoterCommand};
 
 /// Between two looks of `--watch`.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How long brokers are waited for, once it is known that nobody leads the quorum.
+const SILENT_MAX: Duration = Duration::from_millis(400);
 /// Names that a list shows before it is cut.
 const NAMES_MAX: usize = 8;
 
@@ -143,6 +145,22 @@ pub(super) fn unknown_broker(id: i32) -> CliError {
         .help("varve cluster brokers shows who is")
 }
 
+/// Says who does not answer, since that is what there is to be done about it.
+async fn leaderless(admin: &Admin) -> CliError {
+    let silent = async {
+        let cluster = admin.describe_all_brokers().await.ok()?;
+        let brokers = survey_brokers(admin, &cluster, SILENT_MAX).await.ok()?;
+        let silent = brokers.iter().filter(|broker| broker.is_fenced);
+        Some(silent.map(|broker| broker.id.to_string()).collect::<Vec<_>>())
+    };
+    let who = match silent.await.unwrap_or_default() {
+        silent if silent.is_empty() => String::new(),
+        silent => format!("; of the brokers {} do not answer", silent.join(", ")),
+    };
+    CliError::failed(format!("the metadata quorum has no leader: nothing can be changed{who}"))
+        .help("start brokers until most of the voters run; what has a leader goes on meanwhile")
+}
+
 pub(super) async fn quorum(
     connection: &ConnectionArgs,
     arguments: &QuorumArgs,
@@ -151,7 +169,10 @@ pub(super) async fn quorum(
         return voters::run(connection, command).await;
     }
     let admin: Admin = connection.admin().await?;
-    let quorum = admin.describe_quorum().await.map_err(failed)?;
+    let quorum = match tokio::time::timeout(ANSWER_MAX, admin.describe_quorum()).await {
+        Ok(quorum) => quorum.map_err(failed)?,
+        Err(_) => return Err(leaderless(&admin).await),
+    };
     let mut members = Table::new(["ID", "STATUS", "LOG-END", "LAG"]);
     let mut add = |member: &QuorumMember, status: &'static str| {
         let status = if member.id == quorum.leader { "leader" } else { status };

@@ -160,9 +160,11 @@ pub fn check_registration(
 /// Plans the end of a broker that never comes back.
 ///
 /// # Errors
-/// [`RemovalRefused`] while it is alive, or holds replicas that others could take over first.
+/// [`RemovalRefused`] while it is alive, holds replicas that others could take over first, or is one of
+/// the quorum's `voters`.
 pub fn plan_remove_broker(
     image: &MetadataImage,
+    voters: &[BrokerId],
     id: BrokerId,
 ) -> Result<Vec<MetadataRecord>, RemovalRefused> {
     let broker = image.broker(id).ok_or(RemovalRefused::Unknown(id))?;
@@ -171,6 +173,7 @@ pub fn plan_remove_broker(
     }
     let partitions = image.topics().flat_map(|topic| &topic.partitions);
     match partitions.filter(|partition| partition.replicas.contains(&id)).count() {
+        0 if voters.contains(&id) => Err(RemovalRefused::Votes(id)),
         0 => {
             let configs = image.broker_configs(id).into_iter().flatten();
             let target = ConfigTarget::Broker(id);
@@ -203,6 +206,12 @@ pub enum RemovalRefused {
         /// How many.
         replicas: usize,
     },
+    /// The metadata quorum counts on it.
+    #[error(
+        "broker {0} votes in the metadata quorum; take its vote first: varve cluster quorum \
+         remove-voter {0}, with --allow-even on the way to another odd number"
+    )]
+    Votes(BrokerId),
 }
 
 impl RemovalRefused {
@@ -211,7 +220,9 @@ impl RemovalRefused {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Unknown(_) => ErrorCode::BrokerIdNotRegistered,
-            Self::Alive(_) | Self::HoldsReplicas { .. } => ErrorCode::InvalidRequest,
+            Self::Alive(_) | Self::HoldsReplicas { .. } | Self::Votes(_) => {
+                ErrorCode::InvalidRequest
+            }
         }
     }
 }

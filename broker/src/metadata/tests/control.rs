@@ -398,7 +398,8 @@ fn a_move_is_cancelled_or_changed_while_it_is_under_way() {
 #[test]
 fn a_broker_that_holds_nothing_and_is_dead_can_be_taken_out() {
     let mut image = world(&[&[1, 2]], &[]);
-    let remove = |image: &MetadataImage, id| plan_remove_broker(image, BrokerId(id));
+    let remove =
+        |image: &MetadataImage, id| plan_remove_broker(image, &[BrokerId(9)], BrokerId(id));
     assert_eq!(remove(&image, 9), Err(RemovalRefused::Unknown(BrokerId(9))));
     assert_eq!(remove(&image, 3), Err(RemovalRefused::Alive(BrokerId(3))));
     fence(&mut image, 3);
