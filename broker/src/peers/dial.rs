@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use thiserror::Error;
 use varve_protocol::messages::PeerHelloRequest;
+use varve_protocol::messages::peer_hello::KnownPeer;
 use varve_protocol::vocabulary::BrokerId;
 use varve_protocol::wire::{
     DecodeError, EncodeError, EncodedFrame, Message, Reader, Request, RequestHeader,
@@ -116,11 +117,15 @@ pub(super) async fn greet(
         FrameError::Io(broken) => distrust(peer, broken).map_or(error.into(), DialError::Hello),
         _ => DialError::Frame(error),
     })?;
-    let (_, answer) = decode::<PeerHelloRequest>(answer.bytes)?;
+    let (_, mut answer) = decode::<PeerHelloRequest>(answer.bytes)?;
     let (cluster, incarnation) = (answer.cluster_id.clone(), answer.incarnation.0);
     let (image, log) = (shared.host.image(), shared.host.log());
+    let known = std::mem::take(&mut answer.known);
     let log = shared.identity.check_answer(&image, &log, peer, answer)?;
     shared.on_hello(peer, lane, &cluster, log);
+    for KnownPeer { broker_id, address } in known {
+        shared.host.on_heard_address(BrokerId(broker_id), &address);
+    }
     Ok(Dialed { incoming, outgoing, incarnation })
 }
 
