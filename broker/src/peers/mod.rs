@@ -5,8 +5,8 @@
 //!   one connection, and how a death is noticed. `dial`: a connection comes to stand.
 //! - `link`: one connection to one peer, kept open; `reconnect` decides when it is tried again, and
 //!   when a peer counts as lost. `peers`: all links, by broker and lane.
-//! - `service`: what the internal listener answers; `decide`: what the controller says. `forward`: clients' requests that only the
-//!   controller can decide.
+//! - `service`: what the internal listener answers; `incoming`: a request on its way there; `decide`:
+//!   what the controller says. `forward`: clients' requests that only the controller can decide.
 //!
 //! ```text
 //! Peers ─► link (control lane) ─► quorum messages, heartbeats, in-sync changes
@@ -23,6 +23,7 @@ mod error;
 pub(crate) mod forward;
 mod hello;
 mod identity;
+mod incoming;
 mod link;
 mod pool;
 mod quic;

@@ -4,7 +4,6 @@
 //! it. Whatever comes later and speaks for another broker closes the connection. Requests that need
 //! logs and topics wait until the broker has them; the quorum's messages do not.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +18,11 @@ use varve_protocol::messages::{
     QuorumMessagesRequest, ReplicaFetchRequest, ReplicaFetchResponse, ReplicaProgressRequest,
 };
 use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicIdPartition};
-use varve_protocol::wire::{
-    ApiKey, DecodeError, EncodedFrame, Message, Reader, Request, RequestHeader, encode_response,
-};
+use varve_protocol::wire::{ApiKey, Reader, RequestHeader, encode_response};
 
 use super::hello::{HelloRefused, PeerIdentity};
 use super::identity::{Lane, LocalIdentity, LogExtent};
+use super::incoming::{Incoming, answer, later, malformed, spoke_for, started};
 use super::pool::PeerHost;
 use super::trust::PeerNames;
 use super::{decide, forward};
@@ -34,12 +32,9 @@ use crate::metadata::MetadataHandle;
 use crate::replica::{FetchLimits, LeaderSession, ReplicationThrottle};
 use crate::server::{Peer, Reply, ServerLimits, Service, ShownCertificate};
 use crate::shard::{FollowerProgress, Partitions};
-use crate::spawn;
 
 /// How long a connection may be open before it has said who it is.
 const HELLO_MAX: Duration = Duration::from_secs(5);
-/// How long a request waits for a broker that is still starting.
-const START_MAX: Duration = Duration::from_secs(5);
 
 /// Answers the other brokers.
 #[derive(Debug)]
@@ -71,13 +66,6 @@ pub(crate) struct PeerSession {
     is_refused: bool,
     shown: ShownCertificate,
     fetches: Arc<LeaderSession>,
-}
-
-/// A request whose body is still to be read.
-struct Incoming {
-    version: i16,
-    correlation_id: i32,
-    body: Reader,
 }
 
 impl InternalService {
@@ -411,41 +399,4 @@ impl Service for InternalService {
             other => Reply::Close(format!("{} is not served", other.name())),
         }
     }
-}
-
-impl Incoming {
-    fn decode<M: Message>(mut self) -> Result<M, DecodeError> {
-        Message::decode(&mut self.body, self.version)
-    }
-}
-
-/// An answer that is worked on from now on, also while earlier ones are waited for.
-fn later(answer: impl Future<Output = Option<EncodedFrame>> + Send + 'static) -> Reply {
-    let started = spawn::started(answer);
-    Reply::Later(Box::pin(async move { started.await.flatten() }))
-}
-
-/// A part of the broker, once it has started; none if that takes too long.
-async fn started<T: Clone>(mut part: watch::Receiver<Option<T>>) -> Option<T> {
-    let started = tokio::time::timeout(START_MAX, part.wait_for(Option::is_some)).await;
-    started.ok()?.ok()?.clone()
-}
-
-fn answer<R: Request>(correlation_id: i32, response: &R::Response) -> Option<EncodedFrame> {
-    let version = R::API.announced().max_version;
-    match encode_response(R::API, version, correlation_id, response) {
-        Ok(frame) => Some(frame),
-        Err(error) => {
-            tracing::error!(api = R::API.name(), %error, "an answer cannot be encoded");
-            None
-        }
-    }
-}
-
-fn malformed(api: ApiKey, error: &DecodeError) -> Reply {
-    Reply::Close(format!("{}: {error}", api.name()))
-}
-
-fn spoke_for(peer: PeerIdentity, other: i32) -> Reply {
-    Reply::Close(format!("broker {} speaks for broker {other}", peer.broker))
 }
