@@ -131,6 +131,7 @@ impl World {
         }
         self.coverage.hit(Branch::FailedSync);
         self.machines[index].has_failed = true;
+        self.invariants.on_failed_disk(self.machines[index].id);
         self.trace.line(self.now_us, format_args!("{}'s disk fails", self.machines[index].id));
         let delay_us = self.random.skewed(1_000_000);
         let run = self.machines[index].run;

@@ -151,6 +151,12 @@ impl Invariants {
         Ok(())
     }
 
+    /// A sync or a write of a broker has failed in the middle of a step. That may have been cutting off
+    /// what is not committed: the log in memory is as before, the one on the disk may be cut.
+    pub fn on_failed_disk(&mut self, id: BrokerId) {
+        self.replicas.on_interrupted(id);
+    }
+
     /// A broker has crashed; `is_interrupted`, in the middle of a step.
     pub fn on_crash(&mut self, id: BrokerId, broker: &SteppedBroker, is_interrupted: bool) {
         self.witnesses.insert(id, broker.witness());

@@ -40,7 +40,8 @@ pub struct ReplicaLog {
     pub durable: i64,
     /// How many batches from the front are the committed ones.
     pub agreeing: usize,
-    /// The power went in the middle of a step, which may have been cutting off what is not committed.
+    /// The power went, or the disk failed, in the middle of a step, which may have been cutting off what
+    /// is not committed.
     pub is_interrupted: bool,
 }
 
@@ -80,7 +81,7 @@ impl Replicas {
         self.logs.get(&(tip, id))
     }
 
-    /// The power of a broker's machine went in the middle of a step.
+    /// The power of a broker's machine went, or its disk failed, in the middle of a step.
     pub(super) fn on_interrupted(&mut self, id: BrokerId) {
         for ((_, owner), log) in &mut self.logs {
             log.is_interrupted |= *owner == id;
