@@ -138,7 +138,8 @@ impl Membership {
         spawn::detached(life);
     }
 
-    /// Returns when the cluster counts this broker as alive: from then on it is given partitions.
+    /// Returns when the cluster counts this broker as alive and has said so to it: from then on it is
+    /// given partitions, and may speak for them.
     pub(crate) async fn until_alive(&self) {
         let is_alive = |image: &MetadataImage| {
             let own = image.broker(self.metadata.broker_id());
@@ -147,6 +148,11 @@ impl Membership {
         let alive = async {
             while !is_alive(&self.metadata.image()) {
                 self.metadata.wait_applied(self.metadata.applied_index() + 1).await;
+            }
+            // Clients that come at once are told what the latest is.
+            let broker = self.broker.borrow().clone();
+            while broker.as_ref().is_some_and(|broker| !broker.is_up_to_date()) {
+                tokio::time::sleep(REGISTER_PAUSE).await;
             }
         };
         if tokio::time::timeout(ALIVE_MAX, alive).await.is_err() {
