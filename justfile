@@ -85,6 +85,11 @@ sabotages *options:
 crash-rounds *options:
     cargo run --release -p varve-tests --bin crash-rounds -- {{options}}
 
+# Real brokers in network namespaces, a fault of another kind in each round, histories judged after it (--list, --short;
+# needs root, and installs faketime and nftables from the distribution where it can)
+fault-bed *options:
+    tests/suites/fault-bed {{options}}
+
 # Judges histories that clients wrote, as Jepsen's Kafka workload does (--format json)
 judge *options:
     cargo run --quiet --release -p varve-tests --bin judge -- {{options}}

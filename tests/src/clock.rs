@@ -19,6 +19,13 @@ pub fn wall_ms() -> i64 {
     i64::try_from(millis).expect("milliseconds fit for ages")
 }
 
+/// Nanoseconds of the monotonic clock, which is the same for all processes of a machine.
+pub fn monotonic_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
+    seconds * 1_000_000_000 + nanos
+}
+
 /// Lets time pass: for the moment at which a fault strikes, and between two looks at a condition.
 pub fn pause(duration: Duration) {
     std::thread::sleep(duration);

@@ -5,6 +5,7 @@
 //! broker's last words, since no caller could do anything else.
 #![forbid(unsafe_code)]
 
+pub mod bed;
 pub mod certificates;
 pub mod client_workload;
 pub mod clients;
