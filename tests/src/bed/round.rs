@@ -31,6 +31,9 @@ pub struct Round {
     pub wrong: Vec<String>,
 }
 
+/// An acknowledgement counts as the last before a strike if it is no older than this.
+const RECENT_NS: u64 = 1_000_000_000;
+
 /// The longest time in which a client got no acknowledgement in some partition, by client: from the last before `from_ns`, or
 /// then, to the first after it, and so on until `until_ns`.
 pub(super) fn silences(acks: &[Ack], from_ns: u64, until_ns: u64) -> BTreeMap<String, Duration> {
@@ -40,6 +43,8 @@ pub(super) fn silences(acks: &[Ack], from_ns: u64, until_ns: u64) -> BTreeMap<St
     acks.sort_by_key(|ack| ack.ns);
     for ack in acks {
         let before = last.insert((&ack.client, &ack.at), ack.ns);
+        // Before the last round's end nothing was sent for a while.
+        let before = before.filter(|before| before + RECENT_NS > from_ns);
         if ack.ns > from_ns {
             let silence = Duration::from_nanos(ack.ns - before.unwrap_or(from_ns).min(ack.ns));
             let longest = longest.entry(ack.client.clone()).or_default();
