@@ -46,7 +46,7 @@ pub(super) async fn run(shared: Arc<Shared>, broker: i32) {
         let connection = match shared.cluster.connection(broker, Lane::Fetch(shared.lane)).await {
             Ok(connection) => connection,
             Err(error) => {
-                shared.state.lock().must_refresh = true;
+                shared.state.lock().on_broker_trouble(broker);
                 shared.bump();
                 tracing::debug!(broker, %error, "the consumer cannot connect");
                 tokio::time::sleep(backoff.next(shared.cluster.jitter())).await;
@@ -107,7 +107,7 @@ pub(super) async fn run(shared: Arc<Shared>, broker: i32) {
             },
             Err(error) => {
                 session.reset();
-                shared.state.lock().must_refresh = true;
+                shared.state.lock().on_broker_trouble(broker);
                 shared
                     .on_trouble(error, ErrorContext { broker: Some(broker), ..Default::default() });
                 tokio::time::sleep(backoff.next(shared.cluster.jitter())).await;
@@ -152,8 +152,10 @@ async fn fetch(
         tokio::time::sleep(wait + SILENCE_MAX).await;
         loop {
             // Once another one leads, this fetcher is ended.
-            connection.broker().into_iter().for_each(|broker| shared.cluster.suspect(broker));
-            shared.state.lock().must_refresh = true;
+            if let Some(broker) = connection.broker() {
+                shared.cluster.suspect(broker);
+                shared.state.lock().on_broker_trouble(broker);
+            }
             shared.bump();
             tokio::time::sleep(SILENCE_LOOK).await;
         }

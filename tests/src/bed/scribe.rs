@@ -113,7 +113,7 @@ impl Scribe {
         self.inner.lock().acks.get(first..).unwrap_or_default().to_vec()
     }
 
-    /// Who reads: groups, and [`READER`]; and the partitions that one of them has not read up to these ends.
+    /// Who reads (groups, and the reader of everything), and the partitions that one of them has not read up to these ends.
     pub fn behind(&self, ends: &[(At, i64)]) -> Vec<String> {
         let inner = self.inner.lock();
         let names: BTreeSet<&String> = inner.readers.values().collect();

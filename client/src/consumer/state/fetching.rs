@@ -94,6 +94,15 @@ impl State {
         plan
     }
 
+    /// A broker does not answer: metadata may know better, and what a closer replica was to serve is
+    /// asked of its leader again (KIP-392).
+    pub(in crate::consumer) fn on_broker_trouble(&mut self, broker: i32) {
+        self.must_refresh = true;
+        for partition in self.partitions.values_mut() {
+            partition.preferred_replica.take_if(|(replica, _)| *replica == broker);
+        }
+    }
+
     /// Takes in what was fetched. Answers false if it is not wanted any more.
     pub(in crate::consumer) fn on_fetched(
         &mut self,
