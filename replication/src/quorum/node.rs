@@ -49,10 +49,9 @@ pub struct Quorum {
     ///
     /// Invariant: durable with the first term that it hears of, before any entry is.
     pub(super) abstains_below: Option<u64>,
-    /// Nothing at all lay on its disk: no entry, no vote, no term.
-    is_blank: bool,
-    /// Of a blank one: the first voters that have not said yet that they have nothing either. As long
-    /// as there are any it makes no cluster, since they may have one.
+    /// Of one on whose disk nothing at all lay, no entry, no vote, no term: the first voters that have
+    /// not said yet that they have nothing either. As long as there are any it makes no cluster, since
+    /// they may have one.
     unheard: BTreeSet<BrokerId>,
     /// Changes of the members up to this entry had their effect when the log was taken up.
     pub(super) members_as_of: u64,
@@ -143,7 +142,6 @@ impl Quorum {
             elapsed: 0,
             campaigns: None,
             abstains_below,
-            is_blank,
             unheard,
             keeps: false,
             is_keeping: false,
@@ -203,8 +201,11 @@ impl Quorum {
             if is_for_election(message.msg_type) {
                 return Ok(());
             }
-            // Who has not been heard of yet may have elected a leader meanwhile.
-            self.abstain(message.commit);
+            // Who has not been heard of yet may have a cluster. A leader that has committed nothing
+            // is none: should it die now, nobody else would be left to elect another.
+            if self.abstains_below.is_some() || message.commit > 0 {
+                self.abstain(message.commit);
+            }
         }
         // What is left is a message of somebody who takes no part any more, or about nothing.
         let _ = self.node.step(message);
@@ -232,10 +233,11 @@ impl Quorum {
             }
             return;
         }
-        if raft.raft_log.last_index() > 0 {
+        if raft.raft_log.last_index() > 0 && self.unheard.is_empty() {
             return;
         }
-        if commit > 0 || (last > 0 && self.is_blank) {
+        // What appears once all have said that they have nothing is of the new cluster.
+        if commit > 0 || (last > 0 && !self.unheard.is_empty()) {
             self.abstain(commit);
         } else {
             self.unheard.remove(&member);
