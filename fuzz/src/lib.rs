@@ -51,7 +51,9 @@ check_any! {
     ListTransactionsRequest ListConfigResourcesRequest DescribeTopicPartitionsRequest
     AlterPartitionRequest BrokerRegistrationRequest BrokerHeartbeatRequest
     AllocateProducerIdsRequest PeerHelloRequest QuorumMessagesRequest ReplicaFetchRequest
-    ReplicaProgressRequest ForwardRequest
+    ReplicaProgressRequest ForwardRequest AddRaftVoterRequest RemoveRaftVoterRequest
+    DescribeQuorumRequest UnregisterBrokerRequest ElectLeadersRequest
+    AlterPartitionReassignmentsRequest ListPartitionReassignmentsRequest
 }
 
 fn check_message<M: Message + Debug + PartialEq>(version: i16, reader: &mut Reader) {
