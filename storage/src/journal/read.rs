@@ -236,7 +236,10 @@ fn find_damage(chains: &[Chain], newest: usize, checkpoint: u64) -> Option<Journ
     for (chain, expected_after) in [(&chains[newest], known), (&chains[1 - newest], other)] {
         // The other file's chain ends where the newest begins, unless the newest has none yet.
         let is_other_complete = std::ptr::eq(chain, &chains[1 - newest])
-            && chains[newest].entries.first().is_some_and(|first| first.sequence <= other + 1);
+            && chains[newest]
+                .entries
+                .first()
+                .is_some_and(|first| first.sequence <= other.saturating_add(1));
         if is_other_complete {
             continue;
         }
