@@ -43,6 +43,21 @@ impl World {
         panic!("nothing was sent");
     }
 
+    /// Three of whom one is down since before the last entry: all, the leader, a follower that has
+    /// everything, and the one that is behind.
+    fn with_one_behind(seed: u64) -> (Self, BrokerId, BrokerId, BrokerId) {
+        let mut world = Self::new(&[1, 2, 3], seed);
+        let leader = world.tick_until_led();
+        world.propose(leader, "a").unwrap();
+        world.turn(3);
+        let mut others = world.voters.clone().into_iter().filter(|id| *id != leader);
+        let (whole, behind) = (others.next().unwrap(), others.next().unwrap());
+        world.crash(behind);
+        world.propose(leader, "b").unwrap();
+        world.turn(3);
+        (world, leader, whole, behind)
+    }
+
     fn turn(&mut self, ticks: usize) {
         for _ in 0..ticks {
             self.tick();
@@ -56,15 +71,7 @@ impl World {
 /// nothing of a cluster that exists has no say before it has caught up.
 #[test]
 fn a_voter_that_lost_its_disk_elects_nobody_who_has_less() {
-    let mut world = World::new(&[1, 2, 3], 7);
-    let leader = world.tick_until_led();
-    world.propose(leader, "a").unwrap();
-    world.turn(3);
-    let mut others = world.voters.clone().into_iter().filter(|id| *id != leader);
-    let (lost, behind) = (others.next().unwrap(), others.next().unwrap());
-    world.crash(behind);
-    world.propose(leader, "b").unwrap();
-    world.turn(3);
+    let (mut world, leader, lost, behind) = World::with_one_behind(7);
     assert_eq!(world.state(leader), "ab");
     world.crash(leader);
     world.crash(lost);
@@ -120,6 +127,43 @@ fn brokers_that_never_had_anything_elect_each_other() {
     world.propose(leader, "a").unwrap();
     world.turn(3);
     assert!(world.voters.clone().into_iter().all(|id| world.state(id) == "a"));
+}
+
+/// The first leader of a new cluster dies before anything of its log is durable. One voter has an entry
+/// of it, but had not heard of everybody yet and has no say; the others must elect another all the same.
+#[test]
+fn a_new_cluster_outlives_its_first_leader() {
+    let mut world = World::new(&[1, 2, 3], 14);
+    let voters = world.voters.clone();
+    voters.iter().for_each(|id| world.crash(*id));
+    world.disks.clear();
+    voters.iter().for_each(|id| world.start_unheard(*id));
+    let late = BrokerId(1);
+    world.introduce(late, BrokerId(2));
+    world.introduce(BrokerId(2), BrokerId(3));
+    world.running.get_mut(&BrokerId(3)).unwrap().0.on_member_log(late, 0, 0);
+    while world.leader().is_none() {
+        if world.wire.is_empty() {
+            world.tick();
+        } else {
+            world.deliver(0);
+        }
+    }
+    let leader = world.leader().unwrap();
+    assert_ne!(leader, late);
+    world.wire.retain(|(from, to, _)| *from == leader && *to == late);
+    world.deliver_all();
+    assert_eq!(world.last(late), (1, 1));
+    world.crash(leader);
+    world.disks.get_mut(&leader).unwrap().entries.clear();
+    world.start(leader);
+    world.introduce(BrokerId(2), BrokerId(3));
+    world.introduce(late, voters.iter().copied().find(|id| *id != late && *id != leader).unwrap());
+    world.turn(60);
+    let leader = world.leader().expect("another leader");
+    world.propose(leader, "a").unwrap();
+    world.turn(10);
+    assert!(voters.iter().all(|id| world.state(*id) == "a"));
 }
 
 /// A broker that joined after entries were replaced by a snapshot was sent that snapshot, which did not
@@ -200,15 +244,7 @@ fn those_who_lost_everything_make_no_second_cluster() {
 /// had a say again, and helped one to the lead who lacked what had been committed with its vote.
 #[test]
 fn a_voter_that_is_filled_half_way_still_abstains() {
-    let mut world = World::new(&[1, 2, 3], 13);
-    let leader = world.tick_until_led();
-    world.propose(leader, "a").unwrap();
-    world.turn(3);
-    let mut others = world.voters.clone().into_iter().filter(|id| *id != leader);
-    let (lost, behind) = (others.next().unwrap(), others.next().unwrap());
-    world.crash(behind);
-    world.propose(leader, "b").unwrap();
-    world.turn(3);
+    let (mut world, leader, lost, behind) = World::with_one_behind(13);
     world.crash(lost);
     world.disks.insert(lost, Disk::default());
     world.start(lost);
