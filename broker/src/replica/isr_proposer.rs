@@ -216,7 +216,7 @@ mod tests {
         let isr = vec![BrokerId(1), BrokerId(2)];
         let committed = IsrVerdict::Committed { isr, partition_epoch: 5 };
         assert_eq!(verdicts, [committed, IsrVerdict::Refused]);
-        // The last word of a controller that knows less than the leader ended a wish for ever.
+        // The answer of a controller that knows less than the leader ends no wish.
         assert_eq!(waiting.keys().map(|tip| tip.partition.0).collect::<Vec<_>>(), [2, 3]);
     }
 

@@ -67,7 +67,7 @@ impl World {
 }
 
 /// A voter that had acknowledged an entry lost its disk, and came back without a log while the leader
-/// was down too. With its vote the third one was elected, which did not have the entry. Now who has
+/// was down too. With its vote the third one would be elected, which does not have the entry: who has
 /// nothing of a cluster that exists has no say before it has caught up.
 #[test]
 fn a_voter_that_lost_its_disk_elects_nobody_who_has_less() {
@@ -166,8 +166,7 @@ fn a_new_cluster_outlives_its_first_leader() {
     assert!(voters.iter().all(|id| world.state(*id) == "a"));
 }
 
-/// A broker that joined after entries were replaced by a snapshot was sent that snapshot, which did not
-/// name it, so that it never took it.
+/// A broker that joins after entries were replaced by a snapshot: it takes only one that names it.
 #[test]
 fn a_newcomer_behind_a_snapshot_gets_one_that_names_it() {
     let mut world = World::new(&[1, 2, 3], 10);
@@ -240,8 +239,8 @@ fn those_who_lost_everything_make_no_second_cluster() {
     assert_eq!(world.leader(), None);
 }
 
-/// A voter that had lost its disk was filled half way when its process ended. As it had a log again, it
-/// had a say again, and helped one to the lead who lacked what had been committed with its vote.
+/// A voter that had lost its disk was filled half way when its process ended. Though it has a log again
+/// it has no say: it would help one to the lead who lacks what had been committed with its vote.
 #[test]
 fn a_voter_that_is_filled_half_way_still_abstains() {
     let (mut world, leader, lost, behind) = World::with_one_behind(13);
