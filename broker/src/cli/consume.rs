@@ -13,10 +13,11 @@ use varve_client::{
 use super::connection::ConnectionArgs;
 use super::exit::CliError;
 use super::format::{Format, RecordView, base64_of};
+use super::name_filter::matching;
 use super::offsets::{OffsetRange, Position};
 use super::output::quiet_pipe;
 use super::positions;
-use super::topic::{failed, matching};
+use super::topic::failed;
 
 /// How often it is looked whether the end of a range is reached although no record came.
 const END_CHECK: Duration = Duration::from_millis(100);

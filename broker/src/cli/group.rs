@@ -203,7 +203,7 @@ async fn matching(admin: &Admin, arguments: &DescribeArgs) -> Result<Vec<String>
     if !arguments.regex {
         return Ok(arguments.groups.clone());
     }
-    let filter = super::topic::NameFilter::new(&arguments.groups, true)?;
+    let filter = super::name_filter::NameFilter::new(&arguments.groups, true)?;
     let groups = admin.list_groups(&[], &[]).await.map_err(failed)?;
     let names: Vec<String> =
         groups.into_iter().map(|group| group.group).filter(|name| filter.takes(name)).collect();

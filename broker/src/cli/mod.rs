@@ -16,6 +16,7 @@ mod exit;
 mod format;
 mod group;
 mod lag_time;
+mod name_filter;
 mod offsets;
 mod output;
 mod positions;

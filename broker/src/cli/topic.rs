@@ -1,20 +1,18 @@
 //! `varve topic`: create, list, describe, configure, enlarge, delete, trim.
 
-use std::collections::BTreeMap;
-
 use clap::Subcommand;
-use regex::Regex;
-use serde_json::json;
 use varve_client::{
-    Admin, AdminError, ConfigChange, ConfigEntry, ConfigResource, IsolationLevel, NewPartitions,
-    NewTopic, OffsetSpec, TopicDescription, TopicPartition,
+    AdminError, ConfigChange, ConfigResource, NewPartitions, NewTopic, TopicPartition,
 };
 
 use super::connection::ConnectionArgs;
 use super::exit::CliError;
+use super::name_filter::{NameFilter, matching};
 use super::offsets::Position;
-use super::output::{Cell, OutputArgs, Style, Table, confirm, print_json, print_text};
+use super::output::{Cell, OutputArgs, Table, confirm};
 use super::positions;
+
+mod describe;
 
 /// The commands about topics.
 #[derive(Debug, Subcommand)]
@@ -187,7 +185,7 @@ pub(crate) async fn run(
     match command {
         TopicCommand::Create(arguments) => create(connection, arguments).await,
         TopicCommand::List(arguments) => list(connection, arguments).await,
-        TopicCommand::Describe(arguments) => describe(connection, arguments).await,
+        TopicCommand::Describe(arguments) => describe::describe(connection, arguments).await,
         TopicCommand::AlterConfig(arguments) => alter_config(connection, arguments).await,
         TopicCommand::AddPartitions(arguments) => add_partitions(connection, arguments).await,
         TopicCommand::Delete(arguments) => delete(connection, arguments).await,
@@ -271,173 +269,6 @@ async fn list(connection: &ConnectionArgs, arguments: &ListArgs) -> Result<(), C
         }
     }
     table.print(&arguments.output)
-}
-
-async fn describe(connection: &ConnectionArgs, arguments: &DescribeArgs) -> Result<(), CliError> {
-    let admin = connection.admin().await?;
-    let names = matching(&admin, &arguments.topics, arguments.regex).await?;
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let nothing_chosen =
-        !arguments.print_partitions && !arguments.print_configs && !arguments.print_summary;
-    let all = arguments.print_all || nothing_chosen || arguments.output.is_json();
-    let mut documents = Vec::new();
-    let mut texts = Vec::new();
-    let mut failures = Vec::new();
-    let racks = racks(&admin).await;
-    for (name, described) in describe_in_full(&admin, &names).await? {
-        let topic = match described {
-            Ok(topic) => topic,
-            Err(error) => {
-                failures.push(format!("{name}: {error}"));
-                continue;
-            }
-        };
-        let partitions = partition_table(&admin, &topic, &racks).await?;
-        let configs =
-            admin.describe_config(&ConfigResource::Topic(name.clone())).await.map_err(failed)?;
-        let configs = config_table(&configs);
-        let replicas = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
-        documents.push(json!({
-            "name": topic.name,
-            "topic_id": topic.topic_id.to_string(),
-            "internal": topic.is_internal,
-            "partition_count": topic.partitions.len(),
-            "replicas": replicas,
-            "partitions": partitions.json(),
-            "configs": configs.json(),
-        }));
-        let style = Style::of_stdout();
-        let mut parts = Vec::new();
-        if all || arguments.print_summary {
-            parts.push(format!(
-                "{}\nNAME        {}\nTOPIC-ID    {}\nPARTITIONS  {}\nREPLICAS    {replicas}{}",
-                style.bold("SUMMARY"),
-                topic.name,
-                topic.topic_id,
-                topic.partitions.len(),
-                if topic.is_internal { "\nINTERNAL    true" } else { "" },
-            ));
-        }
-        if all || arguments.print_configs {
-            parts.push(format!("{}\n{}", style.bold("CONFIGS"), configs.text(style)));
-        }
-        if all || arguments.print_partitions {
-            parts.push(format!("{}\n{}", style.bold("PARTITIONS"), partitions.text(style)));
-        }
-        texts.push(parts.join("\n\n"));
-    }
-    if arguments.output.is_json() {
-        print_json(&documents.into())?;
-    } else if !texts.is_empty() {
-        print_text(&texts.join("\n\n\n"))?;
-    }
-    if failures.is_empty() { Ok(()) } else { Err(CliError::failed(failures.join("\n"))) }
-}
-
-/// With eligible leader replicas, where the broker tells them.
-async fn describe_in_full(
-    admin: &Admin,
-    names: &[&str],
-) -> Result<Vec<(String, Result<TopicDescription, AdminError>)>, CliError> {
-    match admin.describe_topic_partitions(names).await {
-        Ok(described) => Ok(described),
-        // Older brokers than those of KIP-966.
-        Err(_) => admin.describe_topics(names).await.map_err(failed),
-    }
-}
-
-/// The rack of each broker that has one.
-async fn racks(admin: &Admin) -> BTreeMap<i32, String> {
-    let brokers = match admin.describe_all_brokers().await {
-        Ok(cluster) => cluster.brokers,
-        Err(_) => return BTreeMap::new(),
-    };
-    brokers.into_iter().filter_map(|broker| Some((broker.id, broker.rack?))).collect()
-}
-
-async fn partition_table(
-    admin: &Admin,
-    topic: &TopicDescription,
-    racks: &BTreeMap<i32, String>,
-) -> Result<Table, CliError> {
-    let name = topic.name.as_str();
-    let numbers: Vec<i32> = topic.partitions.iter().map(|partition| partition.partition).collect();
-    let starts = positions::listed(
-        admin,
-        name,
-        &numbers,
-        OffsetSpec::Earliest,
-        IsolationLevel::ReadUncommitted,
-    );
-    let starts = starts.await?;
-    let ends = positions::listed(
-        admin,
-        name,
-        &numbers,
-        OffsetSpec::Latest,
-        IsolationLevel::ReadUncommitted,
-    );
-    let ends = ends.await?;
-    let mut table = Table::new([
-        "PARTITION",
-        "LEADER",
-        "EPOCH",
-        "REPLICAS",
-        "ISR",
-        "ELIGIBLE",
-        "RACKS",
-        "LOG-START-OFFSET",
-        "HIGH-WATERMARK",
-        "ERROR",
-    ]);
-    for partition in &topic.partitions {
-        let number = partition.partition;
-        let offset = |from: &BTreeMap<i32, Result<i64, AdminError>>| -> Cell {
-            from.get(&number).and_then(|result| result.as_ref().ok()).copied().into()
-        };
-        let wrong = starts.get(&number).and_then(|result| result.as_ref().err());
-        table.row([
-            number.into(),
-            partition.leader.into(),
-            partition.leader_epoch.into(),
-            list_of(&partition.replicas).into(),
-            list_of(&partition.isr).into(),
-            list_of(&partition.eligible).into(),
-            racks_of(&partition.replicas, racks).into(),
-            offset(&starts),
-            offset(&ends),
-            wrong.map(|error| error.to_string()).into(),
-        ]);
-    }
-    if topic
-        .partitions
-        .iter()
-        .all(|partition| starts.get(&partition.partition).is_some_and(std::result::Result::is_ok))
-    {
-        table.drop_last_column();
-    }
-    Ok(table)
-}
-
-/// The racks of the replicas, in their order; none where no broker has one.
-fn racks_of(replicas: &[i32], racks: &BTreeMap<i32, String>) -> Option<String> {
-    let of = |id: &i32| racks.get(id).map_or("-", String::as_str);
-    let words: Vec<&str> = replicas.iter().map(of).collect();
-    (!racks.is_empty()).then(|| format!("[{}]", words.join(" ")))
-}
-
-fn config_table(entries: &[ConfigEntry]) -> Table {
-    let mut entries: Vec<&ConfigEntry> = entries.iter().collect();
-    entries.sort_by(|left, right| left.name.cmp(&right.name));
-    let mut table = Table::new(["KEY", "VALUE", "SOURCE"]);
-    for entry in entries {
-        table.row([
-            entry.name.clone().into(),
-            if entry.is_sensitive { "(secret)".into() } else { entry.value.clone().into() },
-            entry.source.to_string().into(),
-        ]);
-    }
-    table
 }
 
 async fn alter_config(
@@ -603,57 +434,6 @@ impl Statuses {
         self.table.print(output)?;
         if self.has_failed { Err(CliError::told(super::exit::EXIT_FAILED)) } else { Ok(()) }
     }
-}
-
-/// Which names are meant: exact ones, or those that an expression matches.
-pub(crate) struct NameFilter {
-    names: Vec<String>,
-    expressions: Vec<Regex>,
-}
-
-impl NameFilter {
-    /// Every name where `words` is empty.
-    pub(crate) fn new(words: &[String], are_expressions: bool) -> Result<Self, CliError> {
-        if !are_expressions {
-            return Ok(Self { names: words.to_vec(), expressions: Vec::new() });
-        }
-        let expressions = words
-            .iter()
-            .map(|word| {
-                Regex::new(&format!("^(?:{word})$"))
-                    .map_err(|error| CliError::usage(format!("{word:?} is no expression: {error}")))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { names: Vec::new(), expressions })
-    }
-
-    pub(crate) fn takes(&self, name: &str) -> bool {
-        let says_nothing = self.names.is_empty() && self.expressions.is_empty();
-        says_nothing
-            || self.names.iter().any(|known| known == name)
-            || self.expressions.iter().any(|expression| expression.is_match(name))
-    }
-}
-
-/// The topics that are meant; exact names are taken as they are.
-pub(crate) async fn matching(
-    admin: &Admin,
-    words: &[String],
-    are_expressions: bool,
-) -> Result<Vec<String>, CliError> {
-    if !are_expressions {
-        return Ok(words.to_vec());
-    }
-    let filter = NameFilter::new(words, true)?;
-    let topics = admin.list_topics().await.map_err(failed)?;
-    let names: Vec<String> =
-        topics.into_iter().map(|topic| topic.name).filter(|name| filter.takes(name)).collect();
-    if names.is_empty() {
-        return Err(CliError::failed(format!("no topic matches {}", words.join(", "))).help(
-            "varve topic list shows what there is; an expression must match the whole name",
-        ));
-    }
-    Ok(names)
 }
 
 /// The pairs of options such as `-c KEY=VALUE`.

@@ -6,8 +6,9 @@ use varve_client::{Admin, AdminError, ElectionType, TopicPartition};
 
 use super::super::connection::ConnectionArgs;
 use super::super::exit::CliError;
+use super::super::name_filter::NameFilter;
 use super::super::output::{OutputArgs, Table, confirm};
-use super::super::topic::{NameFilter, failed};
+use super::super::topic::failed;
 use super::brokers::{list_of, until_moved};
 use super::gather::gather;
 
