@@ -521,26 +521,14 @@ impl SteppedBroker {
     /// A replica.
     #[must_use]
     pub fn replica(&self, tip: &TopicIdPartition) -> Option<ReplicaView> {
-        self.shard.as_ref()?.with(|core| {
-            let partition = core.partition(tip)?;
-            let reader = core.reader(tip)?;
-            let leader = partition.leader();
-            let told = leader.map(|leader| {
-                let others = self.options.voters.iter().filter(|id| **id != self.options.id);
-                others
-                    .filter_map(|id| Some((*id, leader.progress(*id)?.durable_end())))
-                    .collect::<Vec<_>>()
-            });
-            Some(ReplicaView {
-                role: partition.view(),
-                positions: *partition.positions(),
-                isr: leader.map(|leader| leader.isr().clone()),
-                told: told.unwrap_or_default(),
-                is_reconciled: partition.follower().is_some_and(|one| one.is_reconciled()),
-                log: (reader.log_start(), reader.durable_end(), reader.log_end()),
-                epochs: reader.epochs().iter().map(|at| (at.epoch, at.start_offset)).collect(),
-            })
-        })
+        self.shard.as_ref()?.with(|core| ReplicaView::of(core, tip))
+    }
+
+    /// What replicas were after each word of the metadata in the last step, in order: one step takes
+    /// several, and what one made of a replica the next may hide.
+    #[must_use]
+    pub fn take_glimpses(&self) -> Vec<(TopicIdPartition, ReplicaView)> {
+        self.shard.as_ref().map_or_else(Vec::new, SteppedShard::take_glimpses)
     }
 
     /// A replica's records from an offset on, committed or not.

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use varve_protocol::vocabulary::{BrokerId, TopicIdPartition};
 use varve_storage::{CommitJob, LogConfig, LogSetError, LogShard, MaintenanceJob, SimDisk};
 
+use super::view::ReplicaView;
 use crate::metadata::{HostError, HostFuture, HostedLog, PartitionHost};
 use crate::shard::{Command, CoreSettings, Effect, NewLog, Now, Outcome, PartitionRole, ShardCore};
 
@@ -36,12 +37,16 @@ struct State {
     effects: Vec<ShardEffect>,
     /// Counts what was done to the core.
     version: u64,
+    /// The replicas that were given a role, as they were right after.
+    glimpses: Vec<(TopicIdPartition, ReplicaView)>,
 }
 
 impl SteppedShard {
     pub(super) fn new(settings: CoreSettings, logs: LogShard<SimDisk>, now: Now) -> Self {
         let core = ShardCore::new(settings, logs);
-        Self { state: Arc::new(Mutex::new(State { core, now, effects: Vec::new(), version: 1 })) }
+        let (effects, glimpses) = (Vec::new(), Vec::new());
+        let state = State { core, now, effects, version: 1, glimpses };
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
     pub(super) fn set_now(&self, now: Now) {
@@ -86,6 +91,11 @@ impl SteppedShard {
 
     pub(super) fn version(&self) -> u64 {
         self.state.lock().version
+    }
+
+    /// What replicas were, right after they were given their roles, since this was asked last.
+    pub(super) fn take_glimpses(&self) -> Vec<(TopicIdPartition, ReplicaView)> {
+        std::mem::take(&mut self.state.lock().glimpses)
     }
 
     /// What the shard wants, in order.
@@ -143,7 +153,15 @@ impl PartitionHost for SteppedShard {
     }
 
     fn set_roles(&self, roles: Vec<PartitionRole>) -> HostFuture<'_, Vec<Result<(), HostError>>> {
-        Box::pin(async move { self.change(Command::SetRoles { roles, answer: Token::Host }) })
+        Box::pin(async move {
+            let names: Vec<_> = roles.iter().map(|role| role.partition).collect();
+            let changed = self.change(Command::SetRoles { roles, answer: Token::Host });
+            let mut state = self.state.lock();
+            let State { core, glimpses, .. } = &mut *state;
+            glimpses
+                .extend(names.iter().filter_map(|tip| Some((*tip, ReplicaView::of(core, tip)?))));
+            changed
+        })
     }
 
     fn list(&self) -> Vec<TopicIdPartition> {

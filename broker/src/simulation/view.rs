@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset};
+use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset, TopicIdPartition};
 use varve_replication::quorum::QuorumStatus;
 use varve_replication::{InSyncReplicas, Positions};
+use varve_storage::Disk;
 
 use crate::metadata::MetadataImage;
-use crate::shard::RoleView;
+use crate::shard::{RoleView, ShardCore};
 
 /// A member of the metadata quorum.
 #[derive(Clone, Debug)]
@@ -39,4 +40,25 @@ pub struct ReplicaView {
     pub log: (Offset, Offset, Offset),
     /// The log's epochs with their first offsets.
     pub epochs: Vec<(LeaderEpoch, Offset)>,
+}
+
+impl ReplicaView {
+    /// A replica as its shard knows it.
+    pub(super) fn of<D: Disk, A>(core: &ShardCore<D, A>, tip: &TopicIdPartition) -> Option<Self> {
+        let partition = core.partition(tip)?;
+        let reader = core.reader(tip)?;
+        let leader = partition.leader();
+        let told = leader.map(|leader| {
+            leader.followers().map(|(id, progress)| (id, progress.durable_end())).collect()
+        });
+        Some(Self {
+            role: partition.view(),
+            positions: *partition.positions(),
+            isr: leader.map(|leader| leader.isr().clone()),
+            told: told.unwrap_or_default(),
+            is_reconciled: partition.follower().is_some_and(|one| one.is_reconciled()),
+            log: (reader.log_start(), reader.durable_end(), reader.log_end()),
+            epochs: reader.epochs().iter().map(|at| (at.epoch, at.start_offset)).collect(),
+        })
+    }
 }

@@ -40,12 +40,13 @@ pub(super) enum ClientEvent {
     Administer,
 }
 
-/// A batch that is not acknowledged.
+/// A batch that is not acknowledged, or not all before it are.
 #[derive(Debug)]
 struct Open {
     batch: ValidatedBatch,
     sequence: i32,
     made_us: u64,
+    is_acknowledged: bool,
     /// The request that is under way.
     request: Option<u64>,
 }
@@ -53,6 +54,9 @@ struct Open {
 /// A producer's batches for one partition.
 #[derive(Debug, Default)]
 struct Window {
+    /// From the first that is not acknowledged on. There are never more of these than a producer may
+    /// have in flight: that is what makes five remembered batches enough for a broker to know a batch
+    /// that comes again (KIP-98). Kafka's clients have it from answers that come in order.
     open: VecDeque<Open>,
     next_sequence: i32,
     /// Something failed: nothing new before all of it is sent again.
@@ -179,7 +183,9 @@ impl World {
         let now_us = self.now_us;
         let window = &mut self.clients.windows[producer][partition];
         window.next_sequence += count;
-        window.open.push_back(Open { batch, sequence, made_us: now_us, request: None });
+        let is_acknowledged = false;
+        let open = Open { batch, sequence, made_us: now_us, is_acknowledged, request: None };
+        window.open.push_back(open);
         let place = window.open.len() - 1;
         self.send_batch(producer, partition, place);
     }
@@ -302,8 +308,12 @@ impl World {
         }
         window.open[place].request = None;
         if matches!(result, Some(Ok(_))) {
-            let open = window.open.remove(place).expect("it was just found");
+            let open = &mut window.open[place];
+            open.is_acknowledged = true;
             window.acknowledged_made_us = window.acknowledged_made_us.max(Some(open.made_us));
+            while window.open.front().is_some_and(|open| open.is_acknowledged) {
+                window.open.pop_front();
+            }
         } else {
             window.is_broken = true;
             window.leader = None;
@@ -320,7 +330,8 @@ impl World {
             return;
         }
         window.is_broken = false;
-        for place in 0..window.open.len() {
+        let is_open = |place: &usize| !window.open[*place].is_acknowledged;
+        for place in (0..window.open.len()).filter(is_open).collect::<Vec<_>>() {
             self.coverage.hit(Branch::Duplicate);
             self.send_batch(producer, partition, place);
         }

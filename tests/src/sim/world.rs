@@ -367,8 +367,27 @@ impl World {
         if is_off {
             return self.go_out((index, run), outputs);
         }
+        let glimpses = broker.take_glimpses();
+        for (tip, view) in &glimpses {
+            let (role, at) = (&view.role, &view.positions);
+            self.trace.line(
+                now_us,
+                format_args!(
+                    "  {id} {:?} of {}@{}: leader {:?}, partition epoch {}, {:?} in sync, hw {}, {}/{}",
+                    role.name,
+                    tip.partition,
+                    role.leader_epoch,
+                    role.leader,
+                    role.partition_epoch,
+                    role.isr,
+                    at.high_watermark,
+                    at.durable_end,
+                    at.log_end
+                ),
+            );
+        }
         let checked = catch_unwind(AssertUnwindSafe(|| {
-            self.invariants.after_step(id, run, broker, &mut self.coverage)
+            self.invariants.after_step((id, run), broker, glimpses, &mut self.coverage)
         }));
         checked.map_err(panicked)??;
         let is_slow = self.machines[index].slow_until_us > now_us;

@@ -58,6 +58,8 @@ pub struct Seen {
     pub metadata: MetadataView,
     /// What its metadata log holds, if that has changed.
     pub witness: Option<LogWitness>,
+    /// What its replicas were in the course of the step, in order.
+    pub glimpses: Vec<(TopicIdPartition, ReplicaView)>,
     /// Its replicas, if they may have changed.
     pub replicas: Vec<(TopicIdPartition, ReplicaView)>,
 }
@@ -86,15 +88,15 @@ pub struct Invariants {
 }
 
 impl Invariants {
-    /// After a step of a broker.
+    /// After a step of a broker, in the course of which its replicas were as in `glimpses`.
     ///
     /// # Errors
     /// The first violation.
     pub fn after_step(
         &mut self,
-        id: BrokerId,
-        run: u64,
+        (id, run): (BrokerId, u64),
         broker: &SteppedBroker,
+        glimpses: Vec<(TopicIdPartition, ReplicaView)>,
         coverage: &mut Coverage,
     ) -> Verdict {
         let looked = self.looked.entry(id).or_default();
@@ -109,7 +111,7 @@ impl Invariants {
                 replicas.extend(broker.replica(&tip).map(|view| (tip, view)));
             }
         }
-        let seen = Seen { id, run, metadata: broker.metadata(), witness, replicas };
+        let seen = Seen { id, run, metadata: broker.metadata(), witness, glimpses, replicas };
         let records =
             |tip: &TopicIdPartition, from: Offset| broker.records(tip, from).unwrap_or_default();
         self.check(seen, &records, coverage)
@@ -136,6 +138,13 @@ impl Invariants {
         self.quorum.on_status(&seen, &self.witnesses)?;
         self.states.on_image(&seen)?;
         let is_news = self.newest.on_image(&seen, coverage)?;
+        // A leader that is deposed may have committed something right before, when it heard that who
+        // lacked it is not in sync any more. A role changes no records: those of before the step stand.
+        for (tip, view) in &seen.glimpses {
+            self.leaders.check(&seen, *tip, view)?;
+            self.high_watermarks.check(&seen, *tip, view, &self.replicas)?;
+            self.committed.on_view(&seen, *tip, view, &mut self.replicas)?;
+        }
         for (tip, view) in &seen.replicas {
             let changed = self.replicas.on_view(&seen, *tip, view, records)?;
             durable::check(&changed, coverage)?;
