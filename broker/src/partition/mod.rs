@@ -130,6 +130,11 @@ impl Partition {
         self.replica.follower_mut()
     }
 
+    /// Whether a broker is in sync, as committed.
+    pub(crate) fn is_in_sync(&self, broker: BrokerId) -> bool {
+        self.isr.contains(&broker)
+    }
+
     /// Whether there is anybody who could follow.
     pub(crate) fn has_followers(&self) -> bool {
         self.has_followers

@@ -517,3 +517,24 @@ fn many_roles_come_in_one_command() {
     let is_led = |index| node.core.role(&tip(index)).unwrap().name == RoleName::Leader;
     assert!((0..count).all(is_led));
 }
+
+/// A replica was made for a partition to which nothing is written. It said how far it was before its
+/// leader had heard of it, which refused that; nothing made it speak again, and the move that it was
+/// made for never ended (seen in the simulator). Now it says so again while it is not in sync.
+#[test]
+fn a_replica_of_an_idle_partition_is_heard_though_it_spoke_too_early() {
+    let mut world = World::new();
+    world.elect(1, &[1, 2]);
+    world.produce(1, 7, Acks::All, "one");
+    world.node(1).commit();
+    world.catch_up(2);
+    world.fetch(3);
+    world.node(3).commit();
+    world.fetch(3);
+    world.node(3).progress.clear();
+    assert_eq!(world.grant(), "", "what it said is lost");
+    world.tick(1_000);
+    assert!(world.node(2).progress.is_empty(), "who is in sync need not");
+    world.tell(3);
+    assert_eq!(world.grant(), "1,2,3");
+}

@@ -33,6 +33,8 @@ use crate::partition::{Partition, RecoveredLog, WaitingAppend, Wish};
 
 /// Between two looks at who lags.
 const FOLLOWERS_JUDGED_MS: i64 = 200;
+/// Between two times that a follower which is not in sync says how far it is.
+const TOLD_AGAIN_MS: i64 = 1_000;
 
 /// The time of an input.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +54,7 @@ pub(crate) struct ShardCore<D: Disk, A> {
     requests: Requests<A>,
     effects: Vec<Effect<A>>,
     followers_judged_ms: i64,
+    told_again_ms: i64,
 }
 
 /// What does not change while a shard runs.
@@ -71,6 +74,7 @@ impl<D: Disk, A> ShardCore<D, A> {
             requests: Requests::default(),
             effects: Vec::new(),
             followers_judged_ms: i64::MIN,
+            told_again_ms: i64::MIN,
             logs,
         };
         let opened: Vec<_> =
@@ -243,6 +247,10 @@ impl<D: Disk, A> ShardCore<D, A> {
         if now.monotonic_ms.saturating_sub(self.followers_judged_ms) >= FOLLOWERS_JUDGED_MS {
             self.followers_judged_ms = now.monotonic_ms;
             self.judge_followers(now);
+        }
+        if now.monotonic_ms.saturating_sub(self.told_again_ms) >= TOLD_AGAIN_MS {
+            self.told_again_ms = now.monotonic_ms;
+            self.tell_again();
         }
     }
 

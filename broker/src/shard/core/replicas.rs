@@ -241,6 +241,19 @@ impl<D: Disk, A> ShardCore<D, A> {
         }
     }
 
+    /// Who follows and is not in sync says again how far it is. When it said so first, its leader may not
+    /// have heard yet that it has a replica, and where nothing is written nothing else makes it speak.
+    pub(super) fn tell_again(&mut self) {
+        let broker = self.settings.broker;
+        let is_out =
+            |partition: &Partition| partition.follower().is_some() && !partition.is_in_sync(broker);
+        let out = self.partitions.iter().filter(|(_, partition)| is_out(partition));
+        let out: Vec<_> = out.map(|(tip, _)| *tip).collect();
+        for tip in out {
+            self.tell_durable(&tip);
+        }
+    }
+
     /// What a follower has made durable is told to its leader.
     pub(super) fn tell_durable(&mut self, tip: &TopicIdPartition) {
         let Some(follower) = self.partitions.get(tip).and_then(Partition::follower) else { return };
