@@ -90,6 +90,8 @@ pub struct FollowerReplica {
     positions: Positions,
     /// As the leader told it last in this epoch.
     leader_high_watermark: Offset,
+    /// Where the leader's log begins, as it told last.
+    leader_log_start: Offset,
     /// The leader has not contradicted this log in this epoch.
     is_reconciled: bool,
     /// The high watermark has moved since it was asked for.
@@ -108,6 +110,7 @@ impl FollowerReplica {
             leader,
             epoch,
             leader_high_watermark: positions.high_watermark,
+            leader_log_start: positions.log_start,
             positions,
             is_reconciled: false,
             has_moved: false,
@@ -169,6 +172,7 @@ impl FollowerReplica {
                 // Everything below the leader's start was committed once.
                 let committed = high_watermark.max(log_start);
                 self.leader_high_watermark = self.leader_high_watermark.max(committed);
+                self.leader_log_start = self.leader_log_start.max(log_start);
                 self.advance();
                 Ok(FollowerStep::Append)
             }
@@ -235,6 +239,24 @@ impl FollowerReplica {
         self.positions = Positions::recovered(log_start, log_start, log_start);
         self.leader_high_watermark = log_start;
         self.has_moved = true;
+    }
+
+    /// The log, which is empty, begins with the whole batch within which its start lay.
+    ///
+    /// # Panics
+    /// If it is not empty, or begins later now.
+    pub fn on_begun_earlier(&mut self, log_start: Offset) {
+        assert!(self.positions.log_start == self.positions.log_end, "an empty log has no records");
+        assert!(log_start <= self.positions.log_start, "the batch contains the start");
+        self.positions = Positions::recovered(log_start, log_start, log_start);
+        self.has_moved = true;
+    }
+
+    /// Up to where the leader has deleted, as far as that is committed here, if this log begins before.
+    #[must_use]
+    pub fn log_start_wish(&self) -> Option<Offset> {
+        let log_start = self.leader_log_start.min(self.positions.high_watermark);
+        (log_start > self.positions.log_start).then_some(log_start)
     }
 
     /// The log begins here now (retention, or the leader's start). The high watermark is never below:

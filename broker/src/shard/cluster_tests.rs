@@ -28,10 +28,16 @@ const TIP: TopicIdPartition =
 const NOBODY: u32 = 0;
 
 fn batch(value: &str) -> ValidatedBatch {
+    batch_of(&[value])
+}
+
+fn batch_of(values: &[&str]) -> ValidatedBatch {
     let mut builder = BatchBuilder::new(Compression::None);
-    let value = Some(value.as_bytes());
-    let record = NewRecord { timestamp: TimestampMs(1_000), value, ..NewRecord::default() };
-    builder.push(record).unwrap();
+    for value in values {
+        let value = Some(value.as_bytes());
+        let record = NewRecord { timestamp: TimestampMs(1_000), value, ..NewRecord::default() };
+        builder.push(record).unwrap();
+    }
     let limits = ValidationLimits { origin: BatchOrigin::Client, ..ValidationLimits::default() };
     validate_batch(builder.build().unwrap(), &limits).unwrap()
 }
@@ -535,6 +541,42 @@ fn a_replica_of_an_idle_partition_is_heard_though_it_spoke_too_early() {
     assert_eq!(world.grant(), "", "what it said is lost");
     world.tick(1_000);
     assert!(world.node(2).progress.is_empty(), "who is in sync need not");
+    world.tell(3);
+    assert_eq!(world.grant(), "1,2,3");
+}
+
+/// Records were deleted up to within a batch while a follower was away whose log ended before. It
+/// dropped its log and began where its leader's begins; then the leader answered with the whole
+/// batch, which begins before, and the follower refused it for ever: it never came into sync again,
+/// and no reassignment away from the leader could end (found by the simulator). Now an empty log begins
+/// with that batch, and its own start follows once the batch is committed here.
+#[test]
+fn a_log_is_fetched_anew_from_within_a_batch() {
+    let mut world = World::new();
+    world.elect(1, &[1, 2]);
+    world.produce(1, 7, Acks::All, "one");
+    let now_ms = world.now_ms;
+    let five = batch_of(&["a", "b", "c", "d", "e"]);
+    let items = vec![AppendItem { partition: TIP, batch: five, epoch: None }];
+    let origin = AppendOrigin::Leader;
+    let command =
+        Command::Append { items, origin, acks: Acks::Leader, deadline_ms: 10_000, answer: 8 };
+    world.node(1).command(command, now_ms);
+    world.node(1).commit();
+    world.catch_up(2);
+    assert_eq!(world.node(1).core.high_watermark(&TIP), Some(Offset(6)));
+    // Offset 3 is the third of the five.
+    let before = Some(Offset(3));
+    let command = Command::DeleteRecords { partition: TIP, before, answer: NOBODY };
+    world.node(1).command(command, now_ms);
+    world.fetch(3);
+    assert_eq!(world.node(3).position.unwrap().fetch_offset, Offset(3), "it was out of range");
+    world.fetch(3);
+    assert_eq!(world.node(3).log(), [(1, 2)], "what came was taken: {}", world.told(3));
+    world.node(3).commit();
+    let reader = world.node(3).core.reader(&TIP).unwrap();
+    assert_eq!((reader.log_start(), reader.log_end()), (Offset(3), Offset(6)));
+    assert_eq!(world.node(3).core.high_watermark(&TIP), Some(Offset(6)));
     world.tell(3);
     assert_eq!(world.grant(), "1,2,3");
 }

@@ -196,6 +196,8 @@ impl<D: Disk, A> ShardCore<D, A> {
                 for (tip, durable_end) in durable {
                     if let Some(partition) = self.partitions.get_mut(&tip) {
                         partition.on_durable(durable_end);
+                        // A failure closes the directory's latch, and is answered by what comes next.
+                        let _ = self.follow_log_start(&tip);
                         self.tell_durable(&tip);
                         self.advance(&tip);
                     }

@@ -1,11 +1,12 @@
 //! What a shard does as part of a cluster: roles, what followers append, what they tell.
 
 use bytes::Bytes;
-use varve_protocol::records::BatchError;
+use varve_protocol::records::{BatchError, BatchHeader};
 use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset, TopicIdPartition};
 use varve_replication::sabotage::{self, Sabotage};
 use varve_replication::{
-    FollowerFetch, FollowerStep, LeaderNews, LeaderReplica, NewsRefused, RoleChange,
+    FollowerFetch, FollowerReplica, FollowerStep, LeaderNews, LeaderReplica, NewsRefused,
+    RoleChange,
 };
 use varve_storage::{AppendBatchesError, Disk, Log, LogSetError, TruncateError};
 
@@ -100,7 +101,7 @@ impl<D: Disk, A> ShardCore<D, A> {
             }
             Ok(FollowerStep::Append) => {
                 self.append_fetched(&tip, &records, now)?;
-                self.follow_log_start(&tip, news)?;
+                self.follow_log_start(&tip)?;
             }
         }
         let partition = self.partitions.get(&tip).ok_or(gone.clone())?;
@@ -123,6 +124,7 @@ impl<D: Disk, A> ShardCore<D, A> {
         if records.is_empty() {
             return Ok(());
         }
+        self.begin_with(tip, records, now)?;
         let mut result = self.logs.append_batches(tip, records, now.wall);
         if matches!(result, Err(AppendBatchesError::StaleLeaderEpoch { .. }))
             && let (Some(partition), Some(log)) =
@@ -147,17 +149,38 @@ impl<D: Disk, A> ShardCore<D, A> {
         result.map(|_| ()).map_err(explain)
     }
 
-    /// Deletes what the leader has deleted, as far as it is committed here.
-    fn follow_log_start(
+    /// An empty log may begin where its leader's does, which is within a batch if somebody deleted the
+    /// records before (DeleteRecords): then it begins with that batch, and the records before go
+    /// once it is committed here (Kafka's UnexpectedAppendOffsetException).
+    fn begin_with(
         &mut self,
         tip: &TopicIdPartition,
-        news: LeaderNews,
+        records: &Bytes,
+        now: Now,
     ) -> Result<(), ReplicaAppendError> {
-        let LeaderNews::Records { log_start, .. } = news else { return Ok(()) };
+        let (Some(log), Ok(first)) = (self.logs.log_mut(tip), BatchHeader::parse(records)) else {
+            return Ok(());
+        };
+        let log_end = log.log_end();
+        let is_within = first.base_offset < log_end && log_end < first.next_offset();
+        if log.log_start() == log_end && is_within {
+            log.reset_to(first.base_offset, now.wall)?;
+            let follower = self.partitions.get_mut(tip).and_then(Partition::follower_mut);
+            let follower = follower.ok_or(ReplicaAppendError::NotFollower)?;
+            follower.on_begun_earlier(first.base_offset);
+        }
+        Ok(())
+    }
+
+    /// Deletes what the leader has deleted, as far as it is committed here.
+    pub(super) fn follow_log_start(
+        &mut self,
+        tip: &TopicIdPartition,
+    ) -> Result<(), ReplicaAppendError> {
         let Some(partition) = self.partitions.get_mut(tip) else { return Ok(()) };
         let Some(log) = self.logs.log_mut(tip) else { return Ok(()) };
-        let log_start = log_start.min(partition.high_watermark());
-        if log_start > log.log_start() {
+        let wish = partition.follower().and_then(FollowerReplica::log_start_wish);
+        if let Some(log_start) = wish {
             partition.on_log_start(log.advance_log_start(log_start)?);
         }
         Ok(())
