@@ -52,10 +52,11 @@ impl MetadataFinisher {
                     // An error means that the broker does not come up.
                     let Ok(HostReady { host, reconciled }) = ready else { return };
                     let outcome = reconcile(&handle, &*host).await;
+                    let unmade = missing_logs(&handle.image(), &*host, handle.broker_id());
                     drop(handle);
                     // As above.
                     let _ = reconciled.send(outcome);
-                    return self.run(host).await;
+                    return self.run_with(host, unmade).await;
                 }
                 batch = self.batches.recv() => {
                     let Some(batch) = batch else { return };
@@ -66,17 +67,34 @@ impl MetadataFinisher {
     }
 
     /// Finishes batches until the writer has ended.
-    pub async fn run(mut self, host: Arc<dyn PartitionHost>) {
+    pub async fn run(self, host: Arc<dyn PartitionHost>) {
+        self.run_with(host, BTreeSet::new()).await;
+    }
+
+    async fn run_with(
+        mut self,
+        host: Arc<dyn PartitionHost>,
+        mut unmade: BTreeSet<TopicIdPartition>,
+    ) {
         while let Some(batch) = self.batches.recv().await {
-            finish(batch, &self.shared, &*host).await;
+            finish(batch, &self.shared, &*host, &mut unmade).await;
         }
     }
 }
 
-async fn finish(batch: Batch, shared: &Shared, host: &dyn PartitionHost) {
+/// Logs in `unmade` could not be made before, since the disk was full: they are tried again with every
+/// change of the metadata.
+async fn finish(
+    batch: Batch,
+    shared: &Shared,
+    host: &dyn PartitionHost,
+    unmade: &mut BTreeSet<TopicIdPartition>,
+) {
     let previous = shared.image.load_full();
-    let (image, delta) = (Arc::clone(&batch.image), batch.delta.clone());
-    let failed = create_logs(&previous, &image, &delta, shared, host).await;
+    let (image, mut delta) = (Arc::clone(&batch.image), batch.delta.clone());
+    // Their roles were not taken either.
+    delta.partitions_changed.extend(unmade.iter().copied());
+    let failed = create_logs((&previous, &image), &delta, shared, host, unmade).await;
     set_roles(&image, &delta, shared, host).await;
     shared.image.store(image.clone());
     delete_logs(&previous, &image, &delta, shared.broker_id, host).await;
@@ -100,13 +118,16 @@ fn publish(batch: Batch, shared: &Shared, failed: &BTreeMap<TopicId, String>) {
 }
 
 async fn create_logs(
-    previous: &MetadataImage,
-    image: &MetadataImage,
+    (previous, image): (&MetadataImage, &MetadataImage),
     delta: &Delta,
     shared: &Shared,
     host: &dyn PartitionHost,
+    unmade: &mut BTreeSet<TopicIdPartition>,
 ) -> BTreeMap<TopicId, String> {
-    let is_new = |name: &&TopicIdPartition| !is_hosted(previous, name, shared.broker_id);
+    let tried = std::mem::take(unmade);
+    let is_new = |name: &&TopicIdPartition| {
+        !is_hosted(previous, name, shared.broker_id) || tried.contains(*name)
+    };
     let moved_here = delta.partitions_changed.iter().filter(is_new);
     let names = delta.partitions_created.iter().chain(moved_here).copied().collect();
     let logs = hosted_logs(image, &names, shared.broker_id, &shared.fixed);
@@ -117,8 +138,11 @@ async fn create_logs(
     let mut failed = BTreeMap::new();
     for (partition, result) in names.iter().zip(host.create(logs).await) {
         if let Err(error) = result {
-            tracing::error!(%partition, %error, "the log of a new partition could not be made; \
-                it is tried again at the next start");
+            if !tried.contains(partition) {
+                tracing::error!(%partition, %error, "the log of a new partition could not be made; \
+                    it is tried again when the metadata changes, and at the next start");
+            }
+            unmade.insert(*partition);
             failed.entry(partition.topic_id).or_insert_with(|| error.to_string());
         }
     }
@@ -242,6 +266,17 @@ pub(super) fn hosted_logs(
         }
     }
     logs
+}
+
+/// The logs that should be here and are not.
+fn missing_logs(
+    image: &MetadataImage,
+    host: &dyn PartitionHost,
+    broker: BrokerId,
+) -> BTreeSet<TopicIdPartition> {
+    let found: BTreeSet<_> = host.list().into_iter().collect();
+    let wanted = image.topics().flat_map(|topic| hosted_partitions(topic, broker));
+    wanted.map(|(name, _)| name).filter(|name| !found.contains(name)).collect()
 }
 
 fn is_hosted(image: &MetadataImage, name: &TopicIdPartition, broker: BrokerId) -> bool {

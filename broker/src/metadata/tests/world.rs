@@ -1,6 +1,6 @@
 //! Metadata that runs with a log in memory and a host that remembers what it was told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -82,6 +82,8 @@ impl QuorumLog for MemoryLog {
 pub(crate) struct MemoryHost {
     pub(crate) logs: Mutex<BTreeMap<TopicIdPartition, LogConfig>>,
     pub(crate) refuses: Mutex<bool>,
+    /// The logs that were given a role.
+    pub(crate) led: Mutex<BTreeSet<TopicIdPartition>>,
 }
 
 impl PartitionHost for MemoryHost {
@@ -128,6 +130,9 @@ impl PartitionHost for MemoryHost {
         Box::pin(async move {
             let is_here = |role: PartitionRole| {
                 let found = self.logs.lock().contains_key(&role.partition);
+                if found {
+                    self.led.lock().insert(role.partition);
+                }
                 if found { Ok(()) } else { Err(HostError("no such log".to_owned())) }
             };
             roles.into_iter().map(is_here).collect()
