@@ -247,6 +247,7 @@ impl Link {
             why = write_queued(&mut self.queue, outgoing, &pending, sent) => why,
             why = read_answers(incoming, &pending, (budget, limits), received) => why,
             () = told_to_redial(&self.redial) => "another process says that it is this peer".to_owned(),
+            () = untold(&self.shared, self.lane) => "it told of no cluster".to_owned(),
             _ = self.stop.wait_for(|stop| *stop) => "this broker ends".to_owned(),
         };
         self.standing.send_replace(Standing::Broken);
@@ -259,6 +260,19 @@ impl Link {
 async fn told_to_redial(redial: &Notify) {
     tokio::time::sleep(REDIAL_MIN).await;
     redial.notified().await;
+}
+
+/// Returns when the hello is to be said again: a connection that was opened before the peer had a
+/// cluster has told of none, and one says hello but once. Who votes learns of the cluster from the
+/// quorum; whoever does not has only hellos to learn from.
+async fn untold(shared: &Shared, lane: Lane) {
+    if lane == Lane::Control && !shared.knows_cluster() {
+        tokio::time::sleep(REDIAL_MIN).await;
+        if !shared.knows_cluster() {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Who waits for an answer, by correlation id. Guarded for a lookup.

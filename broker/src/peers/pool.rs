@@ -310,6 +310,14 @@ impl Shared {
         addresses
     }
 
+    /// Whether this broker knows its cluster, or takes part in making it.
+    pub(super) fn knows_cluster(&self) -> bool {
+        let own = self.identity.broker.0;
+        self.cluster.get().is_some()
+            || self.voters.iter().any(|voter| voter.id == own)
+            || !self.host.image().cluster_id().is_empty()
+    }
+
     /// Another broker is believed, and has said what it knows.
     pub(super) fn on_hello(&self, peer: BrokerId, lane: Lane, cluster: &str, log: LogExtent) {
         if lane != Lane::Control {
