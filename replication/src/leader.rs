@@ -131,6 +131,8 @@ pub struct LeaderReplica {
     joined_last: Option<BrokerId>,
     /// Nothing is proposed before.
     proposes_from_ms: i64,
+    /// It wants to leave the ISR, and with it the lead.
+    withdraws: bool,
     effects: VecDeque<Effect>,
 }
 
@@ -159,6 +161,7 @@ impl LeaderReplica {
             followers,
             joined_last: None,
             proposes_from_ms: i64::MIN,
+            withdraws: false,
             effects: VecDeque::new(),
         };
         leader.advance();
@@ -333,8 +336,20 @@ impl LeaderReplica {
         Ok(())
     }
 
+    /// Something below the log's end is damaged, and others have it whole: this replica asks to be
+    /// taken out of the ISR, so that another one leads, as long as it leads and is not in sync alone.
+    pub fn withdraw(&mut self, now_ms: i64) {
+        self.withdraws = true;
+        let broker = self.options.broker;
+        let rest = self.isr.members().iter().copied().filter(|id| *id != broker).collect();
+        self.propose(rest, now_ms);
+    }
+
     /// Time passes: followers that were not caught up for too long are proposed to leave.
     pub fn on_tick(&mut self, now_ms: i64) {
+        if self.withdraws {
+            self.withdraw(now_ms);
+        }
         let leader_end = self.positions.log_end;
         let lag_ms_max = self.options.lag_ms_max;
         let is_in_sync = |id: &BrokerId| {

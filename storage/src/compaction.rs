@@ -317,7 +317,13 @@ fn each_batch<D: Disk>(
 ) -> Result<(), CompactionError> {
     let file = segment.file()?;
     let mut scan = HeaderScan::new(&*file, u64::from(HEADER_PAGE_BYTES), segment.end_position());
+    let mut expected = segment.base_offset;
     while let Some(scanned) = scan.next_batch()? {
+        // A base offset has no checksum but its neighbours.
+        if scanned.header.base_offset.0 < expected {
+            return Err(ScanError::Damaged { position: scanned.position }.into());
+        }
+        expected = scanned.header.next_offset().0;
         visit(&load(&*file, &scanned)?)?;
     }
     Ok(())

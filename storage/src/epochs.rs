@@ -77,6 +77,13 @@ impl EpochCache {
         after.checked_sub(1).map(|index| self.starts[index].epoch)
     }
 
+    /// The epoch that an offset belongs to, and the offset at which it ends.
+    pub(crate) fn span_at(&self, offset: Offset) -> Option<(LeaderEpoch, Offset)> {
+        let after = self.starts.partition_point(|start| start.start_offset <= offset);
+        let end = self.starts.get(after).map_or(Offset(i64::MAX), |next| next.start_offset);
+        after.checked_sub(1).map(|index| (self.starts[index].epoch, end))
+    }
+
     /// Forgets epochs that begin at or after the new end of the log. Returns whether any did.
     pub(crate) fn truncate_from_end(&mut self, end_offset: Offset) -> bool {
         let keep = self.starts.partition_point(|start| start.start_offset < end_offset);

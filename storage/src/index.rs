@@ -72,15 +72,15 @@ impl SegmentIndex {
         after.checked_sub(1).map_or(HEADER_PAGE_BYTES, |index| self.entries[index].position)
     }
 
+    /// The last indexed batch that begins at or before an offset.
+    pub(crate) fn entry_for_offset(&self, relative_offset: u32) -> Option<IndexEntry> {
+        let after = self.entries.partition_point(|entry| entry.relative_offset <= relative_offset);
+        after.checked_sub(1).map(|index| self.entries[index])
+    }
+
     /// Where to begin to look for the first batch with a timestamp of at least `timestamp`.
     pub(crate) fn position_for_timestamp(&self, timestamp: i64) -> u32 {
         let after = self.entries.partition_point(|entry| entry.max_timestamp_before < timestamp);
-        after.checked_sub(1).map_or(HEADER_PAGE_BYTES, |index| self.entries[index].position)
-    }
-
-    /// The last indexed batch that begins at or before `position`.
-    pub(crate) fn floor_position(&self, position: u32) -> u32 {
-        let after = self.entries.partition_point(|entry| entry.position <= position);
         after.checked_sub(1).map_or(HEADER_PAGE_BYTES, |index| self.entries[index].position)
     }
 
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn floors_by_offset_timestamp_and_position() {
+    fn floors_by_offset_and_timestamp() {
         let index = sample();
         assert_eq!(index.position_for_offset(0), 4096);
         assert_eq!(index.position_for_offset(9), 4096);
@@ -177,7 +177,8 @@ mod tests {
         // The batch at 4296 is the first with 20; everything before has at most 10.
         assert_eq!(index.position_for_timestamp(20), 4296);
         assert_eq!(index.position_for_timestamp(10), 4096);
-        assert_eq!(index.floor_position(4400), 4296);
+        assert_eq!(index.entry_for_offset(10).unwrap().position, 4296);
+        assert_eq!(SegmentIndex::new().entry_for_offset(10), None);
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub(crate) const DELETED_SUFFIX: &str = ".deleted";
 /// Log start and leader epochs of a partition.
 pub(crate) const STATE_FILE: &str = "partition.state";
 
+/// Of the bytes of a damaged batch that were put aside.
+pub(crate) const ROTTEN_SUFFIX: &str = ".rotten";
+
 /// Space for the next segment of a partition.
 pub(crate) const PREPARED_FILE: &str = "segment.prepared";
 

@@ -33,6 +33,7 @@ mod producer_state;
 mod reader;
 mod recovery;
 mod retention;
+mod rot;
 mod scan;
 mod segment;
 mod segment_header;
@@ -60,6 +61,7 @@ pub use mmap::{RealDisk, RealFile};
 pub use producer_state::{BATCHES_REMEMBERED, ProducerSummary};
 pub use reader::{LogReader, ReadError, ReadSlices, TimestampOffset};
 pub use recovery::{DamagedLog, OpenError, RecoveryReport};
+pub use rot::{Rot, RotKind};
 pub use shard::{LogSetError, LogShard, MaintenanceDone, MaintenanceJob, MaintenanceTally};
 pub use slice::FileSlice;
 

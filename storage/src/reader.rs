@@ -1,8 +1,10 @@
 //! Reading a log from any thread, without its shard.
 //!
 //! A reader sees three positions and the list of segments, all published by the log. It returns
-//! ranges of files, not bytes: the server sends them with `sendfile`, or takes the mapped bytes.
+//! ranges of files, not bytes: the server sends them with `sendfile`, or takes the mapped bytes. Every
+//! batch of a range was checked when the read returns, and lies in the page cache (see [`checked`]).
 
+mod checked;
 mod timestamps;
 
 use std::io;
@@ -15,9 +17,11 @@ use varve_protocol::vocabulary::{LeaderEpoch, Offset, TimestampMs, TopicIdPartit
 
 use crate::epochs::{EpochCache, EpochStart};
 use crate::file::Disk;
+use crate::rot::Rot;
 use crate::scan::ScanError;
 use crate::segment::Segment;
 use crate::slice::FileSlice;
+use checked::{Wanted, check_range, locate};
 
 /// What a log shares with its readers.
 #[derive(Debug)]
@@ -88,6 +92,9 @@ pub enum ReadError {
         /// The first offset that cannot be served.
         damaged_from: Offset,
     },
+    /// A batch is not what was written, which nobody knew so far. Nothing was changed.
+    #[error("{0}")]
+    Rotten(Box<Rot>),
     /// The records of a batch could not be decoded.
     #[error("the batch at offset {offset} cannot be decoded: {source}")]
     Batch {
@@ -166,11 +173,12 @@ impl<D: Disk> LogReader<D> {
     /// at most `max_bytes` of them; with `at_least_one` the first batch comes even if it is larger.
     ///
     /// An offset between the log's start and end for which there is no batch (compaction took it)
-    /// is answered with the next one.
+    /// is answered with the next one. A range ends before a batch that is damaged; a read that would
+    /// begin with it is refused. May wait for the disk, unless [`Self::is_hot`].
     ///
     /// # Errors
     /// [`ReadError::OutOfRange`] below the log's start and above its end, [`ReadError::Damaged`],
-    /// [`ReadError::Io`].
+    /// [`ReadError::Rotten`], [`ReadError::Io`].
     pub fn read(
         &self,
         from: Offset,
@@ -233,7 +241,12 @@ impl<D: Disk> LogReader<D> {
                 Ok(SegmentRead::Nothing { is_segment_end: true }) => {}
                 Ok(SegmentRead::Nothing { is_segment_end: false }) => break,
                 Err(_) if segment.is_retired() => return Err(ReadAttempt::Retired),
-                Err(error) => return Err(self.explain(segment, from, error).into()),
+                // What lies before it is told first.
+                Err(SegmentFault::Rotten(_)) if !is_first => break,
+                Err(SegmentFault::Rotten(rot)) => return Err(ReadError::Rotten(rot).into()),
+                Err(SegmentFault::Scan(error)) => {
+                    return Err(self.explain(segment, from, error).into());
+                }
             }
             number += 1;
         }
@@ -247,42 +260,38 @@ impl<D: Disk> LogReader<D> {
         room: usize,
         upper: i64,
         at_least_one: bool,
-    ) -> Result<SegmentRead<D>, ScanError> {
-        let (end_position, next_offset) = segment.end();
+    ) -> Result<SegmentRead<D>, SegmentFault> {
+        let segment_end = segment.end();
+        let (end_position, _) = segment_end;
         let file = segment.file()?;
         let from = read.next_offset.0;
-        let Some(first) = segment.find_offset(&file, from, end_position)? else {
-            return Ok(SegmentRead::Nothing { is_segment_end: true });
-        };
-        let nothing = Ok(SegmentRead::Nothing { is_segment_end: false });
-        if first.header.next_offset().0 > upper {
-            return nothing;
-        }
-        let limit = first.position.saturating_add(room as u64);
-        let (mut end, mut next_offset) = if upper >= next_offset && limit >= end_position {
-            (end_position, next_offset)
-        } else if limit >= first.end_position() {
-            segment.find_end(&file, first.position, limit.min(end_position), upper)?
-        } else {
-            (first.position, from)
-        };
-        if end < first.end_position() {
-            if !at_least_one {
-                return nothing;
+        let first = match segment.find_offset(&file, from, end_position) {
+            Ok(Some(first)) => first,
+            Ok(None) => return Ok(SegmentRead::Nothing { is_segment_end: true }),
+            Err(ScanError::Damaged { position }) => {
+                let rot = locate(&self.shared, segment, &file, (from, position))?;
+                return Err(SegmentFault::Rotten(Box::new(rot)));
             }
-            (end, next_offset) = (first.end_position(), first.header.next_offset().0);
+            Err(error) => return Err(error.into()),
+        };
+        let begin = first.batch.position;
+        let limit = begin.saturating_add(room as u64);
+        let wanted = Wanted { limit, at_least_one, upper, segment_end };
+        let range = check_range(&self.shared, segment, &file, first, wanted)?;
+        if range.end == begin {
+            return match range.rot {
+                Some(rot) => Err(SegmentFault::Rotten(Box::new(rot))),
+                None => Ok(SegmentRead::Nothing { is_segment_end: false }),
+            };
         }
-        let is_segment_end = end >= end_position;
-        let len = usize::try_from(end - first.position).expect("a segment fits into memory");
-        let is_hot = !segment.is_sealed()
-            && first.position + u64::from(self.shared.hot_bytes) >= end_position;
-        let slice = FileSlice::new(Arc::clone(segment), file, first.position, len, is_hot);
-        let first_batch = first.header.base_offset;
+        let len = usize::try_from(range.end - begin).expect("a segment fits into memory");
+        let is_hot =
+            !segment.is_sealed() && begin + u64::from(self.shared.hot_bytes) >= end_position;
         Ok(SegmentRead::Range {
-            slice,
-            first_batch,
-            next_offset: Offset(next_offset),
-            is_segment_end,
+            slice: FileSlice::new(Arc::clone(segment), file, begin, len, is_hot),
+            first_batch: first.batch.header.base_offset,
+            next_offset: Offset(range.next_offset),
+            is_segment_end: range.end >= end_position,
         })
     }
 
@@ -373,6 +382,21 @@ enum ReadAttempt {
 impl From<ReadError> for ReadAttempt {
     fn from(error: ReadError) -> Self {
         Self::Failed(error)
+    }
+}
+
+/// Why nothing can be read of a segment.
+#[derive(Debug, thiserror::Error)]
+enum SegmentFault {
+    #[error("{0}")]
+    Rotten(Box<Rot>),
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+}
+
+impl From<io::Error> for SegmentFault {
+    fn from(error: io::Error) -> Self {
+        Self::Scan(error.into())
     }
 }
 

@@ -100,6 +100,9 @@ pub(crate) struct CheckedScan<'a, F: ScanSource> {
     file: &'a F,
     position: u64,
     end: u64,
+    /// What is read ahead ends here.
+    ahead_end: u64,
+    /// As long as the longest read so far; what lies past `buffered` is left from earlier ones.
     buffer: Vec<u8>,
     /// The part of `buffer` that is not consumed, as positions in the file.
     buffered: std::ops::Range<u64>,
@@ -119,44 +122,85 @@ impl<'a, F: ScanSource> CheckedScan<'a, F> {
         if chunk < HEADER_BYTES as u64 {
             chunk += PAGE;
         }
-        Self { file, position, end, buffer: Vec::new(), buffered: position..position, chunk }
+        let (buffer, buffered) = (Vec::new(), position..position);
+        Self { file, position, end, ahead_end: end, buffer, buffered, chunk }
+    }
+
+    /// As [`Self::new`], over batches of which only those up to about `ahead_end` are wanted, in
+    /// memory of the caller's that [`Self::into_buffer`] gives back.
+    pub(crate) fn within(
+        file: &'a F,
+        (position, end): (u64, u64),
+        ahead_end: u64,
+        buffer: Vec<u8>,
+    ) -> Self {
+        let buffered = position..position;
+        Self { file, position, end, ahead_end, buffer, buffered, chunk: CHUNK }
+    }
+
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+
+    /// Where the next batch begins.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
     }
 
     /// The next batch whose CRC fits; `None` where there is none. The position stays before
     /// whatever was no batch.
     pub(crate) fn next_batch(&mut self) -> io::Result<Option<ScannedBatch>> {
         let position = self.position;
+        let Some(header) = self.peek()? else { return Ok(None) };
+        let is_intact = self.take(&header)?;
+        Ok(is_intact.then_some(ScannedBatch { position, header }))
+    }
+
+    /// The header of the next batch; `None` where there is none.
+    pub(crate) fn peek(&mut self) -> io::Result<Option<BatchHeader>> {
+        let position = self.position;
         if position >= self.end || self.end - position < HEADER_BYTES as u64 {
             return Ok(None);
         }
-        let mut head = [0; HEADER_BYTES];
-        head.copy_from_slice(self.bytes_at(position, HEADER_BYTES)?);
-        let Ok(header) = BatchHeader::parse(&head) else { return Ok(None) };
-        if header.size() as u64 > self.end - position || header.last_offset_delta < 0 {
+        let Ok(header) = BatchHeader::parse(self.bytes_at(position, HEADER_BYTES)?) else {
             return Ok(None);
-        }
+        };
+        let is_whole = header.size() as u64 <= self.end - position;
+        Ok((is_whole && header.last_offset_delta >= 0).then_some(header))
+    }
+
+    /// Goes past the next batch, whose header was peeked at, if its CRC fits.
+    pub(crate) fn take(&mut self, header: &BatchHeader) -> io::Result<bool> {
+        let position = self.position;
         let end = position + header.size() as u64;
+        let head = self.bytes_at(position, HEADER_BYTES)?;
         let mut crc = crc32c::crc32c(&head[CRC_START..]);
         let mut at = position + HEADER_BYTES as u64;
         while at < end {
-            let count = usize::try_from((end - at).min(CHUNK)).expect("at most a chunk");
+            let is_buffered = self.buffered.contains(&at);
+            let count = if is_buffered { self.buffered.end - at } else { CHUNK };
+            let count = usize::try_from(count.min(end - at)).expect("at most a chunk");
             crc = crc32c::crc32c_append(crc, self.bytes_at(at, count)?);
             at += count as u64;
         }
-        if crc != header.crc {
-            return Ok(None);
+        let is_intact = crc == header.crc;
+        if is_intact {
+            self.position = end;
         }
-        self.position = end;
-        Ok(Some(ScannedBatch { position, header }))
+        Ok(is_intact)
     }
 
     fn bytes_at(&mut self, at: u64, count: usize) -> io::Result<&[u8]> {
         let is_buffered = at >= self.buffered.start && at + count as u64 <= self.buffered.end;
         if !is_buffered {
-            let len = (self.end - at).min(self.chunk.max(count as u64));
+            let ahead = self.ahead_end.saturating_sub(at).min(self.chunk).max(count as u64);
+            let len = (self.end - at).min(ahead);
             self.chunk = CHUNK;
-            self.buffer.resize(usize::try_from(len).expect("at most a chunk"), 0);
-            self.file.fill(at, &mut self.buffer)?;
+            let len_bytes = usize::try_from(len).expect("at most a chunk");
+            if self.buffer.len() < len_bytes {
+                self.buffer.resize(len_bytes, 0);
+            }
+            self.file.fill(at, &mut self.buffer[..len_bytes])?;
             self.buffered = at..at + len;
         }
         let start = usize::try_from(at - self.buffered.start).expect("within the buffer");

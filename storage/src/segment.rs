@@ -57,6 +57,14 @@ struct IndexState {
     is_loaded: bool,
 }
 
+/// A batch that was looked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FoundBatch {
+    pub(crate) batch: ScannedBatch,
+    /// Where the batch before it ends: its own offset is not lower.
+    pub(crate) expected: i64,
+}
+
 /// What a segment is when it is made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SegmentStart {
@@ -337,16 +345,24 @@ impl<D: Disk> Segment<D> {
         let file = self.file()?;
         let mut scan = HeaderScan::new(&*file, u64::from(HEADER_PAGE_BYTES), end);
         let mut index = SegmentIndex::new();
-        while let Some(batch) = scan.next_batch()? {
-            if !self.may_hold(&batch) {
-                return Err(ScanError::Damaged { position: batch.position });
+        let mut expected = self.base_offset;
+        loop {
+            // What lies behind damage cannot be found without an index; what is before it can.
+            let batch = match scan.next_batch() {
+                Ok(Some(batch)) if self.may_hold(&batch) => batch,
+                Ok(_) | Err(ScanError::Damaged { .. }) => break,
+                Err(error) => return Err(error),
+            };
+            if batch.header.base_offset.0 < expected {
+                break;
             }
+            expected = batch.header.next_offset().0;
             index.push(self.indexed(&batch), crate::index::REBUILD_INTERVAL_BYTES);
         }
         Ok(index)
     }
 
-    fn may_hold(&self, batch: &ScannedBatch) -> bool {
+    pub(crate) fn may_hold(&self, batch: &ScannedBatch) -> bool {
         let relative = batch.header.base_offset.0.checked_sub(self.base_offset);
         relative.is_some_and(|relative| (0..=i64::from(i32::MAX)).contains(&relative))
     }
@@ -361,52 +377,44 @@ impl<D: Disk> Segment<D> {
         self.with_index(|index| index.encode(end))
     }
 
-    /// The first batch that ends behind `offset`, and a scan that goes on after it.
+    /// The first batch that ends behind `offset`, found by headers alone from the nearest one that
+    /// the index knows.
+    ///
+    /// # Errors
+    /// [`ScanError::Damaged`] where no batch begins, or one that cannot lie there.
     pub(crate) fn find_offset(
         self: &Arc<Self>,
         file: &D::File,
         offset: i64,
         end: u64,
-    ) -> Result<Option<ScannedBatch>, ScanError> {
-        let relative = u32::try_from((offset - self.base_offset).max(0)).unwrap_or(u32::MAX);
-        let position = u64::from(self.with_index(|index| index.position_for_offset(relative))?);
-        let mut scan = HeaderScan::new(file, position, end);
+    ) -> Result<Option<FoundBatch>, ScanError> {
+        let (start, mut expected) = self.nearest(offset)?;
+        let mut scan = HeaderScan::new(file, start, end);
         while let Some(batch) = scan.next_batch()? {
-            if !self.may_hold(&batch) {
+            // The index has its own checksum, and says what the batch is that it points at.
+            let is_other = batch.position == start
+                && start > u64::from(HEADER_PAGE_BYTES)
+                && batch.header.base_offset.0 != expected;
+            if !self.may_hold(&batch) || batch.header.base_offset.0 < expected || is_other {
                 return Err(ScanError::Damaged { position: batch.position });
             }
             if batch.header.last_offset().0 >= offset {
-                return Ok(Some(batch));
+                return Ok(Some(FoundBatch { batch, expected }));
             }
+            expected = batch.header.next_offset().0;
         }
         Ok(None)
     }
 
-    /// The end of the last batch that begins at or after `from` (a batch's position), ends at or
-    /// before `limit`, and whose records all lie below `upper`; and where to read on. `from` itself
-    /// if there is no such batch.
-    pub(crate) fn find_end(
-        self: &Arc<Self>,
-        file: &D::File,
-        from: u64,
-        limit: u64,
-        upper: i64,
-    ) -> Result<(u64, i64), ScanError> {
-        let relative = u32::try_from((upper - self.base_offset).max(0)).unwrap_or(u32::MAX);
-        let floor = u32::try_from(limit).unwrap_or(u32::MAX);
-        let start = self.with_index(|index| {
-            index.floor_position(floor).min(index.position_for_offset(relative))
-        })?;
-        let (segment_end, segment_next) = self.end();
-        let mut end = u64::from(start).max(from);
-        let mut scan = HeaderScan::new(file, end, segment_end);
-        while let Some(batch) = scan.next_batch()? {
-            if batch.end_position() > limit || batch.header.next_offset().0 > upper {
-                return Ok((end, batch.header.base_offset.0));
-            }
-            end = batch.end_position();
-        }
-        Ok((end, segment_next))
+    /// A position at or before the batch that holds `offset`, and the least offset that a batch there
+    /// can have.
+    pub(crate) fn nearest(self: &Arc<Self>, offset: i64) -> Result<(u64, i64), ScanError> {
+        let relative = u32::try_from((offset - self.base_offset).max(0)).unwrap_or(u32::MAX);
+        let entry = self.with_index(|index| index.entry_for_offset(relative))?;
+        let first = (u64::from(HEADER_PAGE_BYTES), self.base_offset);
+        Ok(entry.map_or(first, |entry| {
+            (u64::from(entry.position), self.base_offset + i64::from(entry.relative_offset))
+        }))
     }
 
     /// Where to begin to look for a timestamp.

@@ -5,5 +5,4 @@
 //! - The handler ties them together and waits.
 
 pub(crate) mod read;
-mod residency;
 pub(crate) mod session;

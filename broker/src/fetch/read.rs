@@ -9,9 +9,8 @@ use varve_protocol::error_code::ErrorCode;
 use varve_protocol::messages::fetch::{EpochEndOffset, PartitionData};
 use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset};
 use varve_protocol::wire::{RecordPiece, RecordSet};
-use varve_storage::{FileSlice, ReadError, RealDisk};
+use varve_storage::{ReadError, ReadSlices, RealDisk};
 
-use super::residency::make_resident;
 use super::session::Wanted;
 use crate::handlers::error_table::read_error;
 use crate::shard::{PartitionHandle, RoleName};
@@ -140,17 +139,27 @@ fn read_one(
     match records(handle, wanted, bounds, bytes_max, is_first) {
         Ok(records) => data.records = records,
         Err(error) => {
-            if !matches!(error, ReadError::OutOfRange { .. }) {
+            handle.report(&error);
+            if !matches!(error, ReadError::OutOfRange { .. } | ReadError::Rotten(_)) {
                 tracing::error!(partition = %handle.partition(), offset = wanted.fetch_offset,
                     %error, "a read failed");
             }
             data = PartitionData {
                 log_start_offset: data.log_start_offset,
-                ..refused(read_error(&error))
+                ..refused(refusal(handle, &error))
             };
         }
     }
     data
+}
+
+/// Damage is mended where others are in sync, and the client tries again: KAFKA_STORAGE_ERROR makes it look
+/// for the next leader. Else it is told to its user: CORRUPT_MESSAGE.
+fn refusal(handle: &PartitionHandle, error: &ReadError) -> ErrorCode {
+    match error {
+        ReadError::Rotten(_) if handle.role().isr.len() <= 1 => ErrorCode::CorruptMessage,
+        error => read_error(error),
+    }
 }
 
 fn records(
@@ -169,20 +178,14 @@ fn records(
         return Ok(RecordSet::default());
     }
     let read = reader.read(from, bytes_max, upper, is_first)?;
-    let mut pieces = Vec::with_capacity(read.slices.len());
-    for slice in read.slices {
-        warm(&slice).map_err(|source| ReadError::Io { partition: handle.partition(), source })?;
-        pieces.push(RecordPiece::Source(Arc::new(slice)));
-    }
-    Ok(RecordSet { pieces })
+    Ok(record_set(read))
 }
 
-/// Makes the range's pages resident, unless it lies near the log's end. May wait for the disk.
-pub(crate) fn warm(slice: &FileSlice<RealDisk>) -> std::io::Result<()> {
-    match slice.file_range() {
-        Some((file, position, len)) if !slice.is_hot() => make_resident(file, position, len as u64),
-        _ => Ok(()),
-    }
+/// What a read gave, to be sent. The read has just checked it, and so it is in the page cache:
+/// `sendfile` on a network worker does not wait for the disk.
+pub(crate) fn record_set(read: ReadSlices<RealDisk>) -> RecordSet {
+    let piece = |slice| RecordPiece::Source(Arc::new(slice));
+    RecordSet { pieces: read.slices.into_iter().map(piece).collect() }
 }
 
 /// Where the client's log parts from this one, if it says what it has read last (KIP-595).

@@ -25,7 +25,7 @@ use super::batch::{Operation, OperationBatch};
 use super::coordinator::Coordinator;
 use super::effect::{Answer, Effect, GroupEvent, Now};
 use super::ids::{AppendId, Token};
-use super::load::load;
+use super::load::{LoadError, load};
 use super::settings::GroupSettings;
 use super::timers::Millis;
 use crate::clock;
@@ -355,6 +355,9 @@ impl Seat {
                 }
             }
             Err(error) => {
+                if let LoadError::Read(error) = &error {
+                    handle.report(error);
+                }
                 tracing::error!(partition = self.partition.partition.0, %error,
                     "the groups of a partition of the offsets topic cannot be loaded, and are not \
                     served: look at the log with `varve storage check`");

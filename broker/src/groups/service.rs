@@ -354,7 +354,8 @@ impl GroupCoordinator {
 /// How old the batch at an offset is, by its own timestamps. May wait for the disk.
 fn age_ms(handle: &PartitionHandle, offset: &OffsetSnapshot, wall: TimestampMs) -> Option<u64> {
     let from = Offset(offset.offset).max(handle.log_start());
-    let read = handle.reader().read(from, 1, handle.high_watermark(), true).ok()?;
+    let read = handle.reader().read(from, 1, handle.high_watermark(), true);
+    let read = read.inspect_err(|error| handle.report(error)).ok()?;
     let bytes = read.slices.first()?.bytes().ok()?;
     let header = BatchHeader::parse(&bytes).ok()?;
     u64::try_from(wall.0 - header.max_timestamp.0).ok()

@@ -73,7 +73,9 @@ pub(crate) fn read_error(error: &ReadError) -> ErrorCode {
     match error {
         ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         ReadError::Batch { .. } => ErrorCode::CorruptMessage,
-        ReadError::Damaged { .. } | ReadError::Io { .. } => ErrorCode::KafkaStorageError,
+        ReadError::Damaged { .. } | ReadError::Rotten(_) | ReadError::Io { .. } => {
+            ErrorCode::KafkaStorageError
+        }
     }
 }
 

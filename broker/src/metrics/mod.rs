@@ -156,6 +156,8 @@ pub struct StorageMetrics {
     /// Partitions that became durable by group commits.
     pub committed_partitions: Counter,
     crc_failures: [Counter; CrcSource::ALL.len()],
+    /// Logs that were cut before damage, to be copied from their leaders again.
+    pub logs_repaired: Counter,
     /// Log directories that failed and take nothing until a restart.
     pub failed_directories: Gauge,
     /// Produce requests refused for want of space.
@@ -175,7 +177,7 @@ pub enum CrcSource {
     Produce,
     /// In a batch that a leader sent, which was refused.
     Replica,
-    /// In a log on the disk, at start.
+    /// In a log on the disk, at start or when it was read.
     Disk,
 }
 
@@ -376,6 +378,11 @@ impl Metrics {
                 "varve_committed_partitions_total",
                 "Partitions that became durable by group commits.",
                 storage.committed_partitions.value(),
+            ),
+            (
+                "varve_logs_repaired_total",
+                "Logs cut before damage, to be copied from their leaders again.",
+                storage.logs_repaired.value(),
             ),
             (
                 "varve_disk_full_total",

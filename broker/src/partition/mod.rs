@@ -3,6 +3,7 @@
 //! The log itself belongs to the shard's storage; what is here decides when an appended batch is
 //! acknowledged. One path for any number of replicas: appended → durable → high watermark → answer.
 
+mod rot;
 mod waiting;
 
 use varve_protocol::vocabulary::{BrokerId, Offset};
@@ -14,6 +15,7 @@ use varve_storage::config::LogConfig;
 
 use crate::shard::{PartitionRole, RoleName, RoleView};
 
+pub(crate) use rot::RotNote;
 pub(crate) use waiting::{Waiting, WaitingAppend};
 
 /// A partition that lies here.
@@ -21,6 +23,8 @@ pub(crate) use waiting::{Waiting, WaitingAppend};
 pub(crate) struct Partition {
     replica: Replica,
     pub(crate) waiting: Waiting,
+    /// Damage in its log that was found since it was opened.
+    pub(crate) rot: Option<RotNote>,
     /// Whom the metadata named the leader last.
     leader: Option<BrokerId>,
     /// The in-sync replicas that the metadata, or the controller's answer, named last.
@@ -66,6 +70,7 @@ impl Partition {
         Self {
             replica: Replica::new(settings, positions),
             waiting: Waiting::default(),
+            rot: None,
             leader: None,
             isr: Vec::new(),
             has_followers: false,

@@ -11,14 +11,14 @@ use varve_protocol::error_code::ErrorCode;
 use varve_protocol::messages::replica_fetch::{Divergence, ReplicaFetchedPartition};
 use varve_protocol::messages::{ReplicaFetchRequest, ReplicaFetchResponse};
 use varve_protocol::vocabulary::{LeaderEpoch, Offset, PartitionIndex, TopicIdPartition};
-use varve_protocol::wire::{RecordPiece, RecordSet};
+use varve_protocol::wire::RecordSet;
 use varve_storage::{Disk, LogReader, ReadError};
 
 use super::outbox::SessionOutbox;
 use super::session::{FetchSession, LeaderView, Told, Verdict, Wanted, judge};
 use super::throttle::FetchLimits;
 use crate::clock;
-use crate::fetch::read::warm;
+use crate::fetch::read::record_set;
 use crate::handlers::error_table::read_error;
 use crate::shard::{AttachedOutbox, PartitionHandle, Partitions, RoleName, RoleView};
 use crate::spawn;
@@ -366,7 +366,7 @@ pub(crate) fn look<D: Disk>(
                 ..accepted(tip, role.leader_epoch, told)
             }),
             Err(error) => {
-                if !matches!(error, ReadError::OutOfRange { .. }) {
+                if !matches!(error, ReadError::OutOfRange { .. } | ReadError::Rotten(_)) {
                     tracing::error!(partition = %tip, offset = wanted.fetch_offset.0, %error,
                         "a follower's read failed");
                 }
@@ -396,13 +396,8 @@ fn read(
     bytes_max: usize,
     is_first: bool,
 ) -> Result<RecordSet, ReadError> {
-    let read = handle.reader().read(wanted.fetch_offset, bytes_max, log_end, is_first)?;
-    let mut pieces = Vec::with_capacity(read.slices.len());
-    for slice in read.slices {
-        warm(&slice).map_err(|source| ReadError::Io { partition: handle.partition(), source })?;
-        pieces.push(RecordPiece::Source(Arc::new(slice)));
-    }
-    Ok(RecordSet { pieces })
+    let read = handle.reader().read(wanted.fetch_offset, bytes_max, log_end, is_first);
+    read.map(record_set).inspect_err(|error| handle.report(error))
 }
 
 pub(crate) fn accepted(

@@ -9,7 +9,7 @@ use varve_protocol::vocabulary::{
 };
 use varve_storage::config::LogConfig;
 use varve_storage::{
-    AppendError, AppendOrigin, DirectoryFailed, LogSetError, ProducerSummary, TruncateError,
+    AppendError, AppendOrigin, DirectoryFailed, LogSetError, ProducerSummary, Rot, TruncateError,
 };
 
 use super::replica::{
@@ -63,6 +63,8 @@ pub(crate) enum Command<A> {
     FollowerProgress { follower: BrokerId, broker_epoch: i64, progress: Vec<FollowerProgress> },
     /// Tells how far behind the followers of the partitions are that are led here.
     DescribeFollowers { answer: A },
+    /// A reader met damage. Not answered.
+    RotSeen { rot: Box<Rot> },
     /// The controller answered proposals. Not answered.
     IsrAnswers { answers: Vec<IsrAnswer> },
 }
@@ -183,4 +185,8 @@ pub(crate) enum Effect<A> {
     FollowerDurable(DurableProgress),
     /// To be asked of the controller.
     ProposeIsr(ProposedIsr),
+    /// Damage was found in a log that is open: to be counted.
+    RotFound,
+    /// A log was cut before damage, and the rest is fetched anew: to be counted.
+    RotCut,
 }

@@ -11,6 +11,7 @@
 //! ```
 
 mod replicas;
+mod rot;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -175,6 +176,7 @@ impl<D: Disk, A> ShardCore<D, A> {
                 let lags = self.follower_lags();
                 self.answer(answer, Outcome::Followers(lags));
             }
+            Command::RotSeen { rot } => self.on_rot_seen(&rot, now),
             Command::IsrAnswers { answers } => self.on_isr_answers(answers, now),
         }
     }
@@ -249,6 +251,7 @@ impl<D: Disk, A> ShardCore<D, A> {
         if now.monotonic_ms.saturating_sub(self.followers_judged_ms) >= FOLLOWERS_JUDGED_MS {
             self.followers_judged_ms = now.monotonic_ms;
             self.judge_followers(now);
+            self.repair_all(now);
         }
         if now.monotonic_ms.saturating_sub(self.told_again_ms) >= TOLD_AGAIN_MS {
             self.told_again_ms = now.monotonic_ms;

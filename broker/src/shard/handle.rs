@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use varve_protocol::records::ValidatedBatch;
 use varve_protocol::vocabulary::{Acks, BrokerId, LeaderEpoch, Offset, TopicIdPartition};
 use varve_storage::config::LogConfig;
-use varve_storage::{AppendOrigin, LogSetError, ProducerSummary, RealDisk, shard_of};
+use varve_storage::{AppendOrigin, LogSetError, ProducerSummary, ReadError, RealDisk, shard_of};
 
 use super::command::{
     AppendAnswer, AppendItem, Command, DeleteRecordsError, FollowerLag, NewLog, Outcome,
@@ -170,6 +170,16 @@ impl PartitionHandle {
     #[must_use]
     pub fn reader(&self) -> &varve_storage::LogReader<RealDisk> {
         &self.shared.reader
+    }
+
+    /// Tells the shard of damage that a read met; whoever reads tells it. Never waits: if the queue is
+    /// full, the next read tells it again.
+    pub(crate) fn report(&self, error: &ReadError) {
+        if let ReadError::Rotten(rot) = error {
+            let command = Command::RotSeen { rot: rot.clone() };
+            // An error means that the queue is full, or that the broker ends.
+            let _ = self.shared.queue.try_send(Message::Command(command));
+        }
     }
 
     /// The log's settings.

@@ -221,6 +221,8 @@ impl ShardShell {
                 Effect::Unfollow { partition } => carried.unfollow.push(partition),
                 Effect::FollowerDurable(progress) => carried.durable.push(progress),
                 Effect::ProposeIsr(proposal) => carried.proposals.push(proposal),
+                Effect::RotFound => self.metrics.storage.crc_failed(CrcSource::Disk, 1),
+                Effect::RotCut => self.metrics.storage.logs_repaired.add(1),
             }
         }
         for handle in grown {

@@ -806,7 +806,11 @@ impl SteppedBroker {
                 let now_ms = self.now.monotonic_ms;
                 self.following.on_appended(leader, &tips, results, now_ms);
             }
-            Effect::Answer { .. } | Effect::HighWatermark { .. } | Effect::Configured { .. } => {}
+            Effect::Answer { .. }
+            | Effect::HighWatermark { .. }
+            | Effect::Configured { .. }
+            | Effect::RotFound
+            | Effect::RotCut => {}
             Effect::Opened { partition }
             | Effect::Closed { partition }
             | Effect::RoleChanged { partition }

@@ -27,7 +27,7 @@ fn leader(replicas: &[i32], isr: &[i32], durability: Durability) -> LeaderReplic
 }
 
 /// One input a word: `a5` appended up to 5, `d5` durable up to 5, `f2:5/3` broker 2 (in broker epoch
-/// 0; `f2e1` in epoch 1) fetches with log end 5 of which 3 durable, `t9` time 9, `c1,2@11` ISR committed at epoch 11, `r` refused.
+/// 0; `f2e1` in epoch 1) fetches with log end 5 of which 3 durable, `t9` time 9, `c1,2@11` ISR committed at epoch 11, `r` refused, `w` it withdraws.
 fn step(leader: &mut LeaderReplica, input: &str, now: &mut i64) -> Result<(), String> {
     let number = |text: &str| text.parse::<i64>().unwrap();
     let (kind, rest) = input.split_at(1);
@@ -57,6 +57,7 @@ fn step(leader: &mut LeaderReplica, input: &str, now: &mut i64) -> Result<(), St
             leader.on_isr_committed(isr, epoch).map_err(|error| error.to_string())?;
         }
         "r" => leader.on_isr_refused(*now),
+        "w" => leader.withdraw(*now),
         other => panic!("unknown input {other}"),
     }
     Ok(())
@@ -99,6 +100,25 @@ fn alone_the_high_watermark_follows_what_is_durable() {
          a9 ->
          d5 -> hw=5
          d9 -> hw=9",
+    );
+}
+
+/// A leader whose log is damaged gives way as soon as somebody is in sync, and asks until it is heard.
+#[test]
+fn a_leader_withdraws_in_favour_of_who_is_in_sync() {
+    check(
+        leader(&[1, 2, 3], &[1], Durability::Disk),
+        "w ->
+         a5 ->
+         d5 -> hw=5
+         f2:5/5 -> isr=1,2@10
+         t20 ->
+         c1,2@11 ->
+         t40 -> isr=2@11
+         t60 ->
+         r ->
+         t70 ->
+         t300 -> isr=2@11",
     );
 }
 

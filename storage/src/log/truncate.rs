@@ -11,15 +11,22 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use varve_protocol::records::BatchHeader;
 use varve_protocol::vocabulary::{LeaderEpoch, Offset, TimestampMs};
 
 use super::{Log, RolledSegment};
-use crate::file::{DirectoryFailed, Disk, DiskFile, read_file, replace_file};
-use crate::layout::{PARTITIONS_DIR, parse_offset_name, snapshot_name};
+use crate::file::{DirectoryFailed, Disk, DiskFile, OpenMode, read_file, replace_file};
+use crate::layout::{PARTITIONS_DIR, ROTTEN_SUFFIX, parse_offset_name, snapshot_name};
 use crate::producer_state::ProducerStates;
+use crate::rot::Rot;
 use crate::scan::{HeaderScan, ScanError, headers_crc_append};
 use crate::segment::Segment;
 use crate::segment_header::{HEADER_PAGE_BYTES, Seal};
+
+/// Damaged batches that are kept for each log.
+const ROTTEN_FILES_MAX: usize = 8;
+/// Of one of them.
+const ROTTEN_BYTES_MAX: u64 = 1 << 20;
 
 /// Why a log was not cut.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,11 +103,74 @@ impl<D: Disk> Log<D> {
         if offset < log_start || offset > log_end {
             return Err(TruncateError::OutOfRange { offset, log_start, log_end });
         }
-        let explain = |error: ScanError| match error {
+        let cut = self.find_cut(offset.0).map_err(|error| self.explain_scan(offset, error))?;
+        self.cut(&cut, offset, now)
+    }
+
+    /// Cuts off a damaged batch and everything behind it, so that it can be fetched anew; as
+    /// [`Self::truncate_to`] else. Not for a replica that counts as in sync: the log ends below what
+    /// it had promised then.
+    ///
+    /// # Errors
+    /// [`TruncateError::Damaged`] if something is damaged before the batch, too: see
+    /// [`Self::reset_to`]. [`TruncateError::OutOfRange`] if its segment is not in the log any more.
+    /// [`TruncateError::DiskFull`], [`TruncateError::DirectoryFailed`].
+    pub fn cut_rot(&mut self, rot: &Rot, now: TimestampMs) -> Result<Offset, TruncateError> {
+        self.context.disk.latch().check()?;
+        let segments = self.segments();
+        let number = segments.iter().position(|one| one.base_offset == rot.segment.0);
+        let is_there = |number: &usize| rot.position < segments[*number].end_position();
+        let Some(number) = number.filter(is_there) else {
+            let (log_start, log_end) = (self.log_start(), self.log_end());
+            return Err(TruncateError::OutOfRange { offset: rot.offset, log_start, log_end });
+        };
+        let segment = &segments[number];
+        let explain = |error| self.explain_scan(rot.offset, error);
+        let file = segment.file().map_err(|error| explain(error.into()))?;
+        self.keep_evidence(rot, &*file, segment.end_position());
+        let seal = seal_up_to(&*file, rot.position, segment.base_offset).map_err(explain)?;
+        let end_offset = seal.next_offset.max(self.log_start().0);
+        self.cut(&Cut { number, seal, end_offset }, rot.offset, now)
+    }
+
+    /// Puts the damaged bytes aside, for whoever wants to know what happened to them. A few of them, and
+    /// none where that does not work: they serve nothing else.
+    fn keep_evidence(&self, rot: &Rot, file: &D::File, segment_end: u64) {
+        let disk = &self.context.disk;
+        let Ok(entries) = disk.list(&self.dir) else { return };
+        let kept = entries.iter().filter(|entry| entry.name.ends_with(ROTTEN_SUFFIX)).count();
+        if kept >= ROTTEN_FILES_MAX {
+            return;
+        }
+        let rest = segment_end.saturating_sub(rot.position).min(ROTTEN_BYTES_MAX);
+        let mut bytes = vec![0; usize::try_from(rest).expect("bounded")];
+        if file.read_at(rot.position, &mut bytes).is_err() {
+            return;
+        }
+        if let Ok(header) = BatchHeader::parse(&bytes) {
+            bytes.truncate(header.size());
+        }
+        let path = format!("{}/{:020}{ROTTEN_SUFFIX}", self.dir, rot.offset.0);
+        let written = disk.open(&path, OpenMode::Replace).and_then(|file| {
+            file.allocate(bytes.len() as u64)?;
+            file.write_at(0, &[&bytes])
+        });
+        if written.is_err() {
+            // As above.
+            let _ = disk.remove(&path);
+        }
+    }
+
+    fn explain_scan(&self, offset: Offset, error: ScanError) -> TruncateError {
+        match error {
             ScanError::Damaged { .. } => TruncateError::Damaged { offset },
             ScanError::Io(error) => self.failed("read", &error).into(),
-        };
-        let cut = self.find_cut(offset.0).map_err(explain)?;
+        }
+    }
+
+    fn cut(&mut self, cut: &Cut, asked: Offset, now: TimestampMs) -> Result<Offset, TruncateError> {
+        let log_start = self.log_start();
+        let explain = |error| self.explain_scan(asked, error);
         let producers = self.producers_at(cut.end_offset, now.0).map_err(explain)?;
         let generation = self.context.take_generation();
         let snapshot = producers.encode_snapshot(cut.end_offset, generation);
@@ -116,7 +186,7 @@ impl<D: Disk> Log<D> {
         let file = self.replace_from(generation, cut.end_offset, is_emptied, now.0)?;
         *guarded = generation;
         drop(guarded);
-        self.apply_cut(&cut, generation, is_emptied, snapshot);
+        self.apply_cut(cut, generation, is_emptied, snapshot);
         self.producers = producers;
         self.begin_segment(file, cut.end_offset, now.0);
         self.active.note_synced(u64::from(HEADER_PAGE_BYTES));
@@ -179,7 +249,7 @@ impl<D: Disk> Log<D> {
         let file = segment.file()?;
         let end_position = segment.end_position();
         let found = segment.find_offset(&file, offset, end_position)?;
-        let position = found.map_or(end_position, |batch| batch.position);
+        let position = found.map_or(end_position, |found| found.batch.position);
         let seal = seal_up_to(&*file, position, segment.base_offset)?;
         Ok(Cut { number, seal, end_offset: seal.next_offset.max(self.log_start().0) })
     }

@@ -141,6 +141,7 @@ fn first_record_at(
     upper: i64,
 ) -> Result<Option<TimestampOffset>, BatchError> {
     let batch = RecordBatch::parse(&bytes)?;
+    batch.check_crc()?;
     let leader_epoch = batch.header().partition_leader_epoch;
     for record in batch.records(&DecompressLimits::default())? {
         let record = record?;

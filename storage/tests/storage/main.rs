@@ -11,4 +11,5 @@ mod failed_sync;
 mod follower;
 mod idle;
 mod power_cut;
+mod rot;
 mod world;

@@ -88,6 +88,7 @@ const PROMISED: &[(&str, &[&str])] = &[
     ("varve_compaction_runs_total", &[]),
     ("varve_compaction_bytes_reclaimed_total", &[]),
     ("varve_crc_failures_total", &["source=\"produce\"", "source=\"replica\"", "source=\"disk\""]),
+    ("varve_logs_repaired_total", &[]),
     // Groups.
     ("varve_group_members", &["group=\"meter-readers\""]),
     ("varve_group_state", &["group=\"meter-readers\",state=\"Empty\""]),

@@ -7,10 +7,10 @@ use varve_replication::sabotage::{self, Sabotage};
 use super::super::image::MetadataImage;
 use super::super::record::MetadataRecord;
 use super::super::topic_image::PartitionImage;
-use super::shape::{Shaper, change, finish_reassignment};
+use super::shape::{Shaper, TopicRule, change, finish_reassignment};
 use crate::topic_config::StaticConfig;
 
-/// A leader's wish for other in-sync replicas.
+/// A leader's wish for other in-sync replicas, or any replica's wish to be none of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IsrChange {
     /// Which partition.
@@ -53,6 +53,10 @@ pub fn plan_alter_partition(
     if wish.leader_epoch > old.leader_epoch || wish.partition_epoch > old.partition_epoch {
         return Err(ErrorCode::NotController);
     }
+    if !wish.isr.iter().any(|(member, _)| *member == leader) {
+        let shaper = Shaper::new(image, fixed);
+        return plan_withdrawal(&shaper, shaper.rule(topic), leader, old, wish);
+    }
     if wish.leader_epoch < old.leader_epoch || old.leader != Some(leader) {
         return Err(ErrorCode::FencedLeaderEpoch);
     }
@@ -78,6 +82,47 @@ pub fn plan_alter_partition(
     finish_reassignment(&mut next, &shaper, rule);
     let altered = altered(old, &next);
     Ok((change(wish.partition, old, &next, false).into_iter().collect(), altered))
+}
+
+/// A replica whose log is damaged leaves the in-sync set, to drop what is damaged and to copy it again;
+/// if it led, another in-sync replica leads. A new leader epoch begins in any case: what the leader knew
+/// of the replica's progress ends with the old one. The last in-sync replica stays.
+fn plan_withdrawal(
+    shaper: &Shaper<'_>,
+    rule: TopicRule,
+    broker: BrokerId,
+    old: &PartitionImage,
+    wish: &IsrChange,
+) -> Result<(Vec<MetadataRecord>, AlteredPartition), ErrorCode> {
+    if wish.leader_epoch < old.leader_epoch || !old.replicas.contains(&broker) {
+        return Err(ErrorCode::FencedLeaderEpoch);
+    }
+    if wish.partition_epoch < old.partition_epoch {
+        return Err(ErrorCode::InvalidUpdateVersion);
+    }
+    let rest: Vec<_> = old.isr.iter().copied().filter(|member| *member != broker).collect();
+    let is_rest = |(member, _): &(BrokerId, Option<i64>)| rest.contains(member);
+    if wish.isr.len() != rest.len() || !wish.isr.iter().all(is_rest) {
+        return Err(ErrorCode::InvalidRequest);
+    }
+    let mut next = old.clone();
+    shaper.set_isr(&mut next, rest.clone(), rule);
+    // It is about to drop what would make it eligible.
+    next.elr.retain(|member| *member != broker);
+    if old.leader == Some(broker) {
+        next.leader = None;
+        shaper.elect(&mut next, rule);
+    }
+    if !next.leader.is_some_and(|leader| rest.contains(&leader)) {
+        return Err(ErrorCode::IneligibleReplica);
+    }
+    let altered = AlteredPartition {
+        leader: next.leader,
+        leader_epoch: LeaderEpoch(old.leader_epoch.0 + 1),
+        isr: next.isr.clone(),
+        partition_epoch: old.partition_epoch + 1,
+    };
+    Ok((change(wish.partition, old, &next, true).into_iter().collect(), altered))
 }
 
 fn check_members(

@@ -265,6 +265,34 @@ fn only_the_leader_of_the_partition_as_it_is_changes_its_set() {
     check(&|wish| wish.isr[1].1 = None, 1, Ok(1));
 }
 
+/// Its log is damaged, and what it lacks soon is no part of what makes a replica in sync or eligible.
+#[test]
+fn a_replica_takes_itself_out_of_sync() {
+    let mut image = world(&[&[1, 2, 3]], &[("min.insync.replicas", "2")]);
+    let mut withdraw = |broker: i32, expected: &str| {
+        let known = image.partition(&name(0)).unwrap().clone();
+        let rest: Vec<i32> = known.isr.iter().map(|id| id.0).filter(|id| *id != broker).collect();
+        let wish = isr_change(&image, 0, &rest);
+        let planned = plan_alter_partition(&image, &fixed(), BrokerId(broker), &wish);
+        let result = planned.map(|(records, altered)| {
+            apply(&mut image, &records);
+            let known = image.partition(&name(0)).unwrap();
+            assert_eq!((altered.leader, altered.leader_epoch), (known.leader, known.leader_epoch));
+            assert_eq!(altered.partition_epoch, known.partition_epoch);
+        });
+        check(&image, 0, expected);
+        result
+    };
+    // Another one leads.
+    assert_eq!(withdraw(1, "2@1 2,3/"), Ok(()));
+    // The same one leads, in a new epoch.
+    assert_eq!(withdraw(3, "2@2 2/"), Ok(()));
+    // It was out of sync already, and begins anew.
+    assert_eq!(withdraw(1, "2@3 2/"), Ok(()));
+    assert_eq!(withdraw(2, "2@3 2/"), Err(ErrorCode::IneligibleReplica), "the last copy stays");
+    assert_eq!(withdraw(4, "2@3 2/"), Err(ErrorCode::FencedLeaderEpoch));
+}
+
 #[test]
 fn the_dead_and_the_ending_are_not_admitted() {
     let mut image = world(&[&[1, 2, 3]], &[]);

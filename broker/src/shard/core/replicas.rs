@@ -10,6 +10,7 @@ use varve_replication::{
 };
 use varve_storage::{AppendBatchesError, Disk, Log, LogSetError, TruncateError};
 
+use super::rot::cut_rot;
 use super::{Now, ShardCore};
 use crate::partition::Partition;
 use crate::shard::command::{Effect, FollowerLag, Outcome, ProduceError};
@@ -27,7 +28,7 @@ impl<D: Disk, A> ShardCore<D, A> {
 
     fn set_role(&mut self, role: PartitionRole, now: Now) -> Result<(), LogSetError> {
         let tip = role.partition;
-        let epoch = role.leader_epoch;
+        let (epoch, isr) = (role.leader_epoch, role.isr.clone());
         let partition = self.partitions.get_mut(&tip).ok_or(LogSetError::Unknown)?;
         let log = self.logs.log_mut(&tip).ok_or(LogSetError::Unknown)?;
         let was_follower = partition.follower().is_some();
@@ -40,6 +41,9 @@ impl<D: Disk, A> ShardCore<D, A> {
             RoleChange::Leads => log.assign_epoch(epoch),
             RoleChange::Follows => {
                 mend(log, partition, now);
+                if !isr.contains(&self.settings.broker) && cut_rot(log, partition, now) {
+                    self.effects.push(Effect::RotCut);
+                }
                 if sabotage::is_on(Sabotage::TruncateToHighWatermark) {
                     // A failure shows by itself.
                     let _ = truncate(log, partition, partition.high_watermark(), now);
@@ -234,6 +238,8 @@ impl<D: Disk, A> ShardCore<D, A> {
                 continue;
             }
             match verdict {
+                // Another one leads now; the metadata is about to say so.
+                IsrVerdict::Committed { isr, .. } if !isr.contains(&self.settings.broker) => {}
                 IsrVerdict::Committed { isr, partition_epoch } => {
                     if partition.on_isr_committed(isr, partition_epoch) {
                         self.effects.push(Effect::RoleChanged { partition: tip });

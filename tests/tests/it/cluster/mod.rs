@@ -7,6 +7,7 @@ mod lost_racks;
 mod peer_transports;
 mod replication;
 mod returning;
+mod rot;
 
 use bytes::Bytes;
 use varve_protocol::ErrorCode;

@@ -1,0 +1,174 @@
+//! Bits that turn over in batches which are on the disk: whoever reads them is refused, and gets all
+//! that is whole.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use varve_protocol::records::Batches;
+use varve_protocol::vocabulary::{Offset, TimestampMs};
+use varve_storage::config::ShardId;
+use varve_storage::{Disk, DiskFile, LogReader, LogShard, OpenMode, ReadError, Rot, SimDisk};
+
+use crate::world::{World, partition, read_all, tiny_options};
+
+/// Where the records of a segment begin (FORMAT.md).
+const RECORDS_AT: u64 = 4_096;
+
+/// A log of batches of 10 offsets, some in closed segments, all durable.
+fn filled() -> World {
+    let mut world = World::open(SimDisk::new(5), tiny_options()).unwrap();
+    world.create(0).unwrap();
+    for _ in 0..40 {
+        world.append(0, 10, 60, Some(7)).unwrap();
+        world.commit().unwrap();
+        world.maintain(100).unwrap();
+    }
+    world.maintain(10_000).unwrap();
+    world
+}
+
+fn open(disk: &SimDisk) -> LogShard<SimDisk> {
+    LogShard::open(disk.clone(), ShardId(0), tiny_options(), TimestampMs(20_000)).unwrap().0
+}
+
+/// Every segment's file, and where its batches begin.
+fn batches_of(disk: &SimDisk) -> Vec<(String, Vec<u64>)> {
+    let dir = format!("p/{}", disk.list("p").unwrap()[0].name);
+    let names = disk.list(&dir).unwrap().into_iter().map(|entry| entry.name);
+    let mut found = Vec::new();
+    for name in names.filter(|name| name.ends_with(".log")) {
+        let path = format!("{dir}/{name}");
+        let file = disk.open(&path, OpenMode::Read).unwrap();
+        let len = usize::try_from(file.len().unwrap() - RECORDS_AT).unwrap();
+        let mut position = RECORDS_AT;
+        let mut starts = Vec::new();
+        for batch in Batches::new(file.map(RECORDS_AT, len).unwrap()) {
+            let Ok(batch) = batch else { break };
+            starts.push(position);
+            position += batch.bytes().len() as u64;
+        }
+        if !starts.is_empty() {
+            found.push((path, starts));
+        }
+    }
+    found
+}
+
+/// What reading from every batch's offset gives: the batches, and why others are refused.
+fn read_around(reader: &LogReader<SimDisk>) -> (BTreeMap<i64, Bytes>, Vec<Rot>) {
+    let (mut given, mut refused) = (BTreeMap::new(), Vec::new());
+    let mut from = reader.log_start();
+    while from < reader.log_end() {
+        match reader.read(from, 3_000, reader.log_end(), true) {
+            Ok(read) => {
+                for slice in &read.slices {
+                    for batch in Batches::new(slice.bytes().unwrap()) {
+                        let batch = batch.unwrap();
+                        given.insert(batch.header().base_offset.0, batch.bytes().clone());
+                    }
+                }
+                assert!(read.next_offset > from, "{read:?}");
+                from = read.next_offset;
+            }
+            Err(ReadError::Rotten(rot)) => {
+                assert!(rot.offset <= from, "{rot} where {from} was asked for");
+                refused.push(*rot);
+                from = from + 10;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    (given, refused)
+}
+
+/// Turns over one bit, reads all that can be read, and compares.
+#[track_caller]
+fn check_flip(shard: &LogShard<SimDisk>, disk: &SimDisk, path: &str, position: u64, bit: u8) {
+    let reader = shard.log(&partition(0)).unwrap().reader();
+    let (whole, refused) = read_around(&reader);
+    assert_eq!(refused, []);
+    disk.flip_bit(path, position, bit);
+    let (given, refused) = read_around(&reader);
+    disk.flip_bit(path, position, bit);
+    let place = format!("{path}, byte {position}, bit {bit}");
+    assert!(!refused.is_empty(), "{place}: nobody noticed");
+    for (base, bytes) in &given {
+        assert_eq!(whole.get(base), Some(bytes), "{place}: not what was written");
+    }
+    // Without a header the way goes on at the next batch that the index knows.
+    let lost = whole.len() - given.len();
+    assert!((1..=10).contains(&lost), "{place}: {lost} batches cannot be read");
+}
+
+#[test]
+fn no_bit_of_a_batch_turns_over_unseen() {
+    let world = filled();
+    let shard = world.shard.as_ref().unwrap();
+    let segments = batches_of(&world.disk);
+    assert!(segments.len() >= 3, "{segments:?}");
+    for (path, starts) in &segments {
+        for (number, start) in starts.iter().enumerate() {
+            // Every byte of the header, and some of the records.
+            for byte in (0..61).chain([61, 99, 300, 650]) {
+                let bit = u8::try_from((number + usize::try_from(byte).unwrap()) % 8).unwrap();
+                check_flip(shard, &world.disk, path, start + byte, bit);
+            }
+        }
+    }
+}
+
+/// A process that starts on a rotten disk has neither indexes in memory nor offsets that it gave out.
+#[test]
+fn rot_is_seen_after_a_restart() {
+    let world = filled();
+    let segments = batches_of(&world.disk);
+    let whole = read_all(&world.shard.as_ref().unwrap().log(&partition(0)).unwrap().reader());
+    for (path, starts) in &segments {
+        for byte in [3, 7, 10, 14, 18, 25, 60, 200] {
+            let disk = world.disk.after_kill();
+            disk.flip_bit(path, starts[starts.len() / 2] + byte, 4);
+            let shard = open(&disk);
+            let log = shard.log(&partition(0)).unwrap();
+            let reader = log.reader();
+            if reader.damaged_from().is_some() {
+                // Behind the last checkpoint the recovery sees it first.
+                continue;
+            }
+            let (given, refused) = read_around(&reader);
+            assert!(!refused.is_empty(), "{path}, byte {byte}");
+            assert!(given.values().all(|batch| whole.contains(batch)), "{path}, byte {byte}");
+        }
+    }
+}
+
+#[test]
+fn what_lies_before_rot_is_given_first_and_what_lies_behind_it_is_cut() {
+    let world = filled();
+    let disk = world.disk.after_kill();
+    let segments = batches_of(&disk);
+    let (path, starts) = &segments[1];
+    let mut shard = open(&disk);
+    let reader = shard.log(&partition(0)).unwrap().reader();
+    let whole = read_all(&reader);
+    disk.flip_bit(path, starts[1] + 100, 0);
+    let read = reader.read(Offset(0), 1 << 20, reader.log_end(), true).unwrap();
+    let refused = reader.read(read.next_offset, 1 << 20, reader.log_end(), true);
+    let Err(ReadError::Rotten(rot)) = refused else { panic!("{refused:?}") };
+    assert_eq!((&rot.file, rot.position, rot.offset), (path, starts[1], read.next_offset));
+    assert_eq!(rot.next_offset, Some(rot.offset + 10));
+    // A follower cuts there, and is given the rest by its leader.
+    let now = TimestampMs(30_000);
+    let log = shard.log_mut(&partition(0)).unwrap();
+    assert_eq!(log.cut_rot(&rot, now).unwrap(), rot.offset);
+    let count = usize::try_from(rot.offset.0 / 10).unwrap();
+    assert_eq!(read_all(&reader), whole[..count]);
+    let kept = format!("{}/{:020}.rotten", path.rsplit_once('/').unwrap().0, rot.offset.0);
+    let kept = disk.open(&kept, OpenMode::Read).unwrap();
+    assert_eq!(kept.len().unwrap(), starts[2] - starts[1], "the damaged batch is put aside");
+    let rest: Vec<u8> = whole[count..].concat();
+    shard.append_batches(&partition(0), &rest.into(), now).unwrap();
+    assert_eq!(read_all(&reader), whole);
+    shard.close().unwrap();
+    let shard = open(&disk.after_power_cut(8));
+    assert_eq!(read_all(&shard.log(&partition(0)).unwrap().reader()), whole);
+}
