@@ -69,7 +69,8 @@ fn check_mended(mut cluster: Cluster, count: usize) {
     cluster.terminate_all();
     let folders = cluster.brokers().iter().map(|broker| broker.folder().join("data"));
     let logs: Vec<_> = folders.map(|folder| read_logs(&folder).unwrap()).collect();
-    assert_eq!(compare(&logs, &name, last + 1, true).unwrap().batches, count + 1);
+    let batches = compare(&logs, &name, last + 1, true).unwrap().batches;
+    assert_eq!(batches, u64::try_from(count + 1).unwrap());
 }
 
 /// A leader sent what lay on its disk, and clients that look at checksums could not read on.
