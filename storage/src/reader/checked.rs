@@ -197,12 +197,8 @@ pub(super) fn locate<D: Disk>(
         return Ok(here(start, expected.max(shared.log_start.load(Ordering::Acquire))));
     };
     let batch = ScannedBatch { position: start, header };
-    let wanted = Wanted {
-        limit: u64::MAX,
-        at_least_one: true,
-        upper: i64::MAX,
-        segment_end: segment.end(),
-    };
+    let wanted =
+        Wanted { limit: u64::MAX, at_least_one: true, upper: i64::MAX, segment_end: segment.end() };
     let range = check_range(shared, segment, file, FoundBatch { batch, expected }, wanted)?;
     Ok(range.rot.unwrap_or_else(|| here(position, offset)))
 }

@@ -115,9 +115,7 @@ fn a_rotten_follower_is_mended() {
         let found = partitions.next().unwrap();
         (ErrorCode::from_code(found.error_code), values(found.records.to_bytes().unwrap()))
     };
-    wait_for("the follower to serve all", PATIENCE, || {
-        (fetch().1.len() == RECORDS).then_some(())
-    });
+    wait_for("the follower to serve all", PATIENCE, || (fetch().1.len() == RECORDS).then_some(()));
     rot(&cluster, follower, 0);
     assert_eq!(fetch(), (ErrorCode::KafkaStorageError, Vec::new()));
     wait_for("the follower to serve all again", PATIENCE, || {
