@@ -65,6 +65,14 @@ fuzz target seconds="600":
 fuzz-all seconds="30":
     .ci/fuzz {{seconds}}
 
+# The lock-free end of a segment, in every interleaving that the memory model allows
+loom:
+    CARGO_INCREMENTAL=0 RUSTFLAGS="--cfg loom" cargo test -p varve-storage --lib --target-dir target/loom published
+
+# Tests under the thread or the address sanitizer (needs a nightly toolchain); storage's where no others are named
+sanitize sanitizer *arguments:
+    .ci/sanitize {{sanitizer}} {{arguments}}
+
 # Licences and sources of the dependencies (needs cargo-deny)
 deny:
     cargo deny check

@@ -30,6 +30,7 @@ mod mmap;
 mod open_files;
 mod partition_state;
 mod producer_state;
+mod published;
 mod reader;
 mod recovery;
 mod retention;

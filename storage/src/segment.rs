@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use varve_protocol::vocabulary::TopicIdPartition;
@@ -15,6 +15,7 @@ use varve_protocol::vocabulary::TopicIdPartition;
 use crate::file::{Disk, OpenMode, read_file};
 use crate::index::{IndexedBatch, SegmentIndex};
 use crate::open_files::OpenFiles;
+use crate::published::PublishedEnd;
 use crate::scan::{HeaderScan, ScanError, ScannedBatch};
 use crate::segment_header::HEADER_PAGE_BYTES;
 
@@ -36,11 +37,7 @@ pub(crate) struct Segment<D: Disk> {
     is_sealed: AtomicBool,
     /// The file is gone or going; it is not opened again.
     is_retired: AtomicBool,
-    /// Published: bytes below are batches and stay. Stored after `next_offset`, loaded before it.
-    end_position: AtomicU64,
-    /// Offset behind the last record below `end_position`.
-    next_offset: AtomicI64,
-    max_timestamp: AtomicI64,
+    published: PublishedEnd,
     /// Bytes below are on the disk.
     synced_position: AtomicU64,
     /// The file's name is on the disk.
@@ -136,9 +133,11 @@ impl<D: Disk> Segment<D> {
             is_touched: AtomicBool::new(false),
             is_sealed: AtomicBool::new(is_sealed),
             is_retired: AtomicBool::new(false),
-            end_position: AtomicU64::new(start.end_position),
-            next_offset: AtomicI64::new(start.next_offset),
-            max_timestamp: AtomicI64::new(start.max_timestamp),
+            published: PublishedEnd::new(
+                start.end_position,
+                start.next_offset,
+                start.max_timestamp,
+            ),
             synced_position: AtomicU64::new(0),
             is_name_synced: AtomicBool::new(false),
             index: RwLock::new(index),
@@ -204,23 +203,21 @@ impl<D: Disk> Segment<D> {
         self.is_sealed.load(Ordering::Acquire)
     }
 
-    /// The published end and the offset there, consistent with each other.
+    /// See [`PublishedEnd::end`].
     pub(crate) fn end(&self) -> (u64, i64) {
-        // `end_position` first: whoever sees it sees the offset that was stored before it.
-        let position = self.end_position.load(Ordering::Acquire);
-        (position, self.next_offset.load(Ordering::Acquire))
+        self.published.end()
     }
 
     pub(crate) fn end_position(&self) -> u64 {
-        self.end_position.load(Ordering::Acquire)
+        self.published.position()
     }
 
     pub(crate) fn next_offset(&self) -> i64 {
-        self.next_offset.load(Ordering::Acquire)
+        self.published.next_offset()
     }
 
     pub(crate) fn max_timestamp(&self) -> i64 {
-        self.max_timestamp.load(Ordering::Acquire)
+        self.published.max_timestamp()
     }
 
     /// Bytes of batches.
@@ -231,13 +228,12 @@ impl<D: Disk> Segment<D> {
     /// Makes a batch that was just written visible to readers.
     pub(crate) fn publish(&self, batch: &ScannedBatch, index_interval_bytes: u32) {
         let header = &batch.header;
-        assert!(batch.position == self.end_position.load(Ordering::Relaxed));
-        assert!(header.base_offset.0 >= self.next_offset.load(Ordering::Relaxed));
+        assert!(batch.position == self.end_position());
+        assert!(header.base_offset.0 >= self.next_offset());
         let indexed = self.indexed(batch);
         self.index.write().index.push(indexed, index_interval_bytes);
-        self.max_timestamp.fetch_max(header.max_timestamp.0, Ordering::AcqRel);
-        self.next_offset.store(header.next_offset().0, Ordering::Release);
-        self.end_position.store(batch.end_position(), Ordering::Release);
+        let next_offset = header.next_offset().0;
+        self.published.publish(batch.end_position(), next_offset, header.max_timestamp.0);
     }
 
     fn indexed(&self, batch: &ScannedBatch) -> IndexedBatch {
@@ -267,9 +263,7 @@ impl<D: Disk> Segment<D> {
             state.is_loaded = false;
         }
         self.is_sealed.store(true, Ordering::Release);
-        self.end_position.store(end_position, Ordering::Release);
-        self.next_offset.store(next_offset, Ordering::Release);
-        self.max_timestamp.store(max_timestamp, Ordering::Release);
+        self.published.cut(end_position, next_offset, max_timestamp);
     }
 
     pub(crate) fn synced_position(&self) -> u64 {
