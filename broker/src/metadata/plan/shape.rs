@@ -193,7 +193,9 @@ pub(super) fn set_replicas(next: &mut PartitionImage, replicas: Vec<BrokerId>) {
 }
 
 /// What makes `old` the partition `next`, if they differ. `is_new_epoch` starts a leader epoch even if
-/// the same broker leads.
+/// the same broker leads; so does whoever is taken off the list of replicas. It may be put on it again
+/// before it has heard of that: what it says until then is of a log that it is about to delete, and
+/// counts in no later epoch.
 pub(super) fn change(
     name: TopicIdPartition,
     old: &PartitionImage,
@@ -202,7 +204,8 @@ pub(super) fn change(
 ) -> Option<MetadataRecord> {
     let differs = |old: &Vec<BrokerId>, next: &Vec<BrokerId>| (old != next).then(|| next.clone());
     let pairs = || next.replicas.iter().copied().zip(next.directories.iter().copied()).collect();
-    let is_led_anew = is_new_epoch || old.leader != next.leader;
+    let is_shorter = old.replicas.iter().any(|id| !next.replicas.contains(id));
+    let is_led_anew = is_new_epoch || is_shorter || old.leader != next.leader;
     let record = PartitionChangeRecord {
         leader: is_led_anew.then_some(next.leader),
         isr: differs(&old.isr, &next.isr),
