@@ -430,8 +430,13 @@ impl Node {
             }
         }
         self.waiting = left;
-        // What was planned and not taken must be planned again, on what is taken.
-        self.planned = (!refused).then_some(planning.image);
+        // What was planned and not taken must be planned again, on what is taken: at once where nothing
+        // is under way. This broker is the controller meanwhile; who was refused would else take it for
+        // a new one when it plans again, and ask at once, again and again.
+        self.planned = match refused {
+            false => Some(planning.image),
+            true => self.pending.is_empty().then(|| (*self.image).clone()),
+        };
     }
 
     /// Who registers and takes no part yet gets the log; who was taken out gets it no more.

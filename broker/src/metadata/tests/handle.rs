@@ -195,6 +195,26 @@ fn a_log_that_cannot_be_made_is_told_and_made_at_the_next_start() {
     });
 }
 
+/// A controller that refused a change, since its disk was full or it was handing over, said for a moment
+/// that it was none. Its own broker took it for a new controller then, beat at once, was refused, and
+/// so on without end (found by the simulator). Now it stays what it is.
+#[test]
+fn a_refused_change_leaves_the_controller_in_office() {
+    let (log, host) = (MemoryLog::default(), Arc::new(MemoryHost::default()));
+    with_metadata(&log, &host, async |handle| {
+        handle.create_topics(vec![topic("a", 1)], false).await.unwrap();
+        let mut controller = handle.watch_controller();
+        controller.mark_unchanged();
+        log.shared.lock().is_full = true;
+        let refused = handle.create_topics(vec![topic("b", 1)], false).await;
+        assert!(matches!(refused, Err(ChangeError::DiskFull)), "{refused:?}");
+        log.shared.lock().is_full = false;
+        handle.create_topics(vec![topic("c", 1)], false).await.unwrap();
+        assert!(!controller.has_changed().unwrap());
+        assert_eq!(handle.image().topic_count(), 2);
+    });
+}
+
 /// A log that a full disk refused was made at the next start only, however much room there was since:
 /// a replica that was to move there never came into sync (found by the simulator). Now it is tried
 /// again with every change.

@@ -20,7 +20,7 @@ use crate::metadata::{
 use crate::shard::PartitionRole;
 use crate::topic_config::StaticConfig;
 
-/// A log in memory; `fails` makes every append fail from then on.
+/// A log in memory; `fails` makes every append fail from then on, `is_full` refuses what is new.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MemoryLog {
     pub(crate) shared: Arc<Mutex<MemoryLogState>>,
@@ -33,6 +33,7 @@ pub(crate) struct MemoryLogState {
     pub(crate) hard_state: Option<HardState>,
     pub(crate) syncs: usize,
     pub(crate) fails: bool,
+    pub(crate) is_full: bool,
 }
 
 impl MemoryLog {
@@ -45,7 +46,7 @@ impl MemoryLog {
 
 impl QuorumLog for MemoryLog {
     fn reserve(&mut self, _: usize) -> Result<(), AppendError> {
-        Ok(())
+        if self.shared.lock().is_full { Err(AppendError::Full) } else { Ok(()) }
     }
 
     fn persist(&mut self, persist: &Persist) -> Result<(), AppendError> {
