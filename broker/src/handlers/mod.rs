@@ -70,8 +70,12 @@ use crate::broker::Broker;
 use crate::clock;
 use crate::metadata::KAFKA_LISTENER;
 use crate::metrics::{NamedConnection, Phase};
-use crate::peers::forward::{self, Forwarder};
+use crate::peers::forward::{self, ForwardError, Forwarder};
 use crate::server::{LaterReply, Peer, Reply, Service, ShownCertificate};
+
+/// How long who only looks waits for a controller that does not answer: what its connection carries
+/// besides waits as long.
+const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// Answers the requests of one listener.
 pub(crate) struct Dispatcher {
@@ -176,6 +180,14 @@ impl Dispatcher {
         Reply::Later(Box::pin(async move {
             incoming.context.note_queued(incoming.began.elapsed());
             let forwarded = forwarder.forward(client_id, &peer, frame);
+            let forwarded = async {
+                if incoming.api != ApiKey::DescribeQuorum {
+                    return forwarded.await;
+                }
+                // The controller may have died a moment ago.
+                let forwarded = tokio::time::timeout(LOOK_MAX, forwarded).await;
+                forwarded.unwrap_or(Err(ForwardError::NoController))
+            };
             match incoming.context.remotely(forwarded).await {
                 Ok(answer) => {
                     let Incoming { api, correlation_id, context, began, .. } = &incoming;

@@ -153,7 +153,8 @@ async fn leaderless(admin: &Admin) -> CliError {
         let silent = brokers.iter().filter(|broker| broker.is_fenced);
         Some(silent.map(|broker| broker.id.to_string()).collect::<Vec<_>>())
     };
-    let who = match silent.await.unwrap_or_default() {
+    let silent = tokio::time::timeout(2 * ANSWER_MAX, silent).await;
+    let who = match silent.ok().flatten().unwrap_or_default() {
         silent if silent.is_empty() => String::new(),
         silent => format!("; of the brokers {} do not answer", silent.join(", ")),
     };
