@@ -22,6 +22,7 @@ const SEAL_CRC_AT: usize = 8 + 4 + 4 + 8 + 8 + 8 + 8 + 4;
 const SECTOR: usize = 512;
 
 const FLAG_RESETS: u32 = 1;
+const FLAG_ROLLED: u32 = 2;
 
 /// What a segment file says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,13 +44,17 @@ pub(crate) struct SegmentHeader {
     pub(crate) created_ms: i64,
     /// The segment makes all lower generations void, whatever their offsets.
     pub(crate) resets: bool,
+    /// Another segment of the log comes before, unless the state file says that the log begins here or
+    /// later.
+    pub(crate) is_rolled: bool,
 }
 
 impl SegmentHeader {
     pub(crate) fn encode(&self) -> [u8; SECTOR] {
         let mut writer = FieldWriter::with_capacity(SECTOR);
         writer.raw(&HEADER_MAGIC).u32(VERSION);
-        writer.u32(if self.resets { FLAG_RESETS } else { 0 });
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        writer.u32(flag(self.resets, FLAG_RESETS) | flag(self.is_rolled, FLAG_ROLLED));
         writer.raw(&self.cluster_id).partition(&self.tip).i64(self.base_offset);
         writer.u32(self.generation).u32(self.rewrite).i64(self.covers_end).i64(self.created_ms);
         finish(writer, HEADER_CRC_AT)
@@ -70,6 +75,7 @@ impl SegmentHeader {
             covers_end: reader.i64().ok()?,
             created_ms: reader.i64().ok()?,
             resets: flags & FLAG_RESETS != 0,
+            is_rolled: flags & FLAG_ROLLED != 0,
         })
     }
 }

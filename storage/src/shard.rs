@@ -449,6 +449,7 @@ pub(crate) fn new_log<D: Disk>(
         covers_end: base_offset,
         created_ms: now_ms,
         resets: true,
+        is_rolled: false,
     };
     context.disk.create_dir(&dir)?;
     let file = create_segment_file(&context.disk, &path, &header)?;

@@ -84,6 +84,7 @@ impl<D: Disk> Log<D> {
             covers_end: base_offset,
             created_ms: now_ms,
             resets,
+            is_rolled: true,
         };
         let disk = &self.context.disk;
         if let Some(PreparedSegment { file, allocated }) = self.preparation.take() {

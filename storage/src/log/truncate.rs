@@ -314,6 +314,7 @@ impl<D: Disk> Log<D> {
             covers_end: base_offset,
             created_ms: now_ms,
             resets,
+            is_rolled: false,
         };
         let file = super::create_segment_file(disk, &scratch, &header)
             .map_err(|error| self.refused("new segment", &error))?;

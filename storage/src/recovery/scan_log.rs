@@ -47,6 +47,8 @@ pub(super) struct RecoveredLog<D: Disk> {
 /// A segment file that counts.
 struct LiveFile<F> {
     identity: SegmentIdentity,
+    /// See [`crate::segment_header::SegmentHeader::is_rolled`].
+    is_rolled: bool,
     path: String,
     seal: Option<Seal>,
     file: Arc<F>,
@@ -140,6 +142,7 @@ impl<D: Disk> Recovery<'_, D> {
         self.judge_evidence(&evidence);
         self.drop_void()?;
         self.replay(&evidence.entries)?;
+        self.drop_without_head()?;
         if self.live.is_empty() {
             return self.begin_anew();
         }
@@ -189,6 +192,26 @@ impl<D: Disk> Recovery<'_, D> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// A power cut may keep the name of a later segment and lose that of the first, if neither was synced.
+    /// Then nothing of this log was ever durable, and it does not begin where that segment does: a log's
+    /// start moves only after the state file says so, or by a segment that resets it.
+    fn drop_without_head(&mut self) -> io::Result<()> {
+        let start = self.known_start().max(0);
+        let has_head = self.live.first().is_none_or(|first| {
+            let begins = first.identity.resets && !first.is_rolled;
+            begins || first.identity.base_offset <= start
+        });
+        if has_head || self.durable_end > start {
+            return Ok(());
+        }
+        for live in self.live.drain(..).collect::<Vec<_>>() {
+            self.disk().remove(&live.path)?;
+        }
+        self.names_changed = true;
+        self.is_torn = true;
         Ok(())
     }
 

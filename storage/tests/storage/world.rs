@@ -523,11 +523,6 @@ impl World {
             model.alternative = None;
             model.end = reader.log_end().0;
             model.start = reader.log_start().0;
-            if model.start > model.durable {
-                // Of a log without a checkpoint only its second segment survived.
-                model.batches.retain(|batch| batch.next_offset > model.start);
-                model.base = model.start;
-            }
             model.durable = model.end;
             model.batches.retain(|batch| batch.next_offset <= model.end);
             model.epoch += 1;
@@ -588,6 +583,9 @@ fn check_log(reader: &LogReader<SimDisk>, model: &ModelLog) -> Result<(), String
     }
     if start < model.start {
         return Err(format!("begins at {start}, not {}", model.start));
+    }
+    if start > model.start.max(model.durable) {
+        return Err(format!("begins at {start}, past {}, which was durable", model.durable));
     }
     let found = read_all(reader);
     let expected =

@@ -31,6 +31,14 @@ fn a_producer_keeps_within_what_brokers_remember() {
     check(&[1016, 2993, 3186]);
 }
 
+/// A power cut kept the name of a log's second segment and lost that of its first, neither of which was
+/// synced. The log began at the second one then, and its replica could have come into sync without
+/// what was before.
+#[test]
+fn a_log_does_not_begin_where_its_second_segment_does() {
+    check(&[360]);
+}
+
 /// Seeds that once violated something hold.
 #[track_caller]
 fn check(seeds: &[u64]) {

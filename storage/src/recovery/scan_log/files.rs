@@ -77,6 +77,7 @@ impl<D: Disk> Recovery<'_, D> {
                     covers_end: header.covers_end,
                     resets: header.resets,
                 },
+                is_rolled: header.is_rolled,
                 path,
                 uncached_from: u64::MAX,
                 seal: Seal::decode(&page[512..]),

@@ -54,6 +54,7 @@ impl<D: Disk> Recovery<'_, D> {
             covers_end: target.base_offset,
             created_ms: self.now_ms,
             resets: target.resets,
+            is_rolled: false,
         };
         let path = format!("{}/{}", self.dir, segment_name(target.base_offset));
         let headless =
@@ -78,6 +79,7 @@ impl<D: Disk> Recovery<'_, D> {
                 covers_end: target.base_offset,
                 resets: target.resets,
             },
+            is_rolled: false,
             path,
             seal: None,
             file: Arc::new(file),
