@@ -21,7 +21,7 @@ use crate::rot::Rot;
 use crate::scan::ScanError;
 use crate::segment::Segment;
 use crate::slice::FileSlice;
-use checked::{Wanted, check_range, locate};
+use checked::{CheckedRange, Wanted, check_range, locate};
 
 /// What a log shares with its readers.
 #[derive(Debug)]
@@ -186,12 +186,31 @@ impl<D: Disk> LogReader<D> {
         upper: Offset,
         at_least_one: bool,
     ) -> Result<ReadSlices<D>, ReadError> {
+        self.read_settled(from, Ask { max_bytes, upper, at_least_one, trusts_fresh: false })
+    }
+
+    /// As [`Self::read`], for a follower that checks what it appends: what this process appended a moment
+    /// ago, and had checked, is not checked once more. It is in the page cache since.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_for_follower(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+        upper: Offset,
+        at_least_one: bool,
+    ) -> Result<ReadSlices<D>, ReadError> {
+        self.read_settled(from, Ask { max_bytes, upper, at_least_one, trusts_fresh: true })
+    }
+
+    fn read_settled(&self, from: Offset, ask: Ask) -> Result<ReadSlices<D>, ReadError> {
         // A segment that was retired under a read (compaction, retention) is in the next list no
         // more; the list changes under a lock, so the second look finds it settled.
         const ATTEMPTS_MAX: usize = 8;
         let mut attempt = 1;
         loop {
-            match self.read_once(from, max_bytes, upper, at_least_one) {
+            match self.read_once(from, ask) {
                 Err(ReadAttempt::Retired) if attempt < ATTEMPTS_MAX => attempt += 1,
                 Err(ReadAttempt::Retired) => {
                     let source = io::Error::from(io::ErrorKind::NotFound);
@@ -203,13 +222,8 @@ impl<D: Disk> LogReader<D> {
         }
     }
 
-    fn read_once(
-        &self,
-        from: Offset,
-        max_bytes: usize,
-        upper: Offset,
-        at_least_one: bool,
-    ) -> Result<ReadSlices<D>, ReadAttempt> {
+    fn read_once(&self, from: Offset, ask: Ask) -> Result<ReadSlices<D>, ReadAttempt> {
+        let Ask { max_bytes, upper, at_least_one, .. } = ask;
         let log_end = self.log_end();
         self.check_range(from, log_end)?;
         let upper = self.clip_to_damage(from, upper.0.min(log_end.0))?;
@@ -228,7 +242,7 @@ impl<D: Disk> LogReader<D> {
             if room == 0 && !(is_first && at_least_one) {
                 break;
             }
-            match self.read_segment(segment, &read, room, upper, at_least_one && is_first) {
+            match self.read_segment(segment, &read, (room, upper, at_least_one && is_first), ask) {
                 Ok(SegmentRead::Range { slice, first_batch, next_offset, is_segment_end }) => {
                     read.first_batch.get_or_insert(first_batch);
                     read.next_offset = next_offset;
@@ -257,9 +271,8 @@ impl<D: Disk> LogReader<D> {
         &self,
         segment: &Arc<Segment<D>>,
         read: &ReadSlices<D>,
-        room: usize,
-        upper: i64,
-        at_least_one: bool,
+        (room, upper, at_least_one): (usize, i64, bool),
+        ask: Ask,
     ) -> Result<SegmentRead<D>, SegmentFault> {
         let segment_end = segment.end();
         let (end_position, _) = segment_end;
@@ -277,7 +290,13 @@ impl<D: Disk> LogReader<D> {
         let begin = first.batch.position;
         let limit = begin.saturating_add(room as u64);
         let wanted = Wanted { limit, at_least_one, upper, segment_end };
-        let range = check_range(&self.shared, segment, &file, first, wanted)?;
+        let is_trusted = ask.trusts_fresh && segment.is_fresh(begin, self.shared.hot_bytes);
+        // Whatever is wrong there is told by the check.
+        let trusted = is_trusted.then(|| segment.find_end(&file, begin, limit, upper));
+        let range = match trusted {
+            Some(Ok(Some((end, next_offset)))) => CheckedRange { end, next_offset, rot: None },
+            _ => check_range(&self.shared, segment, &file, first, wanted)?,
+        };
         if range.end == begin {
             return match range.rot {
                 Some(rot) => Err(SegmentFault::Rotten(Box::new(rot))),
@@ -398,6 +417,16 @@ impl From<io::Error> for SegmentFault {
     fn from(error: io::Error) -> Self {
         Self::Scan(error.into())
     }
+}
+
+/// What a reader asks for.
+#[derive(Clone, Copy)]
+struct Ask {
+    max_bytes: usize,
+    upper: Offset,
+    at_least_one: bool,
+    /// What is fresh in the page cache needs no check.
+    trusts_fresh: bool,
 }
 
 enum SegmentRead<D: Disk> {

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use varve_protocol::vocabulary::TopicIdPartition;
 
 use crate::file::{Disk, OpenMode, read_file};
-use crate::index::{IndexedBatch, SegmentIndex};
+use crate::index::{IndexEntry, IndexedBatch, SegmentIndex};
 use crate::open_files::OpenFiles;
 use crate::published::PublishedEnd;
 use crate::scan::{HeaderScan, ScanError, ScannedBatch};
@@ -35,6 +35,8 @@ pub(crate) struct Segment<D: Disk> {
     /// Used since the clock's hand last passed.
     is_touched: AtomicBool,
     is_sealed: AtomicBool,
+    /// Where it ended when it was opened: what lies behind was appended by this process, checked.
+    opened_end: u64,
     /// The file is gone or going; it is not opened again.
     is_retired: AtomicBool,
     published: PublishedEnd,
@@ -132,6 +134,7 @@ impl<D: Disk> Segment<D> {
             slot: Mutex::new(None),
             is_touched: AtomicBool::new(false),
             is_sealed: AtomicBool::new(is_sealed),
+            opened_end: start.end_position,
             is_retired: AtomicBool::new(false),
             published: PublishedEnd::new(
                 start.end_position,
@@ -201,6 +204,13 @@ impl<D: Disk> Segment<D> {
 
     pub(crate) fn is_sealed(&self) -> bool {
         self.is_sealed.load(Ordering::Acquire)
+    }
+
+    /// Whether what begins at `position` was appended by this process, and at most `hot_bytes` ago.
+    pub(crate) fn is_fresh(&self, position: u64, hot_bytes: u32) -> bool {
+        !self.is_sealed()
+            && position >= self.opened_end
+            && position + u64::from(hot_bytes) >= self.end_position()
     }
 
     /// See [`PublishedEnd::end`].
@@ -398,6 +408,41 @@ impl<D: Disk> Segment<D> {
             expected = batch.header.next_offset().0;
         }
         Ok(None)
+    }
+
+    /// The end of the last batch from `begin` on that ends at or before `limit` and whose records all lie
+    /// below `upper`, and the offset there, by headers alone; none if the first one does not.
+    pub(crate) fn find_end(
+        self: &Arc<Self>,
+        file: &D::File,
+        begin: u64,
+        limit: u64,
+        upper: i64,
+    ) -> Result<Option<(u64, i64)>, ScanError> {
+        let (segment_end, segment_next) = self.end();
+        if limit >= segment_end && upper >= segment_next {
+            return Ok(Some((segment_end, segment_next)));
+        }
+        let known = self.with_index(|index| {
+            let behind = |entry: &IndexEntry| {
+                u64::from(entry.position) <= limit
+                    && self.base_offset + i64::from(entry.relative_offset) <= upper
+            };
+            let count = index.entries().partition_point(behind);
+            let last = count.checked_sub(1).map(|last| index.entries()[last])?;
+            let offset = self.base_offset + i64::from(last.relative_offset);
+            (u64::from(last.position) > begin).then_some((u64::from(last.position), offset))
+        })?;
+        let mut found = known;
+        let mut scan =
+            HeaderScan::new(file, known.map_or(begin, |(position, _)| position), segment_end);
+        while let Some(batch) = scan.next_batch()? {
+            if batch.end_position() > limit || batch.header.next_offset().0 > upper {
+                break;
+            }
+            found = Some((batch.end_position(), batch.header.next_offset().0));
+        }
+        Ok(found)
     }
 
     /// A position at or before the batch that holds `offset`, and the least offset that a batch there

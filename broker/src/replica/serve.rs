@@ -396,7 +396,7 @@ fn read(
     bytes_max: usize,
     is_first: bool,
 ) -> Result<RecordSet, ReadError> {
-    let read = handle.reader().read(wanted.fetch_offset, bytes_max, log_end, is_first);
+    let read = handle.reader().read_for_follower(wanted.fetch_offset, bytes_max, log_end, is_first);
     read.map(record_set).inspect_err(|error| handle.report(error))
 }
 

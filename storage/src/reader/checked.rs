@@ -2,7 +2,8 @@
 //!
 //! The rule is that simple on purpose. A position up to which a segment counts as checked would spare
 //! work and could not be proven: pages leave the page cache and come back from the disk as it has
-//! become meanwhile.
+//! become meanwhile. Only to a follower, which checks what it appends, goes unchecked what this process
+//! appended a moment ago ([`super::LogReader::read_for_follower`]).
 //!
 //! A batch's CRC leaves out its base offset, length and leader epoch. A wrong length makes the CRC
 //! wrong; the epoch is held against the log's epochs; the base offset against the neighbours: it is not

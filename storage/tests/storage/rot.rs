@@ -172,3 +172,36 @@ fn what_lies_before_rot_is_given_first_and_what_lies_behind_it_is_cut() {
     let shard = open(&disk.after_power_cut(8));
     assert_eq!(read_all(&shard.log(&partition(0)).unwrap().reader()), whole);
 }
+
+/// What was appended a moment ago goes to a follower as it is, in the same ranges; after a restart
+/// everything is checked for it, too.
+#[test]
+fn a_follower_gets_unchecked_only_what_this_process_appended() {
+    let world = filled();
+    let reader = world.shard.as_ref().unwrap().log(&partition(0)).unwrap().reader();
+    let end = reader.log_end();
+    let mut from = reader.log_start();
+    let mut ranges = 0;
+    while from < end {
+        for max_bytes in [1, 700, 1 << 20] {
+            let checked = reader.read(from, max_bytes, end, true).unwrap();
+            let trusted = reader.read_for_follower(from, max_bytes, end, true).unwrap();
+            assert_eq!((trusted.len, trusted.next_offset), (checked.len, checked.next_offset));
+            ranges += 1;
+        }
+        from = Offset(from.0 + 10);
+    }
+    assert!(ranges > 30, "{ranges}");
+    let (path, starts) = batches_of(&world.disk).pop().unwrap();
+    world.disk.flip_bit(&path, starts.last().unwrap() + 100, 3);
+    let from = Offset(end.0 - 10);
+    assert!(matches!(reader.read(from, 1, end, true), Err(ReadError::Rotten(_))));
+    let given = reader.read_for_follower(from, 1 << 20, end, true).unwrap();
+    let mut batches = Batches::new(given.slices[0].bytes().unwrap());
+    assert!(batches.next().unwrap().unwrap().check_crc().is_err());
+    // Of a process that has not appended it.
+    let shard = open(&world.disk.after_power_cut(1));
+    let reader = shard.log(&partition(0)).unwrap().reader();
+    let read = reader.read_for_follower(from, 1, reader.log_end(), true);
+    assert!(matches!(read, Err(ReadError::Rotten(_))), "{read:?}");
+}
