@@ -2,7 +2,8 @@
 //!
 //! A reader sees three positions and the list of segments, all published by the log. It returns
 //! ranges of files, not bytes: the server sends them with `sendfile`, or takes the mapped bytes. Every
-//! batch of a range was checked when the read returns, and lies in the page cache (see [`checked`]).
+//! batch of a range was checked when the read returns (for the exception see [`checked`]), and lies in the
+//! page cache.
 
 mod checked;
 mod timestamps;

@@ -181,8 +181,8 @@ fn records(
     Ok(record_set(read))
 }
 
-/// What a read gave, to be sent. The read has just checked it, and so it is in the page cache:
-/// `sendfile` on a network worker does not wait for the disk.
+/// What a read gave, to be sent. It was read a moment ago to be checked, or else appended a moment ago, and
+/// so it is in the page cache: `sendfile` on a network worker does not wait for the disk.
 pub(crate) fn record_set(read: ReadSlices<RealDisk>) -> RecordSet {
     let piece = |slice| RecordPiece::Source(Arc::new(slice));
     RecordSet { pieces: read.slices.into_iter().map(piece).collect() }

@@ -173,9 +173,9 @@ async fn a_dead_process_is_lost_once_and_found_again() {
     assert_eq!(ours.seen.borrow().lost, [2]);
 }
 
-/// Brokers that do not vote were started along with those that do, and connected before these had made
-/// a cluster. The hello told of none, and no other was said on a connection that stood: they never
-/// registered (found by the simulator). Now the connection is opened again until one tells.
+/// Brokers that do not vote are started along with those that do, and connect before these have made a
+/// cluster. The hello tells of none, and no other is said on a connection that stands: it is opened again
+/// until one tells.
 #[tokio::test]
 async fn a_broker_that_does_not_vote_hears_of_a_cluster_that_is_made_later() {
     let (ours, theirs) = (Host::new(""), Host::new(""));

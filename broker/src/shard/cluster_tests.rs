@@ -524,9 +524,9 @@ fn many_roles_come_in_one_command() {
     assert!((0..count).all(is_led));
 }
 
-/// A replica was made for a partition to which nothing is written. It said how far it was before its
-/// leader had heard of it, which refused that; nothing made it speak again, and the move that it was
-/// made for never ended (seen in the simulator). Now it says so again while it is not in sync.
+/// A replica is made for a partition to which nothing is written. It says how far it is before its leader
+/// has heard of it, which refuses that; nothing else makes it speak, and so it says it again while it is
+/// not in sync.
 #[test]
 fn a_replica_of_an_idle_partition_is_heard_though_it_spoke_too_early() {
     let mut world = World::new();
@@ -545,11 +545,10 @@ fn a_replica_of_an_idle_partition_is_heard_though_it_spoke_too_early() {
     assert_eq!(world.grant(), "1,2,3");
 }
 
-/// Records were deleted up to within a batch while a follower was away whose log ended before. It
-/// dropped its log and began where its leader's begins; then the leader answered with the whole
-/// batch, which begins before, and the follower refused it for ever: it never came into sync again,
-/// and no reassignment away from the leader could end (found by the simulator). Now an empty log begins
-/// with that batch, and its own start follows once the batch is committed here.
+/// Records are deleted up to within a batch while a follower is away whose log ends before. It drops its
+/// log and begins where its leader's begins; the leader answers with the whole batch, which begins
+/// before. An empty log begins with that batch, and its own start follows once the batch is committed
+/// here.
 #[test]
 fn a_log_is_fetched_anew_from_within_a_batch() {
     let mut world = World::new();

@@ -21,18 +21,6 @@ fn world() -> World {
     world
 }
 
-/// A log of batches of 10 offsets, some in closed segments, all durable.
-fn filled() -> World {
-    let mut world = world();
-    for _ in 0..40 {
-        world.append(0, 10, 60, Some(7)).unwrap();
-        world.commit().unwrap();
-        world.maintain(100).unwrap();
-    }
-    world.maintain(10_000).unwrap();
-    world
-}
-
 fn segment_paths(disk: &SimDisk) -> Vec<String> {
     let dir = format!("p/{}", disk.list("p").unwrap()[0].name);
     let names = disk.list(&dir).unwrap().into_iter().map(|entry| entry.name);
@@ -41,7 +29,7 @@ fn segment_paths(disk: &SimDisk) -> Vec<String> {
 
 #[test]
 fn a_flipped_bit_in_the_open_segment_is_told_and_kept() {
-    let world = filled();
+    let world = World::filled();
     let disk = world.disk.after_power_cut(1);
     let last = segment_paths(&disk).pop().unwrap();
     // Behind the checkpoint nobody reads it at a restart, and whoever reads it sees the CRC; the
@@ -100,7 +88,7 @@ fn damage_after_the_checkpoint_stops_the_log_and_stays() {
 
 #[test]
 fn missing_and_swapped_segments_are_damage() {
-    let world = filled();
+    let world = World::filled();
     let paths = segment_paths(&world.disk);
     assert!(paths.len() >= 3, "{paths:?}");
     let missing = world.disk.after_kill();
@@ -146,7 +134,7 @@ fn a_damaged_journal_is_refused_unless_accepted() {
 
 #[test]
 fn a_damaged_checkpoint_is_refused_and_can_be_done_without() {
-    let world = filled();
+    let world = World::filled();
     let disk = world.disk.after_kill();
     disk.flip_bit("shard-0/checkpoint", 60, 1);
     let refused = LogShard::open(disk.clone(), ShardId(0), tiny_options(), TimestampMs(1));
@@ -160,7 +148,7 @@ fn a_damaged_checkpoint_is_refused_and_can_be_done_without() {
 
 #[test]
 fn a_damaged_or_missing_index_is_built_again() {
-    let world = filled();
+    let world = World::filled();
     for removes in [false, true] {
         let disk = world.disk.after_kill();
         for path in segment_paths(&disk) {
@@ -250,7 +238,7 @@ fn timestamps_find_the_first_record_at_or_after() {
 
 #[test]
 fn retention_by_size_and_time_frees_the_disk() {
-    let mut world = filled();
+    let mut world = World::filled();
     let before = world.disk.bytes_used();
     world.config.retention_bytes = 8 << 10;
     let config = world.config.clone();

@@ -14,19 +14,6 @@ use crate::world::{World, partition, read_all, tiny_options};
 /// Where the records of a segment begin (FORMAT.md).
 const RECORDS_AT: u64 = 4_096;
 
-/// A log of batches of 10 offsets, some in closed segments, all durable.
-fn filled() -> World {
-    let mut world = World::open(SimDisk::new(5), tiny_options()).unwrap();
-    world.create(0).unwrap();
-    for _ in 0..40 {
-        world.append(0, 10, 60, Some(7)).unwrap();
-        world.commit().unwrap();
-        world.maintain(100).unwrap();
-    }
-    world.maintain(10_000).unwrap();
-    world
-}
-
 fn open(disk: &SimDisk) -> LogShard<SimDisk> {
     LogShard::open(disk.clone(), ShardId(0), tiny_options(), TimestampMs(20_000)).unwrap().0
 }
@@ -102,7 +89,7 @@ fn check_flip(shard: &LogShard<SimDisk>, disk: &SimDisk, path: &str, position: u
 
 #[test]
 fn no_bit_of_a_batch_turns_over_unseen() {
-    let world = filled();
+    let world = World::filled();
     let shard = world.shard.as_ref().unwrap();
     let segments = batches_of(&world.disk);
     assert!(segments.len() >= 3, "{segments:?}");
@@ -120,7 +107,7 @@ fn no_bit_of_a_batch_turns_over_unseen() {
 /// A process that starts on a rotten disk has neither indexes in memory nor offsets that it gave out.
 #[test]
 fn rot_is_seen_after_a_restart() {
-    let world = filled();
+    let world = World::filled();
     let segments = batches_of(&world.disk);
     let whole = read_all(&world.shard.as_ref().unwrap().log(&partition(0)).unwrap().reader());
     for (path, starts) in &segments {
@@ -143,7 +130,7 @@ fn rot_is_seen_after_a_restart() {
 
 #[test]
 fn what_lies_before_rot_is_given_first_and_what_lies_behind_it_is_cut() {
-    let world = filled();
+    let world = World::filled();
     let disk = world.disk.after_kill();
     let segments = batches_of(&disk);
     let (path, starts) = &segments[1];
@@ -177,7 +164,7 @@ fn what_lies_before_rot_is_given_first_and_what_lies_behind_it_is_cut() {
 /// everything is checked for it, too.
 #[test]
 fn a_follower_gets_unchecked_only_what_this_process_appended() {
-    let world = filled();
+    let world = World::filled();
     let reader = world.shard.as_ref().unwrap().log(&partition(0)).unwrap().reader();
     let end = reader.log_end();
     let mut from = reader.log_start();

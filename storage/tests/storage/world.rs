@@ -174,6 +174,19 @@ pub(crate) fn tiny_config() -> LogConfig {
 }
 
 impl World {
+    /// A log of batches of 10 offsets, some in closed segments, all durable.
+    pub(crate) fn filled() -> Self {
+        let mut world = Self::open(SimDisk::new(5), tiny_options()).unwrap();
+        world.create(0).unwrap();
+        for _ in 0..40 {
+            world.append(0, 10, 60, Some(7)).unwrap();
+            world.commit().unwrap();
+            world.maintain(100).unwrap();
+        }
+        world.maintain(10_000).unwrap();
+        world
+    }
+
     pub(crate) fn open(disk: SimDisk, options: ShardOptions) -> Result<Self, Cut> {
         let mut world = Self {
             disk,

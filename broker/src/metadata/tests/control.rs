@@ -397,11 +397,10 @@ fn replicas_move_when_the_new_ones_are_in_sync() {
     check(&image, 0, "3@1 3,2/");
 }
 
-/// A replica was taken off a partition and put on it again before its broker had heard of either. It
-/// told its leader of the log that it still had, in the same leader epoch; it was taken into the
-/// in-sync set for that, deleted the log when it heard that it was off, began an empty one when it
-/// heard that it was on again, and was elected with it: all that was committed was lost (found by the
-/// simulator). Whoever is taken off ends the leader's epoch now, as with Kafka.
+/// A replica is taken off a partition and put on it again before its broker has heard of either. Within
+/// one leader epoch it could tell its leader of the log that it still has, be taken into the in-sync
+/// set for that, delete the log when it hears that it is off, begin an empty one when it hears that it is
+/// on again, and be elected with it. Whoever is taken off ends the leader's epoch, as with Kafka.
 #[test]
 fn a_replica_that_is_taken_off_ends_the_leaders_epoch() {
     let mut image = world(&[&[1, 2, 3]], &[]);

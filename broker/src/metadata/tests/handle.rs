@@ -195,9 +195,9 @@ fn a_log_that_cannot_be_made_is_told_and_made_at_the_next_start() {
     });
 }
 
-/// A controller that refused a change, since its disk was full or it was handing over, said for a moment
-/// that it was none. Its own broker took it for a new controller then, beat at once, was refused, and
-/// so on without end (found by the simulator). Now it stays what it is.
+/// A controller that refuses a change, since its disk is full or it is handing over, stays what it is. If it
+/// said for a moment that it is none, its own broker would take it for a new one, beat at once, be
+/// refused, and so on without end.
 #[test]
 fn a_refused_change_leaves_the_controller_in_office() {
     let (log, host) = (MemoryLog::default(), Arc::new(MemoryHost::default()));
@@ -215,9 +215,8 @@ fn a_refused_change_leaves_the_controller_in_office() {
     });
 }
 
-/// A log that a full disk refused was made at the next start only, however much room there was since:
-/// a replica that was to move there never came into sync (found by the simulator). Now it is tried
-/// again with every change.
+/// A log that a full disk refused is tried again with every change: else a replica that is to move there
+/// would come into sync after the next start only, however much room there is.
 #[test]
 fn a_log_that_cannot_be_made_is_made_with_the_next_change() {
     let (log, host) = (MemoryLog::default(), Arc::new(MemoryHost::default()));
