@@ -223,6 +223,30 @@ impl<D: Disk> LogReader<D> {
         }
     }
 
+    /// Reads batches from the one that holds `from` on, about `bytes_max` of them, for nothing but to find
+    /// damage; of closed segments nothing is left in the page cache. Where to go on, and how many
+    /// bytes that was; none at the end. Waits for the disk.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub fn scrub(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+    ) -> Result<Option<(Offset, usize)>, ReadError> {
+        let log_end = self.log_end();
+        let from = from.max(self.log_start());
+        if from >= log_end {
+            return Ok(None);
+        }
+        let read = self.read(from, bytes_max, log_end, true)?;
+        for slice in &read.slices {
+            let partition = self.shared.tip;
+            slice.let_go().map_err(|source| ReadError::Io { partition, source })?;
+        }
+        Ok((read.len > 0).then_some((read.next_offset, read.len)))
+    }
+
     fn read_once(&self, from: Offset, ask: Ask) -> Result<ReadSlices<D>, ReadAttempt> {
         let Ask { max_bytes, upper, at_least_one, .. } = ask;
         let log_end = self.log_end();

@@ -71,6 +71,14 @@ impl<D: Disk> FileSlice<D> {
         Ok(copy.into())
     }
 
+    /// Lets go of what is cached of the range, if its segment is closed.
+    pub(crate) fn let_go(&self) -> io::Result<()> {
+        if !self.segment.is_sealed() {
+            return Ok(());
+        }
+        self.file.uncache(self.position, self.position + self.len as u64)
+    }
+
     /// The bytes: mapped if they are hot, else read from the file, where a bad disk is an error
     /// and not a signal.
     ///

@@ -18,6 +18,7 @@
 
 mod error;
 mod observer;
+mod scrub;
 mod serving;
 mod signals;
 mod start;

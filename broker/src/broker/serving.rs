@@ -7,6 +7,7 @@ use tokio::sync::{oneshot, watch};
 use varve_storage::DataDir;
 
 use super::Broker;
+use super::scrub::scrub;
 use crate::clock;
 use crate::cluster::Membership;
 use crate::handlers::Dispatcher;
@@ -40,6 +41,7 @@ impl Serving {
         ending: oneshot::Sender<()>,
     ) {
         self.tasks.spawn(tick(self.shards.queues(), Arc::clone(&self.broker), stopped.clone()));
+        self.tasks.spawn(scrub(Arc::clone(&self.broker), stopped.clone()));
         self.health.set_listening(true);
         let service = Dispatcher::new(Arc::clone(&self.broker));
         let config = &self.broker.config;

@@ -289,6 +289,11 @@ settings! {
         journal_append_bytes_max: ByteSize = ByteSize::kib(64);
         /// Below so much free space produce requests are refused with a retriable error.
         free_bytes_min: ByteSize = ByteSize::mib(64);
+        /// How fast all logs are read and checked in the background, so that damage is found while
+        /// other replicas can mend it; 0 turns that off.
+        scrub_bytes_per_second: ByteSize = ByteSize::mib(16);
+        /// How often that begins anew, besides at each start.
+        scrub_interval_ms: DurationMs = DurationMs::days(7);
         /// How often retention and compaction are looked after.
         maintenance_ms: DurationMs = DurationMs::seconds(30);
     }

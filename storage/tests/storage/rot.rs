@@ -128,6 +128,28 @@ fn rot_is_seen_after_a_restart() {
     }
 }
 
+/// A scrub goes through the whole log, and stops at damage.
+#[test]
+fn a_scrub_finds_what_nobody_reads() {
+    let world = World::filled();
+    let reader = world.shard.as_ref().unwrap().log(&partition(0)).unwrap().reader();
+    let scrub = || -> Result<Offset, ReadError> {
+        let mut from = Offset(0);
+        while let Some((next, len)) = reader.scrub(from, 3_000)? {
+            assert!(next > from && len > 0);
+            from = next;
+        }
+        Ok(from)
+    };
+    assert_eq!(scrub().unwrap(), reader.log_end());
+    for (path, starts) in batches_of(&world.disk) {
+        world.disk.flip_bit(&path, starts[0] + 90, 2);
+        let found = scrub();
+        assert!(matches!(found, Err(ReadError::Rotten(_))), "{path}: {found:?}");
+        world.disk.flip_bit(&path, starts[0] + 90, 2);
+    }
+}
+
 #[test]
 fn what_lies_before_rot_is_given_first_and_what_lies_behind_it_is_cut() {
     let world = World::filled();

@@ -127,6 +127,30 @@ fn a_rotten_follower_is_mended() {
     check_mended(cluster, RECORDS);
 }
 
+/// Followers' records are read by nobody; after its start a broker looks through them by itself.
+#[test]
+fn what_nobody_reads_is_found_by_the_scrub() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = start(folder.path(), TOPIC, 3, &[("min.insync.replicas", "2")]);
+    for number in 0..RECORDS {
+        produce(&cluster, TOPIC, None, number);
+    }
+    let rotten = cluster.leader(TOPIC, 0) % 3 + 1;
+    // In order, so that the start has no reason to look at its logs.
+    assert!(cluster.broker(rotten).terminate().success());
+    rot(&cluster, rotten, 10);
+    cluster.broker(rotten).restart();
+    wait_for("the log to be mended", PATIENCE, || {
+        let data = cluster.brokers()[usize::try_from(rotten - 1).unwrap()].folder().join("data/p");
+        let mut folders = fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
+        let is_kept = |path: PathBuf| path.extension().is_some_and(|end| end == "rotten");
+        let has_kept =
+            |path: PathBuf| fs::read_dir(path).unwrap().any(|entry| is_kept(entry.unwrap().path()));
+        folders.any(has_kept).then_some(())
+    });
+    check_mended(cluster, RECORDS);
+}
+
 /// Nobody else has it: nothing is cut, and all that is whole is served.
 #[test]
 fn the_only_replica_refuses_what_is_damaged() {
