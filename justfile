@@ -81,11 +81,11 @@ deny:
 suite name *options:
     tests/suites/{{name}} {{options}}
 
-# Simulated clusters of three brokers, one a seed; a seed that fails prints the command that replays it
+# Simulated clusters of three to seven brokers, one a seed; a seed that fails prints the command that replays it
 simulate seeds="2000" *options:
     cargo run --release -p varve-tests --features sabotage --bin simulate -- --seeds {{seeds}} {{options}}
 
-# Six deliberate bugs, each of which the simulator must find
+# Deliberate bugs, each of which the simulator must find
 sabotages *options:
     cargo run --release -p varve-tests --features sabotage --bin simulate -- --sabotages {{options}}
 

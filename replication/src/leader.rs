@@ -206,7 +206,8 @@ impl LeaderReplica {
     /// Whether fewer replicas are in sync than `acks=all` demands, or in fewer failure domains.
     #[must_use]
     pub fn is_under_min_in_sync(&self) -> bool {
-        !self.options.assignment.is_enough(self.isr.certain())
+        let is_enough = self.options.assignment.is_enough(self.isr.certain());
+        !is_enough && !sabotage::is_on(Sabotage::IgnoreMinInsync)
     }
 
     /// Whether the high watermark speaks for all that earlier leaders committed: it has reached the
@@ -393,7 +394,10 @@ impl LeaderReplica {
     /// watermark, and up to where this leader's epoch began (KIP-320).
     fn propose_expansion(&mut self, follower: BrokerId, now_ms: i64) {
         let Some(progress) = self.followers.get(&follower) else { return };
-        let least = self.positions.high_watermark.max(self.epoch_start);
+        let least = match sabotage::is_on(Sabotage::JoinFromAnywhere) {
+            true => Offset(0),
+            false => self.positions.high_watermark.max(self.epoch_start),
+        };
         let is_ready = progress.durable_end().is_some_and(|end| end >= least);
         let is_near =
             progress.is_caught_up(self.positions.log_end, now_ms, self.options.lag_ms_max);
@@ -450,7 +454,9 @@ impl LeaderReplica {
         if self.isr.members().len() < self.options.assignment.committing_min() {
             return current;
         }
-        let ends = self.isr.maximal().map(|id| {
+        let ignores_pending = sabotage::is_on(Sabotage::IgnorePendingIsr);
+        let counts = |id: &BrokerId| !ignores_pending || self.isr.members().contains(id);
+        let ends = self.isr.maximal().filter(counts).map(|id| {
             if id == self.options.broker {
                 return self.positions.durable_end;
             }

@@ -17,6 +17,33 @@ pub enum Sabotage {
     IsrWithoutEpochs,
     /// A leader counts what followers have appended, durable or not.
     HighWatermarkAheadOfDurable,
+    /// A leader commits with the in-sync set that it knows to be committed, whatever it has proposed
+    /// (KIP-497 demands both).
+    IgnorePendingIsr,
+    /// A leader counts what followers told in another epoch.
+    ProgressOfAnyEpoch,
+    /// A follower tells how far it is before its leader has compared the logs (KAFKA-13141).
+    CountUnreconciled,
+    /// A leader serves followers of any epoch, and does not compare logs (without KIP-320).
+    FetchWithoutEpochs,
+    /// A follower joins the in-sync set wherever its log ends.
+    JoinFromAnywhere,
+    /// `min.insync.replicas` is not looked at.
+    IgnoreMinInsync,
+    /// The controller elects whoever lives.
+    ElectAnybody,
+    /// Whoever restarts stays in sync, and leads what it led (without KIP-903).
+    StayInSyncOnRestart,
+    /// Producer ids are given out again.
+    GiveProducerIdsTwice,
+    /// Consumers read past the high watermark.
+    ServeAboveHighWatermark,
+    /// Offsets are committed for anybody, of whichever generation.
+    CommitWithoutFencing,
+    /// A coordinator reads its log before it knows what earlier leaders committed.
+    LoadGroupsEarly,
+    /// Generations that were given out and not stored are given out again.
+    ForgetGenerations,
 }
 
 #[cfg(feature = "sabotage")]

@@ -35,6 +35,7 @@ mod reader;
 mod recovery;
 mod retention;
 mod rot;
+pub mod sabotage;
 mod scan;
 mod segment;
 mod segment_header;

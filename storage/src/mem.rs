@@ -87,6 +87,12 @@ impl SimDisk {
         self.state.lock().faults.skips_syncs_of = Some(part);
     }
 
+    /// Syncs of directories succeed and make no name durable, from now on and after every crash: a
+    /// program that forgets to sync them.
+    pub fn skip_syncs_of_directories(&self) {
+        self.state.lock().faults.skips_directories = true;
+    }
+
     /// Flips one bit of a file, in the durable image and in what is read now.
     ///
     /// # Panics
@@ -257,6 +263,9 @@ impl Disk for SimDisk {
             return Err(error);
         }
         let state = &mut *state;
+        if state.faults.skips_directories {
+            return Ok(());
+        }
         let pending = std::mem::take(&mut state.pending_names);
         for change in pending {
             if change.dir() == path {

@@ -15,6 +15,7 @@ use varve_protocol::records::BatchHeader;
 use varve_protocol::vocabulary::{Offset, ProducerEpoch, ProducerId};
 
 use crate::fields::{EnvelopeError, FieldReader, FieldWriter, open_envelope, seal_envelope};
+use crate::sabotage::{self, Sabotage};
 
 /// How many batches of a producer are remembered: as many as a client has in flight.
 pub const BATCHES_REMEMBERED: usize = 5;
@@ -112,6 +113,9 @@ impl ProducerStates {
         let Some(entry) = self.producers.get(&header.producer_id.0) else {
             return Ok(SequenceVerdict::Append);
         };
+        if sabotage::is_on(Sabotage::NoDedup) {
+            return Ok(SequenceVerdict::Append);
+        }
         let epoch = header.producer_epoch.0;
         if epoch < entry.epoch {
             return Err(SequenceError::OldEpoch { current: entry.epoch, found: epoch });
@@ -126,7 +130,8 @@ impl ProducerStates {
             }
             return Ok(SequenceVerdict::Append);
         }
-        let repeated = entry.batches().iter().find(|batch| {
+        let window = if sabotage::is_on(Sabotage::DedupWindowOfOne) { 1 } else { usize::MAX };
+        let repeated = entry.batches().iter().rev().take(window).find(|batch| {
             batch.base_sequence == found && batch.last_sequence == header.last_sequence()
         });
         if let Some(batch) = repeated {

@@ -19,14 +19,14 @@ const RECORD_OVERHEAD_BYTES: usize = 32;
 
 /// The records of one append that the core has asked for.
 #[derive(Debug)]
-pub(super) struct Operation {
+pub(crate) struct Operation {
     id: AppendId,
     records: Vec<(Bytes, Option<Bytes>)>,
     size: usize,
 }
 
 impl Operation {
-    pub(super) fn encode(id: AppendId, records: &[CoordinatorRecord]) -> Self {
+    pub(crate) fn encode(id: AppendId, records: &[CoordinatorRecord]) -> Self {
         let records: Vec<_> =
             records.iter().map(|record| (record.encode_key(), record.encode_value())).collect();
         let size = records.iter().map(|(key, value)| {
@@ -39,32 +39,32 @@ impl Operation {
 
 /// Operations that become durable together or not at all.
 #[derive(Debug)]
-pub(super) struct OperationBatch {
+pub(crate) struct OperationBatch {
     operations: Vec<Operation>,
     size: usize,
 }
 
 impl OperationBatch {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { operations: Vec::new(), size: 0 }
     }
 
     /// Whether the operation may come along.
-    pub(super) fn has_room_for(&self, operation: &Operation) -> bool {
+    pub(crate) fn has_room_for(&self, operation: &Operation) -> bool {
         self.operations.is_empty() || self.size + operation.size <= BATCH_BYTES_MAX
     }
 
-    pub(super) fn push(&mut self, operation: Operation) {
+    pub(crate) fn push(&mut self, operation: Operation) {
         self.size += operation.size;
         self.operations.push(operation);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.operations.is_empty()
     }
 
     /// The operations' ids, in order.
-    pub(super) fn ids(&self) -> Vec<AppendId> {
+    pub(crate) fn ids(&self) -> Vec<AppendId> {
         self.operations.iter().map(|operation| operation.id).collect()
     }
 
@@ -72,7 +72,7 @@ impl OperationBatch {
     ///
     /// # Errors
     /// MESSAGE_TOO_LARGE beyond what a batch can be at all; the log has a bound of its own.
-    pub(super) fn build(&self, timestamp: TimestampMs) -> Result<ValidatedBatch, ErrorCode> {
+    pub(crate) fn build(&self, timestamp: TimestampMs) -> Result<ValidatedBatch, ErrorCode> {
         let mut builder = BatchBuilder::new(Compression::None).with_capacity(self.size);
         for (key, value) in self.operations.iter().flat_map(|operation| &operation.records) {
             let value = value.as_deref();

@@ -20,7 +20,7 @@ const READ_BYTES_MAX: usize = 1 << 20;
 
 /// Why a partition cannot be loaded.
 #[derive(Debug, Error)]
-pub(super) enum LoadError {
+pub(crate) enum LoadError {
     /// The log does not give its bytes.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -46,7 +46,7 @@ pub(super) enum LoadError {
 ///
 /// # Errors
 /// [`LoadError`]; nothing of the log can be used then.
-pub(super) fn load<D: Disk>(reader: &LogReader<D>, end: Offset) -> Result<Replay, LoadError> {
+pub(crate) fn load<D: Disk>(reader: &LogReader<D>, end: Offset) -> Result<Replay, LoadError> {
     let mut replay = Replay::default();
     let mut offset = reader.log_start();
     while offset < end {

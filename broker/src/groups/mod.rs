@@ -32,6 +32,7 @@ mod sync;
 mod tests;
 mod timers;
 
+pub(crate) use batch::{Operation, OperationBatch};
 pub use commit::{Commit, CommitOffset};
 pub use coordinator::Coordinator;
 pub use effect::{
@@ -40,11 +41,13 @@ pub use effect::{
 pub use group::{Group, StateName};
 pub use ids::{AppendId, GroupId, MemberId, Token};
 pub use join::Join;
+pub(crate) use load::load;
 pub use member::{Member, Protocol};
 pub use membership::{Heartbeat, Leaving};
 pub use offsets::{Committed, Offsets};
 pub use placement::partition_of;
 pub use replay::Replay;
+pub(crate) use seat::is_live;
 pub use service::{GroupCoordinator, GroupSnapshot, OffsetSnapshot};
 pub use settings::GroupSettings;
 pub use sync::Sync;

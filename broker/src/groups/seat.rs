@@ -452,6 +452,6 @@ async fn sleep_until(deadline: Millis) {
 }
 
 /// Whether a committed offset's topic is still that topic.
-pub(super) fn is_live(image: &crate::metadata::MetadataImage, name: &str, id: TopicId) -> bool {
+pub(crate) fn is_live(image: &crate::metadata::MetadataImage, name: &str, id: TopicId) -> bool {
     image.topic_id(name).is_some_and(|present| id == TopicId::ZERO || id == present)
 }

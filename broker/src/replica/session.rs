@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use varve_protocol::vocabulary::{LeaderEpoch, Offset, TopicIdPartition};
+use varve_replication::sabotage::{self, Sabotage};
 
 /// What a follower wants of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +195,14 @@ pub(crate) fn judge(
     if !view.is_leader {
         return Verdict::NotLeader;
     }
+    let wanted = match sabotage::is_on(Sabotage::FetchWithoutEpochs) {
+        true => Wanted {
+            leader_epoch: view.leader_epoch,
+            last_fetched_epoch: LeaderEpoch(-1),
+            ..wanted
+        },
+        false => wanted,
+    };
     if wanted.leader_epoch < view.leader_epoch {
         return Verdict::Fenced;
     }

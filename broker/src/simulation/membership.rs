@@ -13,6 +13,7 @@ const BEAT_MS: i64 = 250;
 const PATIENCE_MS: i64 = 800;
 const DIAL_MS_MIN: i64 = 10;
 const DIAL_MS_MAX: i64 = 500;
+const REDIAL_MS: i64 = 1_000;
 
 /// A control connection to another broker.
 #[derive(Debug, Default)]
@@ -20,6 +21,7 @@ struct Link {
     connection: Option<ConnectionId>,
     is_dialing: bool,
     was_connected: bool,
+    connected_ms: i64,
     dial_from_ms: i64,
     pause_ms: i64,
 }
@@ -37,13 +39,53 @@ impl Links {
         Self { links: others.map(link).collect() }
     }
 
+    /// Brokers that the metadata names.
+    pub(super) fn learn(&mut self, others: impl Iterator<Item = BrokerId>, now_ms: i64) {
+        for id in others {
+            let new = || Link { dial_from_ms: now_ms, pause_ms: DIAL_MS_MIN, ..Link::default() };
+            self.links.entry(id).or_insert_with(new);
+        }
+    }
+
+    /// One that is connected: who has no metadata asks each in turn, by `turn`.
+    pub(super) fn any(&self, turn: u64) -> Option<BrokerId> {
+        let connected: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.connection.is_some())
+            .map(|(id, _)| *id)
+            .collect();
+        let index = usize::try_from(turn).unwrap_or(0).checked_rem(connected.len())?;
+        Some(connected[index])
+    }
+
     pub(super) fn to(&self, broker: BrokerId) -> Option<ConnectionId> {
         self.links.get(&broker)?.connection
     }
 
-    pub(super) fn on_connected(&mut self, to: BrokerId, connection: ConnectionId) {
+    /// Connections that have stood for a while and are to be opened again, as `peers::pool` does while
+    /// nobody has told the cluster's id.
+    pub(super) fn redial(&mut self, now_ms: i64) -> Vec<ConnectionId> {
+        let mut ended = Vec::new();
+        for link in self.links.values_mut() {
+            if link.connection.is_some() && now_ms >= link.connected_ms + REDIAL_MS {
+                ended.extend(link.connection.take());
+                link.dial_from_ms = now_ms;
+            }
+        }
+        ended
+    }
+
+    /// When [`Self::redial`] has something to do.
+    pub(super) fn next_redial_ms(&self) -> Option<i64> {
+        let connected = self.links.values().filter(|link| link.connection.is_some());
+        connected.map(|link| link.connected_ms + REDIAL_MS).min()
+    }
+
+    pub(super) fn on_connected(&mut self, to: BrokerId, connection: ConnectionId, now_ms: i64) {
         let link = self.links.entry(to).or_default();
         link.connection = Some(connection);
+        link.connected_ms = now_ms;
         (link.is_dialing, link.was_connected, link.pause_ms) = (false, true, DIAL_MS_MIN);
     }
 

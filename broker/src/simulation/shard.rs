@@ -1,12 +1,14 @@
 //! The shard of a stepped broker, and what the metadata's finisher tells it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use varve_protocol::vocabulary::{BrokerId, TopicIdPartition};
+use varve_protocol::vocabulary::{BrokerId, PartitionIndex, TopicIdPartition};
 use varve_storage::{CommitJob, LogConfig, LogSetError, LogShard, MaintenanceJob, SimDisk};
 
 use super::view::ReplicaView;
+use crate::groups::AppendId;
 use crate::metadata::{HostError, HostFuture, HostedLog, PartitionHost};
 use crate::shard::{Command, CoreSettings, Effect, NewLog, Now, Outcome, PartitionRole, ShardCore};
 
@@ -19,6 +21,10 @@ pub(super) enum Token {
     Client(u64),
     /// To the fetcher of this leader's records.
     Fetcher(BrokerId, Vec<TopicIdPartition>),
+    /// To the coordinator of a partition: which append, and what it holds.
+    Seat(PartitionIndex, u64, Vec<AppendId>),
+    /// To whoever wants records deleted.
+    Deleter(u64),
 }
 
 pub(super) type ShardEffect = Effect<Token>;
@@ -37,16 +43,33 @@ struct State {
     effects: Vec<ShardEffect>,
     /// Counts what was done to the core.
     version: u64,
+    /// By partition: when its log was made anew, as of `version`.
+    births: BTreeMap<TopicIdPartition, u64>,
     /// The replicas that were given a role, as they were right after.
     glimpses: Vec<(TopicIdPartition, ReplicaView)>,
+}
+
+impl State {
+    fn view(&self, tip: &TopicIdPartition) -> Option<ReplicaView> {
+        // A log that an earlier run made is as old as the shard.
+        let birth = self.births.get(tip).copied().unwrap_or(0);
+        ReplicaView::of(&self.core, tip, birth)
+    }
 }
 
 impl SteppedShard {
     pub(super) fn new(settings: CoreSettings, logs: LogShard<SimDisk>, now: Now) -> Self {
         let core = ShardCore::new(settings, logs);
-        let (effects, glimpses) = (Vec::new(), Vec::new());
-        let state = State { core, now, effects, version: 1, glimpses };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self {
+            state: Arc::new(Mutex::new(State {
+                core,
+                now,
+                effects: Vec::new(),
+                version: 1,
+                births: BTreeMap::new(),
+                glimpses: Vec::new(),
+            })),
+        }
     }
 
     pub(super) fn set_now(&self, now: Now) {
@@ -93,6 +116,11 @@ impl SteppedShard {
         self.state.lock().version
     }
 
+    /// A replica.
+    pub(super) fn replica(&self, tip: &TopicIdPartition) -> Option<ReplicaView> {
+        self.state.lock().view(tip)
+    }
+
     /// What replicas were, right after they were given their roles, since this was asked last.
     pub(super) fn take_glimpses(&self) -> Vec<(TopicIdPartition, ReplicaView)> {
         std::mem::take(&mut self.state.lock().glimpses)
@@ -132,6 +160,12 @@ impl SteppedShard {
 
 impl PartitionHost for SteppedShard {
     fn create(&self, logs: Vec<HostedLog>) -> HostFuture<'_, Vec<Result<(), HostError>>> {
+        {
+            let mut state = self.state.lock();
+            let (born, known) = (state.version + 1, state.core.partitions().collect::<Vec<_>>());
+            let new = logs.iter().map(|log| log.partition).filter(|tip| !known.contains(tip));
+            state.births.extend(new.map(|tip| (tip, born)));
+        }
         let new = |log: HostedLog| NewLog { partition: log.partition, config: log.config.into() };
         let logs = logs.into_iter().map(new).collect();
         Box::pin(async move { self.change(Command::Create { logs, answer: Token::Host }) })
@@ -157,9 +191,9 @@ impl PartitionHost for SteppedShard {
             let names: Vec<_> = roles.iter().map(|role| role.partition).collect();
             let changed = self.change(Command::SetRoles { roles, answer: Token::Host });
             let mut state = self.state.lock();
-            let State { core, glimpses, .. } = &mut *state;
-            glimpses
-                .extend(names.iter().filter_map(|tip| Some((*tip, ReplicaView::of(core, tip)?))));
+            let glimpses = names.iter().filter_map(|tip| Some((*tip, state.view(tip)?)));
+            let glimpses: Vec<_> = glimpses.collect();
+            state.glimpses.extend(glimpses);
             changed
         })
     }

@@ -36,6 +36,8 @@ pub struct ReplicaView {
     pub told: Vec<(BrokerId, Option<Offset>)>,
     /// On a follower: whether its leader has not contradicted its log.
     pub is_reconciled: bool,
+    /// Tells logs apart that were made one after the other in one run.
+    pub birth: u64,
     /// What the log itself says: start, durable end, end.
     pub log: (Offset, Offset, Offset),
     /// The log's epochs with their first offsets.
@@ -43,8 +45,12 @@ pub struct ReplicaView {
 }
 
 impl ReplicaView {
-    /// A replica as its shard knows it.
-    pub(super) fn of<D: Disk, A>(core: &ShardCore<D, A>, tip: &TopicIdPartition) -> Option<Self> {
+    /// A replica as its shard knows it; `birth` tells its log from others of that name.
+    pub(super) fn of<D: Disk, A>(
+        core: &ShardCore<D, A>,
+        tip: &TopicIdPartition,
+        birth: u64,
+    ) -> Option<Self> {
         let partition = core.partition(tip)?;
         let reader = core.reader(tip)?;
         let leader = partition.leader();
@@ -57,8 +63,31 @@ impl ReplicaView {
             isr: leader.map(|leader| leader.isr().clone()),
             told: told.unwrap_or_default(),
             is_reconciled: partition.follower().is_some_and(|one| one.is_reconciled()),
+            birth,
             log: (reader.log_start(), reader.durable_end(), reader.log_end()),
             epochs: reader.epochs().iter().map(|at| (at.epoch, at.start_offset)).collect(),
         })
     }
+}
+
+/// A coordinator that answers.
+#[derive(Clone, Debug)]
+pub struct CoordinatorView {
+    /// Where its records are.
+    pub partition: TopicIdPartition,
+    /// In which leader epoch it was elected.
+    pub epoch: LeaderEpoch,
+    /// Its groups.
+    pub groups: Vec<GroupView>,
+}
+
+/// A group, as its coordinator knows it.
+#[derive(Clone, Debug)]
+pub struct GroupView {
+    /// Its id.
+    pub group: String,
+    /// Its generation.
+    pub generation: i32,
+    /// Topics, partitions, committed offsets.
+    pub offsets: Vec<(String, i32, i64)>,
 }

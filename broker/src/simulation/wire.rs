@@ -8,10 +8,11 @@ use varve_protocol::messages::{
 };
 use varve_protocol::vocabulary::{BrokerId, Offset};
 
-use super::broker::Work;
+use super::options::Work;
+use super::seats::GroupAnswer;
 use crate::metadata::{Applied, ChangeError};
 use crate::peers::LogExtent;
-use crate::shard::ProduceError;
+use crate::shard::{DeleteRecordsError, ProduceError};
 
 /// A connection between two brokers, by the number that the network gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,10 +30,10 @@ pub enum Lane {
 /// One frame between brokers. A connection keeps their order.
 #[derive(Debug)]
 pub enum Packet {
-    /// How far the dialing broker's metadata log goes.
-    Hello(LogExtent),
-    /// How far the other's goes.
-    Welcome(LogExtent),
+    /// How far the dialing broker's metadata log goes, and its cluster's id.
+    Hello(LogExtent, String),
+    /// The other's.
+    Welcome(LogExtent, String),
     /// Of the quorum; never answered.
     Quorum(Vec<Bytes>),
     /// A broker wants to be registered.
@@ -60,8 +61,8 @@ impl Packet {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Hello(_) => "hello",
-            Self::Welcome(_) => "welcome",
+            Self::Hello(..) => "hello",
+            Self::Welcome(..) => "welcome",
             Self::Quorum(_) => "quorum",
             Self::Register(..) => "register",
             Self::Registered(..) => "registered",
@@ -91,4 +92,8 @@ pub enum Output {
     Produced(u64, Result<Offset, ProduceError>),
     /// What became of a change.
     Changed(u64, Result<Applied, ChangeError>),
+    /// What a group's coordinator answers.
+    Coordinated(u64, GroupAnswer),
+    /// What became of a wish to delete records: where the log begins now.
+    Deleted(u64, Result<Offset, DeleteRecordsError>),
 }

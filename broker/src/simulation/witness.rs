@@ -29,6 +29,9 @@ pub struct LogWitness {
     pub snapshot_index: u64,
     /// Its term.
     pub snapshot_term: u64,
+    /// What the snapshot before stands for, where the last one is this member's own: one for which the
+    /// disk had no room is left out, and the entries stay.
+    pub snapshot_before: Option<u64>,
     /// A write is under way, or failed, that voids entries from here on.
     pub unsure_from: Option<u64>,
     /// A write is under way, or failed, that changes term and vote.
@@ -73,11 +76,10 @@ impl LogWitness {
         }
     }
 
-    fn snapshot(&mut self, snapshot: &QuorumSnapshot, drops_all: bool) {
-        if drops_all {
-            self.entries.clear();
-        }
-        self.entries = self.entries.split_off(&(snapshot.index + 1));
+    /// A leader's snapshot takes the place of everything.
+    fn install(&mut self, snapshot: &QuorumSnapshot) {
+        self.entries.clear();
+        self.snapshot_before = None;
         (self.snapshot_index, self.snapshot_term) = (snapshot.index, snapshot.term);
     }
 }
@@ -112,7 +114,7 @@ impl<L: QuorumLog> QuorumLog for WitnessedLog<L> {
         self.log.persist(persist)?;
         let mut witness = self.witness.lock();
         if let Some(snapshot) = &persist.snapshot {
-            witness.snapshot(snapshot, true);
+            witness.install(snapshot);
         }
         witness.put(&persist.entries);
         if let Some(state) = persist.hard_state {
@@ -135,7 +137,9 @@ impl<L: QuorumLog> QuorumLog for WitnessedLog<L> {
     fn compact(&mut self, snapshot: &QuorumSnapshot) -> Result<(), AppendError> {
         self.log.compact(snapshot)?;
         let mut witness = self.witness.lock();
-        witness.snapshot(snapshot, false);
+        let before = witness.snapshot_before.unwrap_or(witness.snapshot_index);
+        witness.snapshot_before = Some(before);
+        (witness.snapshot_index, witness.snapshot_term) = (snapshot.index, snapshot.term);
         witness.version += 1;
         Ok(())
     }

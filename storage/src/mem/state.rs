@@ -32,13 +32,15 @@ pub(super) struct Faults {
     pub(super) capacity: Option<u64>,
     /// Syncs of files whose path contains this do nothing.
     pub(super) skips_syncs_of: Option<&'static str>,
+    /// Syncs of directories do nothing.
+    pub(super) skips_directories: bool,
 }
 
 impl Faults {
     /// What stays when the process or the machine starts again.
     pub(super) fn after_crash(&self) -> Self {
-        let Self { capacity, skips_syncs_of, .. } = *self;
-        Self { capacity, skips_syncs_of, ..Self::default() }
+        let Self { capacity, skips_syncs_of, skips_directories, .. } = *self;
+        Self { capacity, skips_syncs_of, skips_directories, ..Self::default() }
     }
 }
 

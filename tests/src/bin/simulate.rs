@@ -8,7 +8,7 @@ use varve_tests::sim::sabotage::Bug;
 use varve_tests::sim::{RunOptions, fleet, simulate};
 
 const USAGE: &str = "\
-usage: simulate [--seeds N] [--from SEED] [--threads N]   many seeds
+usage: simulate [--seeds N] [--from SEED] [--threads N] [--failures N]   many seeds
        simulate --seed SEED [--trace] [--bug NUMBER]      one seed
        simulate --sabotages [--rounds N] [--bug NUMBER]   deliberate bugs (feature `sabotage`)";
 
@@ -17,6 +17,7 @@ struct Arguments {
     seeds: Option<u64>,
     from: u64,
     threads: Option<u64>,
+    failures: Option<u64>,
     seed: Option<u64>,
     is_read: bool,
     hunts: bool,
@@ -52,6 +53,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
                     "--seeds" => arguments.seeds = Some(number),
                     "--from" => arguments.from = number,
                     "--threads" => arguments.threads = Some(number),
+                    "--failures" => arguments.failures = Some(number),
                     "--seed" => arguments.seed = Some(number),
                     "--rounds" => arguments.rounds = Some(number),
                     "--bug" => {
@@ -92,28 +94,32 @@ fn run_many(arguments: &Arguments) -> ExitCode {
     let (from, seeds) = (arguments.from, arguments.seeds.unwrap_or(2_000));
     let threads = usize::try_from(arguments.threads.unwrap_or(2)).unwrap_or(2);
     let began = clock::now();
-    let fleet = fleet::run(from, from + seeds, threads);
+    let failures_max = usize::try_from(arguments.failures.unwrap_or(1)).unwrap_or(1);
+    let fleet = fleet::run(from, from + seeds, threads, failures_max);
     let took = began.elapsed().as_secs_f64();
     for branch in Branch::ALL {
         println!("{:>10}  {}", fleet.coverage.count(*branch), branch.name());
     }
     let simulated = fleet.simulated_us as f64 / 1e6;
     println!(
-        "{} seeds, {} events, {simulated:.0} s simulated in {took:.1} s ({:.0} times as fast), \
+        "{} seeds from {from}, {} events, {:.2} hours simulated in {took:.1} s ({:.0} times as fast), \
          {:.0} events a second, {} batches acknowledged, traces {:016x}",
         fleet.seeds,
         fleet.events,
+        simulated / 3_600.0,
         simulated / took,
         fleet.events as f64 / took,
         fleet.acknowledged,
         fleet.hash
     );
-    if let Some((seed, outcome)) = fleet.failed {
-        if let Some(violation) = outcome.violation {
+    for (seed, outcome) in &fleet.failed {
+        if let Some(violation) = &outcome.violation {
             println!("seed {seed} VIOLATED: {}: {}", violation.invariant, violation.what);
         }
         let program = "cargo run --release -p varve-tests --bin simulate --";
         println!("replay: {program} --seed {seed} --trace");
+    }
+    if !fleet.failed.is_empty() {
         return ExitCode::FAILURE;
     }
     let missing: Vec<_> = fleet.coverage.missing().map(Branch::name).collect();
@@ -131,16 +137,15 @@ fn hunt(arguments: &Arguments) -> ExitCode {
         return ExitCode::from(2);
     }
     let rounds = arguments.rounds.unwrap_or(5);
+    let threads = usize::try_from(arguments.threads.unwrap_or(2)).unwrap_or(2);
+    let is_wanted = |bug: &&Bug| arguments.bug.is_none_or(|only| only == **bug);
+    let bugs: Vec<Bug> = Bug::ALL.iter().filter(is_wanted).copied().collect();
     let mut code = ExitCode::SUCCESS;
-    for bug in Bug::ALL {
-        if arguments.bug.is_some_and(|only| only != bug) {
-            continue;
-        }
-        let hunt = fleet::hunt(bug, rounds);
+    for (bug, hunt) in fleet::hunt_all(&bugs, rounds, threads) {
         let mut invariants = hunt.invariants.clone();
         invariants.sort_unstable();
         invariants.dedup();
-        let (name, seeds_max) = (bug.name(), bug.seeds_max());
+        let (name, seeds_max) = (bug.name, bug.seeds_max);
         match hunt.mean() {
             Some(mean) => println!(
                 "found   {name}: after {mean:.1} seeds on average ({:?}, {seeds_max} allowed) by {}",

@@ -1,23 +1,23 @@
-//! Two idempotent producers, a reader, and an administrator that makes the topic and some noise.
+//! Two idempotent producers, and a reader of whoever thinks that it leads.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use varve_broker::metadata::{Applied, ChangeError, MetadataChange, NewTopic};
 use varve_broker::shard::ProduceError;
+use varve_broker::simulation::GroupAnswer;
 use varve_protocol::records::{
-    BatchBuilder, Batches, Compression, NewRecord, ValidatedBatch, ValidationLimits, validate_batch,
+    BatchBuilder, Compression, NewRecord, ValidatedBatch, ValidationLimits, validate_batch,
 };
 use varve_protocol::vocabulary::{
     Offset, ProducerEpoch, ProducerId, TimestampMs, TopicIdPartition,
 };
+use varve_storage::AppendError;
 
+use super::administrator::Administrator;
 use super::coverage::Branch;
-use super::invariants::{Sent, Verdict, Violation};
+use super::invariants::{Sent, Verdict, spurious};
 use super::profile::Profile;
-use super::random::Random;
 use super::world::{Event, World, index_of};
 
-const TOPIC: &str = "events";
 const PRODUCERS: usize = 2;
 /// How long a producer waits for an answer, and the broker for its replicas.
 const PATIENCE_US: u64 = 1_500_000;
@@ -36,8 +36,14 @@ pub(super) enum ClientEvent {
     Answer { number: u64, result: Option<Result<Offset, ProduceError>> },
     /// The reader reads.
     Read,
-    /// The administrator looks after the topic.
+    /// The administrator looks after the topics.
     Administer,
+    /// A member of a group does something.
+    Act(usize),
+    /// A member's request arrives at a machine.
+    Ask { machine: usize, number: u64 },
+    /// Its answer arrives; none if there is none.
+    Told { number: u64, answer: Option<GroupAnswer> },
 }
 
 /// A batch that is not acknowledged, or not all before it are.
@@ -83,12 +89,13 @@ pub(super) struct Clients {
     is_stopped: bool,
     /// Frames of one client keep their order to one machine.
     arrives_us: BTreeMap<(usize, usize), u64>,
-    next_change: u64,
-    blocks: BTreeMap<i64, i64>,
+    /// And answers of one machine.
+    answers_us: BTreeMap<(usize, usize), u64>,
+    pub(super) administrator: Administrator,
 }
 
 impl Clients {
-    pub(super) fn new(profile: &Profile, _: &mut Random) -> Self {
+    pub(super) fn new(profile: &Profile) -> Self {
         let count = usize::try_from(profile.partitions).expect("it is small");
         let windows = || (0..count).map(|_| Window::default()).collect();
         Self {
@@ -99,13 +106,23 @@ impl Clients {
             positions: vec![0; count],
             is_stopped: false,
             arrives_us: BTreeMap::new(),
-            next_change: 1,
-            blocks: BTreeMap::new(),
+            answers_us: BTreeMap::new(),
+            administrator: Administrator::default(),
         }
     }
 
+    /// The partitions that producers write to.
     pub(super) fn tips(&self) -> Vec<TopicIdPartition> {
         self.tips.clone()
+    }
+
+    /// These, and those of the groups.
+    pub(super) fn all_tips(&self) -> Vec<TopicIdPartition> {
+        self.tips.iter().chain(&self.administrator.group_tips).copied().collect()
+    }
+
+    pub(super) fn learn_tips(&mut self, tips: Vec<TopicIdPartition>) {
+        self.tips = tips;
     }
 
     /// Who has nothing acknowledged that was made after `since_us`.
@@ -139,6 +156,7 @@ impl World {
         }
         self.after(300_000, Event::Client(ClientEvent::Administer));
         self.after(600_000, Event::Client(ClientEvent::Read));
+        self.begin_members();
     }
 
     pub(super) fn client(&mut self, event: ClientEvent) -> Verdict {
@@ -158,6 +176,12 @@ impl World {
             }
             ClientEvent::Read => self.read(),
             ClientEvent::Administer => self.administer(),
+            ClientEvent::Act(member) => self.act(member),
+            ClientEvent::Ask { machine, number } => self.on_asked(machine, number),
+            ClientEvent::Told { number, answer } => {
+                self.on_told(number, answer);
+                Ok(())
+            }
         }
     }
 
@@ -217,7 +241,7 @@ impl World {
     }
 
     /// Whom some broker says to lead; anybody if it does not know.
-    fn look_up(&mut self, tip: TopicIdPartition) -> usize {
+    pub(super) fn look_up(&mut self, tip: TopicIdPartition) -> usize {
         let asked = self.random.index(self.machines.len());
         let leader = self.machines[asked].broker.as_ref().and_then(|broker| {
             broker.metadata().image.partition(&tip).and_then(|partition| partition.leader)
@@ -281,8 +305,24 @@ impl World {
                 }
             }
         }
+        if let Err(ProduceError::Append(AppendError::OutOfOrderSequence { .. })) = &result
+            && let Some(request) = self.clients.requests.get(&number)
+        {
+            let tip = self.clients.tips[request.partition];
+            let window = &self.clients.windows[request.producer][request.partition];
+            if let Some(open) = window.open.iter().find(|open| open.sequence == request.sequence) {
+                let asked = (open.batch.header.producer_id.0, open.batch.header.crc);
+                spurious::check(tip, id, asked, &self.invariants.replicas)?;
+            }
+        }
         let event = ClientEvent::Answer { number, result: Some(result) };
-        self.after(delay_us, Event::Client(event));
+        let mut at_us = self.now_us + delay_us;
+        if let Some(request) = self.clients.requests.get(&number) {
+            let last_us = self.clients.answers_us.entry((request.producer, index)).or_default();
+            *last_us = at_us.max(*last_us + 1);
+            at_us = *last_us;
+        }
+        self.at(at_us, Event::Client(event));
         Ok(())
     }
 
@@ -295,6 +335,9 @@ impl World {
             Some(Err(
                 ProduceError::NotEnoughReplicas | ProduceError::NotEnoughReplicasAfterAppend,
             )) => self.coverage.hit(Branch::NotEnoughReplicas),
+            Some(Err(ProduceError::Append(AppendError::DiskFull))) => {
+                self.coverage.hit(Branch::DiskFull);
+            }
             Some(_) => {}
         }
         self.clients.requests.remove(&number);
@@ -347,98 +390,18 @@ impl World {
         let tip = self.clients.tips[partition];
         let position = self.clients.positions[partition];
         // Whoever thinks that it leads answers, deposed or not.
-        let machine = self.random.index(self.machines.len());
-        if self.machines[machine].paused_until_us > self.now_us {
-            return Ok(());
-        }
-        let Some(broker) = &self.machines[machine].broker else { return Ok(()) };
-        let Some((records, _)) = broker.fetch(&tip, Offset(position), 8 << 10) else {
-            return Ok(());
+        let machine = match self.random.one_in(2) {
+            true => self.look_up(tip),
+            false => self.random.index(self.machines.len()),
         };
-        let id = self.machines[machine].id;
-        let known = self.invariants.committed.of(tip);
-        for batch in Batches::new(records) {
-            let wrong = |what: String| Violation { invariant: "A12: reads are stable", what };
-            let batch = batch.map_err(|error| wrong(error.to_string()))?;
-            let header = batch.header();
-            let at = known.binary_search_by_key(&header.base_offset.0, |known| known.base);
-            let is_known = at.is_ok_and(|at| {
-                (known[at].crc, known[at].epoch) == (header.crc, header.partition_leader_epoch.0)
-            });
-            if !is_known {
-                let (base, crc) = (header.base_offset, header.crc);
-                return Err(wrong(format!("{tip} on {id}: a batch at {base}, crc {crc}, is read")));
-            }
-            self.clients.positions[partition] = header.next_offset().0;
+        if let Some(next) = self.read_from(machine, tip, position)? {
+            self.clients.positions[partition] = next;
         }
         if self.random.one_in(50) {
             self.clients.positions[partition] = 0;
         }
         Ok(())
     }
-
-    fn administer(&mut self) -> Verdict {
-        self.after(300_000, Event::Client(ClientEvent::Administer));
-        if self.clients.tips.is_empty()
-            && let Some(topic) = self.invariants.newest.image.topic(TOPIC)
-        {
-            self.clients.tips = topic.topic_id_partitions().collect();
-        }
-        let change = if self.clients.tips.is_empty() {
-            let config = |name: &str, value: String| (name.to_owned(), Some(value));
-            let topic = NewTopic {
-                partition_count: Some(self.profile.partitions),
-                replication_factor: Some(3),
-                configs: vec![
-                    config("min.insync.replicas", self.profile.min_insync.to_string()),
-                    config("internal.segment.bytes", "16384".to_owned()),
-                    // Wall clocks jump.
-                    config("message.timestamp.after.max.ms", i64::MAX.to_string()),
-                    config("retention.ms", "-1".to_owned()),
-                ],
-                ..NewTopic::named(TOPIC)
-            };
-            MetadataChange::CreateTopics { topics: vec![topic], validate_only: false }
-        } else {
-            MetadataChange::AllocateProducerIds(varve_protocol::vocabulary::BrokerId(1))
-        };
-        let controller = (0..self.machines.len()).find(|index| {
-            let machine = &self.machines[*index];
-            machine.paused_until_us <= self.now_us
-                && machine
-                    .broker
-                    .as_ref()
-                    .is_some_and(|broker| broker.metadata().controller == Some(machine.id))
-        });
-        let Some(controller) = controller else { return Ok(()) };
-        // Nobody places replicas before all brokers are there.
-        let image = &self.invariants.newest.image;
-        let is_alive = |broker: &&_| broker_is_active(broker);
-        if self.clients.tips.is_empty() && image.brokers().filter(is_alive).count() < 3 {
-            return Ok(());
-        }
-        let number = self.clients.next_change;
-        self.clients.next_change += 1;
-        let run = self.machines[controller].run;
-        self.step(controller, run, "change", |broker| broker.change(number, change))
-    }
-
-    /// C1: no producer id is given twice.
-    pub(super) fn on_changed(&mut self, _: u64, result: Result<Applied, ChangeError>) -> Verdict {
-        let Ok(Applied::ProducerIds(block)) = result else { return Ok(()) };
-        let (start, end) = (block.start.0, block.end.0);
-        let before = self.clients.blocks.range(..end).next_back();
-        if before.is_some_and(|(_, other_end)| *other_end > start) {
-            let what = format!("{start}..{end} after {before:?}");
-            return Err(Violation { invariant: "C1: producer ids are given once", what });
-        }
-        self.clients.blocks.insert(start, end);
-        Ok(())
-    }
-}
-
-fn broker_is_active(broker: &std::sync::Arc<varve_broker::metadata::BrokerImage>) -> bool {
-    broker.is_active()
 }
 
 fn batch(producer: usize, sequence: i32, count: i32, bytes: usize) -> ValidatedBatch {

@@ -47,8 +47,14 @@ branches! {
     ClockJump => "wall clock jumped",
     /// A disk was slow for a while.
     SlowDisk => "disk slow",
-    /// A sync failed.
-    FailedSync => "sync failed",
+    /// A sync or a write failed.
+    FailedDisk => "sync or write failed",
+    /// A disk had no room for a while.
+    FullDisk => "disk full",
+    /// A broker did not start, since its disk was full.
+    FullAtStart => "broker ended on a full disk",
+    /// The machines fell into two parts.
+    Split => "machines split",
     /// A leader was struck again right after an election.
     BackToBack => "leader struck right after an election",
     /// The quorum elected a leader.
@@ -87,6 +93,34 @@ branches! {
     NotEnoughReplicas => "produce: not enough replicas",
     /// A producer got no answer in time.
     Unanswered => "produce: no answer",
+    /// A producer was told that a disk is full.
+    DiskFull => "produce: disk full",
+    /// A broker that does not vote registered.
+    Learner => "broker that does not vote registered",
+    /// A reassignment began.
+    Reassigning => "reassignment begun",
+    /// A reassignment was completed.
+    Reassigned => "reassignment completed",
+    /// A replica was deleted.
+    ReplicaDeleted => "replica deleted",
+    /// Somebody asked for the preferred leader and got it.
+    Elected => "preferred leader elected",
+    /// Records were deleted.
+    RecordsDeleted => "records deleted",
+    /// A follower deleted what its leader had deleted.
+    LogStartFollowed => "log start followed",
+    /// A member got its assignment.
+    Assigned => "group: member assigned",
+    /// Offsets were committed.
+    OffsetsCommitted => "group: offsets committed",
+    /// A commit was refused, since its member or generation is not the group's.
+    CommitFenced => "group: commit fenced",
+    /// A member went on after it had stood still for longer than its session.
+    ZombieMember => "group: zombie member",
+    /// A generation was completed by another coordinator than the one before.
+    CoordinatorMoved => "group: coordinator moved",
+    /// A coordinator read its log while it was asked.
+    CoordinatorLoading => "group: coordinator loading",
     /// A log was opened with less than it had before the crash.
     TornTail => "log lost an unsynced tail",
     /// A log was opened with records that were never told to be durable.

@@ -1,7 +1,7 @@
 //! Many seeds, on several threads.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -15,8 +15,8 @@ use crate::spawn;
 pub struct Fleet {
     /// How many were run.
     pub seeds: u64,
-    /// The least seed that violated something, and how it went.
-    pub failed: Option<(u64, Outcome)>,
+    /// Seeds that violated something, and how they went; the least first.
+    pub failed: Vec<(u64, Outcome)>,
     /// What happened in all of them.
     pub coverage: Coverage,
     /// How many events there were.
@@ -29,9 +29,9 @@ pub struct Fleet {
     pub hash: u64,
 }
 
-/// Runs seeds `from..end`; stops at the first that fails.
+/// Runs seeds `from..end`; stops once `failures_max` of them have failed.
 #[must_use]
-pub fn run(from: u64, end: u64, threads: usize) -> Fleet {
+pub fn run(from: u64, end: u64, threads: usize, failures_max: usize) -> Fleet {
     let next = Arc::new(AtomicU64::new(from));
     let is_over = Arc::new(AtomicBool::new(false));
     let fleet = Arc::new(Mutex::new(Fleet::default()));
@@ -52,10 +52,8 @@ pub fn run(from: u64, end: u64, threads: usize) -> Fleet {
                 fleet.acknowledged += outcome.acknowledged;
                 fleet.hash ^= outcome.hash;
                 if outcome.violation.is_some() {
-                    is_over.store(true, Ordering::Relaxed);
-                    if fleet.failed.as_ref().is_none_or(|(other, _)| seed < *other) {
-                        fleet.failed = Some((seed, outcome));
-                    }
+                    fleet.failed.push((seed, outcome));
+                    is_over.store(fleet.failed.len() >= failures_max, Ordering::Relaxed);
                 }
             }
         })
@@ -64,7 +62,9 @@ pub fn run(from: u64, end: u64, threads: usize) -> Fleet {
     for runner in runners {
         runner.join().expect("a run catches its panics");
     }
-    Arc::try_unwrap(fleet).expect("the runners have ended").into_inner()
+    let mut fleet = Arc::try_unwrap(fleet).expect("the runners have ended").into_inner();
+    fleet.failed.sort_by_key(|(seed, _)| *seed);
+    fleet
 }
 
 /// How soon a bug was found.
@@ -85,6 +85,29 @@ impl Hunt {
     }
 }
 
+/// Looks for bugs on several threads, each on one; in the order of the bugs.
+#[must_use]
+pub fn hunt_all(bugs: &[Bug], rounds: u64, threads: usize) -> Vec<(Bug, Hunt)> {
+    let bugs: Arc<[Bug]> = bugs.into();
+    let next = Arc::new(AtomicUsize::new(0));
+    let hunter = |number: usize| {
+        let (bugs, next) = (Arc::clone(&bugs), Arc::clone(&next));
+        spawn::thread(format!("hunt-{number}"), move || {
+            let mut hunts = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(bug) = bugs.get(index) else { return hunts };
+                hunts.push((index, (*bug, hunt(*bug, rounds))));
+            }
+        })
+    };
+    let hunters: Vec<_> = (0..threads.max(1)).map(hunter).collect();
+    let hunts = hunters.into_iter().map(|hunter| hunter.join().expect("a run catches its panics"));
+    let mut hunts: Vec<(usize, (Bug, Hunt))> = hunts.flatten().collect();
+    hunts.sort_by_key(|(index, _)| *index);
+    hunts.into_iter().map(|(_, hunt)| hunt).collect()
+}
+
 /// Looks for a bug some times, each from another first seed, on one thread.
 #[must_use]
 pub fn hunt(bug: Bug, rounds: u64) -> Hunt {
@@ -92,7 +115,7 @@ pub fn hunt(bug: Bug, rounds: u64) -> Hunt {
     for round in 0..rounds {
         let first = round * 100_000;
         let mut found = None;
-        for seed in first..first + bug.seeds_max() {
+        for seed in first..first + bug.seeds_max {
             let options = RunOptions { bug: Some(bug), ..RunOptions::default() };
             if let Some(violation) = simulate(seed, options).violation {
                 found = Some(seed - first + 1);

@@ -5,6 +5,8 @@ use varve_protocol::vocabulary::BrokerId;
 use varve_storage::SimDisk;
 use varve_storage::config::ShardOptions;
 
+use super::profile::Profile;
+
 /// Wall clocks begin here, in milliseconds: some day in 2026.
 const WALL_MS: i64 = 1_780_000_000_000;
 
@@ -21,8 +23,10 @@ pub(super) struct Machine {
     pub(super) paused_until_us: u64,
     /// Its disk is slow until then.
     pub(super) slow_until_us: u64,
-    /// A sync has failed in this run.
+    /// A sync or a write has failed in this run.
     pub(super) has_failed: bool,
+    /// Its disk has no room.
+    pub(super) is_full: bool,
     /// When its broker is to be woken.
     pub(super) wake_us: Option<u64>,
     /// Monotonic clocks begin anywhere.
@@ -41,6 +45,7 @@ impl Machine {
             paused_until_us: 0,
             slow_until_us: 0,
             has_failed: false,
+            is_full: false,
             wake_us: None,
             monotonic_ms: i64::from(id.0) * 7_919,
             wall_ms: WALL_MS,
@@ -63,7 +68,7 @@ impl Machine {
     pub(super) fn start(
         &mut self,
         now_us: u64,
-        lag_ms_max: i64,
+        profile: &Profile,
         seed: u64,
     ) -> Result<(), StartError> {
         self.run += 1;
@@ -73,13 +78,13 @@ impl Machine {
         let number = u64::try_from(id.0).expect("broker ids are not negative");
         let options = BrokerOptions {
             id,
-            voters: (1..=3).map(BrokerId).collect(),
+            voters: (1..=profile.voters).map(BrokerId).collect(),
             rack: Some(format!("rack-{id}")),
             incarnation: name(number << 32 | self.run),
             directory: name(number << 48),
             seed: seed ^ number << 56 ^ self.run << 40,
             snapshot_bytes: 4_096,
-            lag_ms_max,
+            lag_ms_max: profile.lag_ms_max,
             // Tiny, so that files roll and simulated disks stay small.
             shard: ShardOptions {
                 journal_file_bytes: 64 << 10,

@@ -1,12 +1,14 @@
-//! The simulator: a cluster of three brokers in one thread, from one seed.
+//! The simulator: a cluster of three to seven brokers in one thread, from one seed.
 //!
 //! The seed decides clocks, network, disks, faults and clients. The brokers are the real cores (see
 //! `varve_broker::simulation`), over the simulated disk of `varve_storage`. After every step of a
 //! broker the [`invariants`] look at it. Faults strike for a while; then everything heals, and the
 //! cluster must come to rest: all replicas equal, all in sync, a new record acknowledged.
 //!
-//! - `world`: the events and their order. `machine`: a broker's process, disk and clocks. `network`:
-//!   connections. `nemesis`: faults. `clients`: producers, a reader, an administrator.
+//! - `world`: the events and their order. `step`: what a broker does. `wires`: what it sends.
+//!   `machine`: a broker's process, disk and clocks. `network`: connections. `nemesis`: faults.
+//! - `clients`: producers and a reader. `members`: consumer groups. `administrator`: topics, moves of
+//!   replicas, deleted records.
 //! - `profile`: what kind of run a seed makes. `coverage`: what happened at all. `trace`: the hash.
 //! - `fleet`: many seeds. `sabotage`: bugs that must be found.
 
@@ -18,11 +20,15 @@ pub mod random;
 pub mod sabotage;
 pub mod trace;
 
+mod administrator;
 mod clients;
 mod machine;
+mod members;
 mod nemesis;
 mod network;
 mod rest;
+mod step;
+mod wires;
 mod world;
 
 pub use world::{Outcome, RunOptions, simulate};

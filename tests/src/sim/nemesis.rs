@@ -12,6 +12,8 @@ use super::world::{Event, World, index_of};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Blow {
     Flow(usize, usize),
+    /// A disk has room again.
+    Room(usize),
     /// Somebody restarts a machine whose disk failed.
     Repair(usize, u64),
     /// Whoever leads now dies too.
@@ -39,7 +41,8 @@ impl World {
         self.after(delay_us, Event::Strike);
         let fault = self.profile.fault(&mut self.random);
         let target = self.random.index(self.machines.len());
-        let other = (target + 1 + self.random.index(2)) % self.machines.len();
+        let count = self.machines.len();
+        let other = (target + 1 + self.random.index(count - 1)) % count;
         self.trace.note(&[self.now_us, fault as u64, target as u64]);
         let id = self.machines[target].id;
         self.trace.line(self.now_us, format_args!("FAULT {fault:?} on {id}"));
@@ -100,6 +103,28 @@ impl World {
                     self.machines[target].disk.fail_sync_at(syncs);
                 }
             }
+            Fault::FailWrite => {
+                let writes = self.random.below(12);
+                if self.machines[target].broker.is_some() {
+                    self.machines[target].disk.fail_write_at(writes);
+                }
+            }
+            Fault::FullDisk => {
+                self.coverage.hit(Branch::FullDisk);
+                let room = self.random.below(30_000);
+                let machine = &mut self.machines[target];
+                machine.disk.set_capacity(Some(machine.disk.bytes_used() + room));
+                machine.is_full = true;
+                let full_us = self.random.skewed(1_500_000);
+                self.after(full_us, Event::Blow(Blow::Room(target)));
+            }
+            Fault::Split => {
+                self.coverage.hit(Branch::Split);
+                let sides: Vec<bool> = (0..count).map(|_| self.random.one_in(2)).collect();
+                let pairs = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
+                let between = pairs.filter(|(from, to)| sides[*from] != sides[*to]);
+                self.stall(&between.collect::<Vec<_>>());
+            }
             Fault::BackToBack => {
                 self.kill_leader();
                 let delay_us = self.random.skewed(400_000);
@@ -112,6 +137,7 @@ impl World {
     pub(super) fn blow(&mut self, blow: Blow) -> Verdict {
         match blow {
             Blow::Flow(from, to) => self.flow(from, to),
+            Blow::Room(index) => self.make_room(index),
             // A restart alone would read what the page cache shows and the disk does not have.
             Blow::Repair(index, run) if self.machines[index].run == run => self.lose_power(index),
             Blow::Repair(..) => {}
@@ -124,12 +150,12 @@ impl World {
         Ok(())
     }
 
-    /// A sync has failed: the process is restarted after a while.
+    /// A sync or a write has failed: the process is restarted after a while.
     pub(super) fn on_failed_disk(&mut self, index: usize) {
         if self.machines[index].has_failed {
             return;
         }
-        self.coverage.hit(Branch::FailedSync);
+        self.coverage.hit(Branch::FailedDisk);
         self.machines[index].has_failed = true;
         self.invariants.on_failed_disk(self.machines[index].id);
         self.trace.line(self.now_us, format_args!("{}'s disk fails", self.machines[index].id));
@@ -146,6 +172,7 @@ impl World {
             for to in 0..self.machines.len() {
                 self.flow(from, to);
             }
+            self.make_room(from);
             let machine = &mut self.machines[from];
             machine.paused_until_us = machine.paused_until_us.min(self.now_us);
             machine.slow_until_us = 0;
@@ -154,8 +181,15 @@ impl World {
                 self.after(delay_us, Event::Start(from));
             }
         }
+        self.members.wake();
         self.begin_rest();
         Ok(())
+    }
+
+    fn make_room(&mut self, index: usize) {
+        let machine = &mut self.machines[index];
+        machine.disk.set_capacity(None);
+        machine.is_full = false;
     }
 
     fn kill_leader(&mut self) {
@@ -174,7 +208,7 @@ impl World {
     }
 
     /// The process dies; its system goes on.
-    fn kill(&mut self, index: usize) {
+    pub(super) fn kill(&mut self, index: usize) {
         if self.machines[index].has_failed {
             // Its disk does not have what its page cache shows; see [`Blow::Repair`].
             return self.lose_power(index);
@@ -220,7 +254,7 @@ impl World {
         self.start_later(index);
     }
 
-    fn start_later(&mut self, index: usize) {
+    pub(super) fn start_later(&mut self, index: usize) {
         let mean_us = [20_000, 300_000, 2_000_000][self.random.index(3)];
         let delay_us = match self.nemesis.is_done {
             true => self.random.below(1_000_000),

@@ -1,7 +1,7 @@
 //! Connections between brokers. Each keeps the order of its frames; a link that stands still holds them
 //! and lets them go later, as TCP does; what was on the way to a process that died is lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use varve_broker::simulation::Packet;
 
@@ -55,8 +55,8 @@ pub(super) struct Arrival {
 pub(super) struct Network {
     connections: BTreeMap<u64, Connection>,
     next: u64,
-    /// By machine and machine: nothing gets through in this direction.
-    stalled: [[bool; 3]; 3],
+    /// From machine to machine: nothing gets through in this direction.
+    stalled: BTreeSet<(usize, usize)>,
     held: Vec<(usize, usize, Held)>,
 }
 
@@ -105,7 +105,7 @@ impl Network {
     fn route(&mut self, held: Held, at_us: u64) -> Option<Arrival> {
         let connection = self.connections.get_mut(&held.connection)?;
         let (from, to) = (connection.ends[1 - held.to].0, connection.ends[held.to].0);
-        if self.stalled[from][to] {
+        if self.stalled.contains(&(from, to)) {
             self.held.push((from, to, held));
             return None;
         }
@@ -201,16 +201,16 @@ impl Network {
     }
 
     pub(super) fn stall(&mut self, from: usize, to: usize) {
-        self.stalled[from][to] = true;
+        self.stalled.insert((from, to));
     }
 
     pub(super) fn is_stalled(&self, from: usize, to: usize) -> bool {
-        self.stalled[from][to]
+        self.stalled.contains(&(from, to))
     }
 
     /// A direction goes on; what it held arrives.
     pub(super) fn flow(&mut self, from: usize, to: usize, at_us: u64) -> Vec<Arrival> {
-        self.stalled[from][to] = false;
+        self.stalled.remove(&(from, to));
         let held = std::mem::take(&mut self.held);
         let mut arrivals = Vec::new();
         for (one, other, frame) in held {

@@ -28,6 +28,18 @@ pub struct Profile {
     pub lag_ms_max: i64,
     /// Bytes of one value, at most.
     pub value_bytes_max: u64,
+    /// How many brokers there are, numbered from 1.
+    pub brokers: i32,
+    /// How many of them vote in the quorum, the first ones; the others learn.
+    pub voters: i32,
+    /// Consumer groups.
+    pub groups: usize,
+    /// Members of each.
+    pub members: usize,
+    /// Replicas are moved.
+    pub reassigns: bool,
+    /// Records are deleted.
+    pub deletes: bool,
     /// Which faults there are, each with its weight.
     pub weights: Vec<(Fault, u64)>,
 }
@@ -59,11 +71,17 @@ pub enum Fault {
     SlowDisk,
     /// A sync fails once, and loses what it should have made durable.
     FailSync,
+    /// A write fails.
+    FailWrite,
+    /// A disk has no room for a while.
+    FullDisk,
+    /// The machines fall into two parts that do not hear each other.
+    Split,
     /// The machine that leads a partition, or the quorum, dies; soon its successor too.
     BackToBack,
 }
 
-const FAULTS: [Fault; 13] = [
+const FAULTS: [Fault; 16] = [
     Fault::Kill,
     Fault::PowerCut,
     Fault::PowerCutAtSync,
@@ -76,6 +94,9 @@ const FAULTS: [Fault; 13] = [
     Fault::ClockJump,
     Fault::SlowDisk,
     Fault::FailSync,
+    Fault::FailWrite,
+    Fault::FullDisk,
+    Fault::Split,
     Fault::BackToBack,
 ];
 
@@ -97,7 +118,16 @@ impl Profile {
             lag_ms_max: i64::try_from(pick(&[500, 2_000])).expect("it is small"),
             value_bytes_max: pick(&[20, 200, 3_000]),
             weights: Vec::new(),
+            brokers: i32::try_from(pick(&[3, 3, 3, 3, 4, 5, 5, 7])).expect("it is small"),
+            voters: i32::try_from(pick(&[3, 3, 5])).expect("it is small"),
+            groups: usize::try_from(pick(&[0, 1, 1, 2])).expect("it is small"),
+            members: usize::try_from(pick(&[1, 2, 3])).expect("it is small"),
+            reassigns: pick(&[0, 1]) == 1,
+            deletes: pick(&[0, 1]) == 1,
         };
+        if profile.voters > profile.brokers {
+            profile.voters = 3;
+        }
         for fault in FAULTS {
             // Some runs lack some faults, so that others are not drowned.
             let weight = [0, 1, 1, 4][random.index(4)];

@@ -1,6 +1,6 @@
 //! Liveness: once everything is well the cluster comes to rest within a bound of its own time.
 
-use varve_protocol::vocabulary::BrokerId;
+use varve_protocol::vocabulary::{Offset, TopicIdPartition};
 
 use super::coverage::Branch;
 use super::invariants::Verdict;
@@ -45,8 +45,8 @@ impl World {
 
     /// What is not as it should be.
     fn unrest(&mut self) -> Option<String> {
-        let tips = self.clients.tips();
-        if tips.is_empty() {
+        let tips = self.clients.all_tips();
+        if self.clients.tips().is_empty() {
             return Some("the topic is not there".to_owned());
         }
         if self.now_us < self.rest.healed_us + 2 * LOOK_US {
@@ -57,6 +57,10 @@ impl World {
             return Some(what);
         }
         self.clients.stop();
+        if let Some(what) = self.members.unrest(self.rest.healed_us) {
+            return Some(what);
+        }
+        self.members.stop();
         if self.clients.has_unanswered() {
             return Some("batches are not answered".to_owned());
         }
@@ -73,17 +77,20 @@ impl World {
                 let Some(partition) = metadata.image.partition(tip) else {
                     return Some(format!("{id} does not know {tip}"));
                 };
-                let mut isr: Vec<BrokerId> = partition.isr.clone();
-                isr.sort_unstable();
-                if partition.leader.is_none() || isr != [BrokerId(1), BrokerId(2), BrokerId(3)] {
+                let is_whole = partition.isr.len() == partition.replicas.len();
+                if partition.leader.is_none() || !is_whole || partition.is_reassigning() {
                     let leader = partition.leader.map(index_of);
                     let leader = leader.and_then(|index| self.machines[index].broker.as_ref());
                     let view = leader.and_then(|broker| broker.replica(tip));
                     return Some(format!("{id}: {tip} has {partition:?}; its leader: {view:?}"));
                 }
                 let end = self.invariants.committed.end(*tip);
-                let Some(replica) = broker.replica(tip) else {
-                    return Some(format!("{id} has no replica of {tip}"));
+                let is_replica = partition.replicas.contains(&id);
+                let Some(replica) = broker.replica(tip).filter(|_| is_replica) else {
+                    if is_replica || broker.replica(tip).is_some() {
+                        return Some(format!("{id} has no replica of {tip}, or one too many"));
+                    }
+                    continue;
                 };
                 let positions = replica.positions;
                 if positions.high_watermark.0 != end || positions.log_end.0 != end {
@@ -100,15 +107,23 @@ impl World {
         self.compare_replicas()
     }
 
+    /// From where on all replicas hold a partition.
+    fn first_common(&self, tip: &TopicIdPartition) -> Offset {
+        let brokers = self.machines.iter().filter_map(|machine| machine.broker.as_ref());
+        let starts = brokers.filter_map(|broker| Some(broker.replica(tip)?.log.0));
+        starts.max().unwrap_or(Offset(0))
+    }
+
     /// All replicas hold the same bytes.
     fn compare_replicas(&self) -> Option<String> {
-        let from = varve_protocol::vocabulary::Offset(0);
-        for tip in self.clients.tips() {
+        for tip in self.clients.all_tips() {
             let mut first = None;
-            for machine in &self.machines {
-                let records = machine.broker.as_ref()?.records(&tip, from);
+            for broker in self.machines.iter().filter_map(|machine| machine.broker.as_ref()) {
+                let Some(replica) = broker.replica(&tip) else { continue };
+                let from = replica.log.0.max(self.first_common(&tip));
+                let records = (replica.log.2, broker.records(&tip, from));
                 if *first.get_or_insert_with(|| records.clone()) != records {
-                    return Some(format!("{tip}: the bytes on {} differ", machine.id));
+                    return Some(format!("{tip}: the replicas differ"));
                 }
             }
         }

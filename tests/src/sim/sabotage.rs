@@ -1,64 +1,73 @@
 //! Deliberate bugs: each must be found within a stated number of seeds.
 
-#[cfg(feature = "sabotage")]
-use varve_replication::sabotage::{self, Sabotage};
+use varve_replication::sabotage::Sabotage;
 use varve_storage::SimDisk;
+use varve_storage::sabotage::Sabotage as StorageSabotage;
 
 /// A deliberate bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bug {
-    /// `acks=all` is answered once the leader has appended.
-    AcknowledgeBeforeReplicating,
-    /// Who follows cuts its log to its high watermark.
-    TruncateToHighWatermark,
-    /// The group commit does not sync its journal.
-    SkipFsync,
-    /// The quorum's log does not keep whom this broker voted for.
-    ForgetVote,
-    /// The controller takes in-sync sets whatever the epochs are.
-    IsrWithoutEpochs,
-    /// The leader counts what followers have not made durable.
-    HighWatermarkAheadOfDurable,
+pub struct Bug {
+    /// In words.
+    pub name: &'static str,
+    /// Within so many seeds it must be found, whichever the first is.
+    pub seeds_max: u64,
+    place: Place,
+}
+
+/// Where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Replication, the controller, groups.
+    Core(Sabotage),
+    Storage(StorageSabotage),
+    /// Syncs of files whose path contains this are left out.
+    Syncs(&'static str),
+    /// Syncs of directories are left out.
+    DirectorySyncs,
+}
+
+const fn core(name: &'static str, sabotage: Sabotage, seeds_max: u64) -> Bug {
+    Bug { name, seeds_max, place: Place::Core(sabotage) }
+}
+
+const fn storage(name: &'static str, sabotage: StorageSabotage, seeds_max: u64) -> Bug {
+    Bug { name, seeds_max, place: Place::Storage(sabotage) }
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 6] = [
-        Bug::AcknowledgeBeforeReplicating,
-        Bug::TruncateToHighWatermark,
-        Bug::SkipFsync,
-        Bug::ForgetVote,
-        Bug::IsrWithoutEpochs,
-        Bug::HighWatermarkAheadOfDurable,
+    pub const ALL: &[Bug] = &[
+        core("acknowledge before replicating", Sabotage::AcknowledgeBeforeReplicating, 50),
+        core("truncate to the high watermark", Sabotage::TruncateToHighWatermark, 100),
+        Bug { name: "skip an fsync", seeds_max: 50, place: Place::Syncs("/journal-") },
+        core("forget the vote", Sabotage::ForgetVote, 50),
+        core("ISR change without epoch check", Sabotage::IsrWithoutEpochs, 2_000),
+        core("high watermark ahead of durable", Sabotage::HighWatermarkAheadOfDurable, 50),
+        Bug { name: "skip a directory's sync", seeds_max: 50, place: Place::DirectorySyncs },
+        Bug { name: "skip the quorum's fsync", seeds_max: 50, place: Place::Syncs("metadata/") },
+        core("high watermark without the pending ISR", Sabotage::IgnorePendingIsr, 500),
+        core("progress of another leader epoch", Sabotage::ProgressOfAnyEpoch, 2_000),
+        core("progress before the logs are compared", Sabotage::CountUnreconciled, 500),
+        core("fetch without epochs", Sabotage::FetchWithoutEpochs, 200),
+        core("join the ISR from anywhere", Sabotage::JoinFromAnywhere, 200),
+        core("ignore min.insync.replicas", Sabotage::IgnoreMinInsync, 2_000),
+        core("elect anybody who lives", Sabotage::ElectAnybody, 200),
+        core("stay in sync over a restart", Sabotage::StayInSyncOnRestart, 50),
+        core("give producer ids twice", Sabotage::GiveProducerIdsTwice, 50),
+        core("serve above the high watermark", Sabotage::ServeAboveHighWatermark, 50),
+        core("commit with a stale generation", Sabotage::CommitWithoutFencing, 200),
+        core("load groups too early", Sabotage::LoadGroupsEarly, 500),
+        core("forget generations", Sabotage::ForgetGenerations, 500),
+        storage("dedup window of one", StorageSabotage::DedupWindowOfOne, 100),
+        storage("no dedup", StorageSabotage::NoDedup, 50),
     ];
-
-    /// In words.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::AcknowledgeBeforeReplicating => "acknowledge before replicating",
-            Self::TruncateToHighWatermark => "truncate to the high watermark",
-            Self::SkipFsync => "skip an fsync",
-            Self::ForgetVote => "forget the vote",
-            Self::IsrWithoutEpochs => "ISR change without epoch check",
-            Self::HighWatermarkAheadOfDurable => "high watermark ahead of durable",
-        }
-    }
-
-    /// Within so many seeds it must be found, whichever the first is.
-    #[must_use]
-    pub fn seeds_max(self) -> u64 {
-        match self {
-            Self::IsrWithoutEpochs => 2_000,
-            Self::TruncateToHighWatermark => 100,
-            _ => 50,
-        }
-    }
 
     /// Makes a disk part of it.
     pub(super) fn arm(self, disk: &SimDisk) {
-        if self == Self::SkipFsync {
-            disk.skip_syncs_of("/journal-");
+        match self.place {
+            Place::Syncs(part) => disk.skip_syncs_of(part),
+            Place::DirectorySyncs => disk.skip_syncs_of_directories(),
+            Place::Core(_) | Place::Storage(_) => {}
         }
     }
 }
@@ -70,17 +79,16 @@ pub(super) struct Armed(());
 impl Armed {
     #[cfg(feature = "sabotage")]
     pub(super) fn new(bug: Option<Bug>) -> Self {
-        sabotage::set(bug.and_then(|bug| {
-            Some(match bug {
-                Bug::AcknowledgeBeforeReplicating => Sabotage::AcknowledgeBeforeReplicating,
-                Bug::TruncateToHighWatermark => Sabotage::TruncateToHighWatermark,
-                Bug::ForgetVote => Sabotage::ForgetVote,
-                Bug::IsrWithoutEpochs => Sabotage::IsrWithoutEpochs,
-                Bug::HighWatermarkAheadOfDurable => Sabotage::HighWatermarkAheadOfDurable,
-                // The disk's.
-                Bug::SkipFsync => return None,
-            })
-        }));
+        use varve_replication::sabotage as core;
+        use varve_storage::sabotage as storage;
+        core::set(match bug.map(|bug| bug.place) {
+            Some(Place::Core(sabotage)) => Some(sabotage),
+            _ => None,
+        });
+        storage::set(match bug.map(|bug| bug.place) {
+            Some(Place::Storage(sabotage)) => Some(sabotage),
+            _ => None,
+        });
         Self(())
     }
 
@@ -96,6 +104,9 @@ impl Armed {
 impl Drop for Armed {
     fn drop(&mut self) {
         #[cfg(feature = "sabotage")]
-        sabotage::set(None);
+        {
+            varve_replication::sabotage::set(None);
+            varve_storage::sabotage::set(None);
+        }
     }
 }

@@ -3,11 +3,7 @@
 use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use varve_broker::simulation::{
-    ConnectionId, Lane, Output, Packet, StartError, SteppedBroker, Work,
-};
-use varve_protocol::messages::replica_fetch::{ReplicaFetchPartition, ReplicaFetchedPartition};
-use varve_protocol::messages::replica_progress::PartitionProgress;
+use varve_broker::simulation::{ConnectionId, Lane, StartError, SteppedBroker, Work};
 use varve_protocol::vocabulary::BrokerId;
 
 use varve_storage::Disk;
@@ -16,8 +12,9 @@ use super::clients::{ClientEvent, Clients};
 use super::coverage::{Branch, Coverage};
 use super::invariants::{Invariants, Verdict, Violation};
 use super::machine::Machine;
+use super::members::Members;
 use super::nemesis::{Blow, Nemesis};
-use super::network::{Arrival, Frame, Network};
+use super::network::{Arrival, Network};
 use super::profile::Profile;
 use super::random::Random;
 use super::rest::Rest;
@@ -118,6 +115,7 @@ pub(super) struct World {
     pub(super) network: Network,
     pub(super) nemesis: Nemesis,
     pub(super) clients: Clients,
+    pub(super) members: Members,
     pub(super) rest: Rest,
     pub(super) invariants: Invariants,
     pub(super) coverage: Coverage,
@@ -163,8 +161,8 @@ impl World {
     fn new(seed: u64, RunOptions { is_read, bug }: RunOptions) -> Self {
         let mut random = Random::new(seed);
         let profile = Profile::draw(&mut random);
-        let machines =
-            (1..=3).map(|id| Machine::new(BrokerId(id), random.draw())).collect::<Vec<_>>();
+        let machine = |id| Machine::new(BrokerId(id), random.draw());
+        let machines = (1..=profile.brokers).map(machine).collect::<Vec<_>>();
         for (machine, bug) in machines.iter().zip(std::iter::repeat(bug)) {
             if let Some(bug) = bug {
                 bug.arm(&machine.disk);
@@ -172,7 +170,8 @@ impl World {
         }
         let mut world = Self {
             seed,
-            clients: Clients::new(&profile, &mut random),
+            clients: Clients::new(&profile),
+            members: Members::new(&profile),
             profile,
             random,
             now_us: 0,
@@ -231,7 +230,9 @@ impl World {
             Event::Wake(machine) | Event::Work { machine: (machine, _), .. } => *machine,
             Event::Dialed { from: (machine, _), .. }
             | Event::NotDialed { from: (machine, _), .. } => *machine,
-            Event::Client(ClientEvent::Arrive { machine, .. }) => *machine,
+            Event::Client(
+                ClientEvent::Arrive { machine, .. } | ClientEvent::Ask { machine, .. },
+            ) => *machine,
             Event::Arrive(arrival) => self.network.get(arrival.connection)?.ends[arrival.to].0,
             _ => return None,
         };
@@ -301,10 +302,11 @@ impl World {
         if self.machines[index].broker.is_some() {
             return Ok(());
         }
-        let (now_us, lag_ms_max, seed) = (self.now_us, self.profile.lag_ms_max, self.seed);
+        let (now_us, seed) = (self.now_us, self.seed);
         let machine = &mut self.machines[index];
         let id = machine.id;
-        let started = catch_unwind(AssertUnwindSafe(|| machine.start(now_us, lag_ms_max, seed)));
+        let profile = &self.profile;
+        let started = catch_unwind(AssertUnwindSafe(|| machine.start(now_us, profile, seed)));
         let run = machine.run;
         let started = started.map_err(panicked)?;
         self.trace.note(&[now_us, index as u64, run]);
@@ -315,245 +317,17 @@ impl World {
                 self.start_again(index);
                 return Ok(());
             }
+            if self.machines[index].is_full {
+                self.coverage.hit(Branch::FullAtStart);
+                self.start_later(index);
+                return Ok(());
+            }
             return Err(refused(id, &error));
         }
         let delay_us = self.random.below(100_000);
         let arrivals = self.network.on_machine_back(index, now_us + delay_us);
         self.deliver(arrivals);
         self.step(index, run, "start", |_| Ok(()))
-    }
-
-    /// A broker does something; its invariants are looked at; what it wants is set going.
-    pub(super) fn step(
-        &mut self,
-        index: usize,
-        run: u64,
-        name: &'static str,
-        action: impl FnOnce(&mut SteppedBroker) -> Result<(), StartError>,
-    ) -> Verdict {
-        let now_us = self.now_us;
-        let machine = &mut self.machines[index];
-        if machine.run != run {
-            return Ok(());
-        }
-        let clock = machine.clock(now_us);
-        let id = machine.id;
-        let Some(broker) = machine.broker.as_mut() else { return Ok(()) };
-        let syncs_before = machine.disk.counts().syncs;
-        let done = catch_unwind(AssertUnwindSafe(|| {
-            broker.set_now(clock);
-            action(broker)
-        }));
-        let done = done.map_err(panicked)?;
-        let syncs = machine.disk.counts().syncs - syncs_before;
-        let is_off = machine.disk.is_off();
-        if let Err(error) = done
-            && !is_off
-        {
-            if machine.disk.latch().is_closed() {
-                // It ends, as a broker does that cannot open its logs.
-                self.on_failed_disk(index);
-                self.lose_power(index);
-                return Ok(());
-            }
-            return Err(refused(id, &error));
-        }
-        self.trace.note(&[now_us, index as u64, name.len() as u64, syncs]);
-        self.trace.line(now_us, format_args!("{id} {name}"));
-        let mut outputs = Vec::new();
-        while let Some(output) = broker.poll_output() {
-            outputs.push(output);
-        }
-        if is_off {
-            return self.go_out((index, run), outputs);
-        }
-        let glimpses = broker.take_glimpses();
-        for (tip, view) in &glimpses {
-            let (role, at) = (&view.role, &view.positions);
-            self.trace.line(
-                now_us,
-                format_args!(
-                    "  {id} {:?} of {}@{}: leader {:?}, partition epoch {}, {:?} in sync, hw {}, {}/{}",
-                    role.name,
-                    tip.partition,
-                    role.leader_epoch,
-                    role.leader,
-                    role.partition_epoch,
-                    role.isr,
-                    at.high_watermark,
-                    at.durable_end,
-                    at.log_end
-                ),
-            );
-        }
-        let checked = catch_unwind(AssertUnwindSafe(|| {
-            self.invariants.after_step((id, run), broker, glimpses, &mut self.coverage)
-        }));
-        checked.map_err(panicked)??;
-        let is_slow = self.machines[index].slow_until_us > now_us;
-        let sync_us = self.profile.sync_us * if is_slow { 100 } else { 1 };
-        let spent_us: u64 = (0..syncs.min(8)).map(|_| self.random.skewed(sync_us)).sum();
-        for output in outputs {
-            self.carry_out((index, run), output, spent_us)?;
-        }
-        if self.machines[index].disk.latch().is_closed() {
-            self.on_failed_disk(index);
-        }
-        self.note_state(index);
-        self.schedule_wake(index);
-        Ok(())
-    }
-
-    /// The power went in the middle of a step. What the quorum said before it wanted something durable
-    /// may have left.
-    fn go_out(&mut self, from: (usize, u64), outputs: Vec<Output>) -> Verdict {
-        self.coverage.hit(Branch::PowerCutAtSync);
-        if self.random.one_in(2) {
-            for output in outputs {
-                if matches!(&output, Output::Send(_, Packet::Quorum(_))) {
-                    self.carry_out(from, output, 0)?;
-                }
-            }
-        }
-        self.lose_power(from.0);
-        Ok(())
-    }
-
-    /// The positions of a broker are part of the trace.
-    fn note_state(&mut self, index: usize) {
-        let Some(broker) = &self.machines[index].broker else { return };
-        let metadata = broker.metadata();
-        let role = metadata.status.role;
-        self.trace.note(&[role.term, metadata.status.commit, metadata.shown]);
-        if let Some(committed) = self.clients.tips().first() {
-            let end = self.invariants.committed.end(*committed);
-            self.trace.note(&[u64::try_from(end).unwrap_or(0)]);
-        }
-    }
-
-    fn schedule_wake(&mut self, index: usize) {
-        let machine = &mut self.machines[index];
-        let Some(broker) = &machine.broker else { return };
-        let due_us = machine.us_of(broker.next_due_ms()).max(self.now_us + 200);
-        if machine.wake_us.is_none_or(|wake_us| due_us < wake_us || wake_us < self.now_us) {
-            machine.wake_us = Some(due_us);
-            self.at(due_us, Event::Wake(index));
-        }
-    }
-
-    fn carry_out(&mut self, (index, run): (usize, u64), output: Output, spent_us: u64) -> Verdict {
-        match output {
-            Output::Send(ConnectionId(connection), packet) => {
-                let departs_us = self.now_us + spent_us;
-                let at_us = departs_us + self.random.skewed(self.profile.latency_us);
-                let (name, times) = (packet.name(), (departs_us, at_us));
-                let said = if self.trace.is_read() { said(&packet) } else { String::new() };
-                let frame = Frame::Packet(packet);
-                let sent = self.network.send(connection, (index, run), frame, times);
-                let id = self.machines[index].id;
-                let line = format_args!("  {id} sends {name} on {connection}{said}");
-                self.trace.line(self.now_us, line);
-                self.deliver(sent);
-            }
-            Output::Hang(ConnectionId(connection)) => {
-                let at_us = self.now_us + self.random.skewed(self.profile.latency_us);
-                let times = (self.now_us, at_us);
-                let sent = self.network.send(connection, (index, run), Frame::Close, times);
-                self.deliver(sent);
-            }
-            Output::Dial(to, lane) => {
-                let to = index_of(to);
-                let delay_us = self.random.skewed(self.profile.latency_us);
-                self.after(delay_us, Event::Dial { from: (index, run), to, lane });
-            }
-            Output::Work(work) => {
-                let is_slow = self.machines[index].slow_until_us > self.now_us;
-                let factor = if is_slow { 100 } else { 1 };
-                let mean_us = match work {
-                    Work::Commit => self.profile.sync_us * factor,
-                    Work::Finish => self.profile.finish_us,
-                    Work::Maintain => self.profile.sync_us * 4 * factor,
-                };
-                let delay_us = self.random.skewed(mean_us);
-                self.after(delay_us, Event::Work { machine: (index, run), work });
-            }
-            Output::Produced(number, result) => self.on_produced(index, number, result)?,
-            Output::Changed(number, result) => self.on_changed(number, result)?,
-        }
-        Ok(())
-    }
-
-    fn dial(&mut self, from: (usize, u64), to: usize, lane: Lane) {
-        let is_cut = self.network.is_stalled(from.0, to) || self.network.is_stalled(to, from.0);
-        let target = &self.machines[to];
-        let latency_us = self.random.skewed(self.profile.latency_us);
-        if is_cut || !target.is_on {
-            let delay_us = 200_000 + self.random.below(800_000);
-            self.after(delay_us, Event::NotDialed { from, to, lane, is_refused: false });
-        } else if target.broker.is_none() {
-            self.after(latency_us, Event::NotDialed { from, to, lane, is_refused: true });
-        } else {
-            let connection = self.network.open(from, (to, target.run));
-            self.after(latency_us, Event::Dialed { from, to, lane, connection });
-        }
-    }
-
-    pub(super) fn deliver(&mut self, arrivals: impl IntoIterator<Item = Arrival>) {
-        for arrival in arrivals {
-            self.at(arrival.at_us, Event::Arrive(arrival));
-        }
-    }
-
-    fn arrive(&mut self, arrival: Arrival) -> Verdict {
-        let Arrival { connection, to, frame, departs_us, .. } = arrival;
-        let Some(known) = self.network.get(connection) else { return Ok(()) };
-        let ((index, run), (from, _)) = (known.ends[to], known.ends[1 - to]);
-        let from = self.machines[from].id;
-        let is_close = matches!(frame, Frame::Close);
-        if !self.network.arrive(connection, to, (is_close, departs_us)) {
-            return Ok(());
-        }
-        let number = ConnectionId(connection);
-        match frame {
-            Frame::Packet(packet) => {
-                let name = packet.name();
-                self.step(index, run, name, |broker| broker.on_packet(number, from, packet))
-            }
-            Frame::Close => self.step(index, run, "closed", |broker| broker.on_closed(number)),
-        }
-    }
-}
-
-/// What a reader of the trace wants to know of a packet.
-fn said(packet: &Packet) -> String {
-    match packet {
-        Packet::Quorum(messages) => format!(", {} messages", messages.len()),
-        Packet::Progress(request) => {
-            let of = |one: &PartitionProgress| {
-                let PartitionProgress { partition, leader_epoch, log_end, durable_end, .. } = one;
-                format!(" {partition}@{leader_epoch}: {durable_end}/{log_end}")
-            };
-            request.partitions.iter().map(of).collect()
-        }
-        Packet::Fetch(number, request) => {
-            let of = |one: &ReplicaFetchPartition| {
-                format!(" {}@{}: {}", one.partition, one.leader_epoch, one.fetch_offset)
-            };
-            let partitions: String = request.partitions.iter().map(of).collect();
-            format!(", {number}:{partitions}")
-        }
-        Packet::Fetched(number, answer) => {
-            let of = |one: &ReplicaFetchedPartition| {
-                let ReplicaFetchedPartition { partition, error_code, high_watermark, .. } = one;
-                let bytes = one.records.len();
-                format!(" {partition}: code {error_code}, {bytes} bytes, hw {high_watermark}")
-            };
-            let partitions: String = answer.partitions.iter().map(of).collect();
-            format!(", {number}:{partitions}")
-        }
-        Packet::AlterPartition(_, request) => format!(" {:?}", request.topics),
-        Packet::Altered(_, answer) => format!(" {:?}", answer.topics),
-        _ => String::new(),
     }
 }
 
@@ -566,12 +340,12 @@ pub(super) fn stuck(what: impl Into<String>) -> Verdict {
     Err(Violation { invariant: "the cluster comes to rest", what: what.into() })
 }
 
-fn refused(id: BrokerId, error: &StartError) -> Violation {
+pub(super) fn refused(id: BrokerId, error: &StartError) -> Violation {
     let what = format!("broker {id}: {error}");
     Violation { invariant: "a broker starts from what a crash leaves", what }
 }
 
-fn panicked(panic: Box<dyn std::any::Any + Send>) -> Violation {
+pub(super) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Violation {
     let text = panic.downcast_ref::<String>().cloned();
     let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
     let what = text.unwrap_or_else(|| "a panic without words".to_owned());

@@ -4,8 +4,8 @@ use varve_tests::sim::{RunOptions, fleet, simulate};
 
 #[test]
 fn seeds_hold() {
-    let fleet = fleet::run(0, 24, 2);
-    if let Some((seed, outcome)) = fleet.failed {
+    let fleet = fleet::run(0, 24, 2, 1);
+    if let Some((seed, outcome)) = fleet.failed.first() {
         let replay = format!("just simulate 1 --seed {seed} --trace");
         panic!("seed {seed}: {:?}; replay: {replay}", outcome.violation);
     }
@@ -13,22 +13,19 @@ fn seeds_hold() {
     assert!(fleet.acknowledged > 0);
 }
 
-/// A leader stood still while another replica left the in-sync set and it was deposed, and learned of
-/// both at once: its high watermark rose with the first, rightly, and it led no more with the second.
-/// Whoever looks only after such a step finds a follower that knows more to be committed than any
-/// leader was seen to commit. The invariants look after each word of the metadata now, so that R6 is
-/// held against such a rise, too.
+/// A replica was taken off a partition and put on it again before its broker had heard of either, and was
+/// elected with an empty log (the rule's own test is
+/// `a_replica_that_is_taken_off_ends_the_leaders_epoch`).
 #[test]
-fn a_high_watermark_rises_right_before_its_leader_is_deposed() {
-    check(&[856]);
+fn a_replica_is_taken_off_and_put_on_again() {
+    check(&[842]);
 }
 
-/// A producer heard nothing of its oldest batch, went on with newer ones as they were acknowledged,
-/// and sent the oldest again when it was not among the last five of the log any more: refused as out
-/// of order, for ever. No client does that, since its answers come in order; nor do these now.
+/// A controller that was handing over refused a change, was none for a moment, and its own broker
+/// asked it again without end (`a_refused_change_leaves_the_controller_in_office`).
 #[test]
-fn a_producer_keeps_within_what_brokers_remember() {
-    check(&[1016, 2993, 3186]);
+fn a_controller_that_hands_over_is_asked_once() {
+    check(&[498, 790]);
 }
 
 /// A power cut kept the name of a log's second segment and lost that of its first, neither of which was
@@ -39,7 +36,16 @@ fn a_log_does_not_begin_where_its_second_segment_does() {
     check(&[360]);
 }
 
-/// Seeds that once violated something hold.
+/// Where frames were slow, members of groups were away for longer than their sessions allowed, and a
+/// group never came to rest. Sessions outlast the network there now, as whoever sets them up would
+/// have it.
+#[test]
+fn sessions_outlast_slow_frames() {
+    check(&[27, 557]);
+}
+
+/// Seeds that once violated something hold. What a seed does changes with the simulator: the rule that was
+/// broken has a test of its own where a core could break it.
 #[track_caller]
 fn check(seeds: &[u64]) {
     for seed in seeds {
@@ -66,7 +72,7 @@ fn the_same_seed_gives_the_same_trace() {
 #[test]
 fn deliberate_bugs_are_found() {
     for bug in varve_tests::sim::sabotage::Bug::ALL {
-        let hunt = fleet::hunt(bug, 1);
-        assert!(hunt.mean().is_some(), "{} is not found", bug.name());
+        let hunt = fleet::hunt(*bug, 1);
+        assert!(hunt.mean().is_some(), "{} is not found", bug.name);
     }
 }

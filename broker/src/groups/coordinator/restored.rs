@@ -1,5 +1,7 @@
 //! Groups as the log knows them.
 
+use varve_replication::sabotage::{self, Sabotage};
+
 use super::super::effect::Step;
 use super::super::group::{GENERATION_STRIDE, Group, State, SyncPhase};
 use super::super::ids::{GroupId, MemberId};
@@ -20,7 +22,9 @@ impl Group {
             metadata;
         group.generation = generation;
         group.persisted_generation = Some(generation);
-        group.generation_floor = generation.saturating_add(GENERATION_STRIDE);
+        let is_forgetful = sabotage::is_on(Sabotage::ForgetGenerations);
+        let stride = if is_forgetful { 1 } else { GENERATION_STRIDE };
+        group.generation_floor = generation.saturating_add(stride);
         group.protocol_type = (!protocol_type.is_empty()).then_some(protocol_type);
         group.state_since = state_since;
         let Some(name) = protocol else {

@@ -2,6 +2,7 @@
 
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::vocabulary::{BrokerId, PartitionIndex};
+use varve_replication::sabotage::{self, Sabotage};
 
 use super::super::broker_image::Endpoint;
 use super::super::image::MetadataImage;
@@ -66,7 +67,7 @@ pub fn plan_register_member(
         return Vec::new();
     }
     let mut records = vec![register_record(image, registration, true)];
-    if known.is_some() {
+    if known.is_some() && !sabotage::is_on(Sabotage::StayInSyncOnRestart) {
         plan_lost_process(image, fixed, id, &mut records);
     }
     records

@@ -1,6 +1,7 @@
 //! Producer ids, handed to brokers in blocks so that few of them cost a metadata record (KIP-730).
 
 use varve_protocol::vocabulary::{BrokerId, ProducerId};
+use varve_replication::sabotage::{self, Sabotage};
 
 use super::super::image::MetadataImage;
 use super::super::record::{MetadataRecord, ProducerIdBlockRecord};
@@ -27,7 +28,9 @@ pub fn plan_producer_ids(
     let start = image.next_producer_id();
     let next = start.checked_add(PRODUCER_ID_BLOCK_SIZE)?;
     let broker_epoch = image.broker(broker).map_or(-1, |broker| broker.epoch);
-    let record = ProducerIdBlockRecord { broker, broker_epoch, next };
+    let is_repeated = sabotage::is_on(Sabotage::GiveProducerIdsTwice);
+    let next_of_all = if is_repeated { start } else { next };
+    let record = ProducerIdBlockRecord { broker, broker_epoch, next: next_of_all };
     let block = ProducerIdBlock { start: ProducerId(start), end: ProducerId(next) };
     Some((MetadataRecord::ProducerIdBlock(record), block))
 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use varve_protocol::vocabulary::{BrokerId, PartitionIndex, TopicIdPartition};
+use varve_replication::sabotage::{self, Sabotage};
 use varve_replication::{choose_leader, choose_unclean_leader, eligible_after};
 
 use super::super::broker_image::BrokerImage;
@@ -125,7 +126,7 @@ impl<'a> Shaper<'a> {
         let leader = choose_leader(replicas, isr, &[], is_ready);
         let leader = leader.or_else(|| choose_leader(replicas, isr, elr, is_alive));
         let leader = leader.or_else(|| {
-            let may_lose = rule.is_unclean;
+            let may_lose = rule.is_unclean || sabotage::is_on(Sabotage::ElectAnybody);
             may_lose.then(|| choose_unclean_leader(replicas, isr, elr, is_alive)).flatten()
         });
         lead(next, leader);

@@ -202,7 +202,8 @@ impl<D: Disk, A> ShardCore<D, A> {
             let Some(leader) = self.partitions.get_mut(&tip).and_then(Partition::leader_mut) else {
                 continue;
             };
-            if leader.epoch() != leader_epoch {
+            let is_rash = sabotage::is_on(Sabotage::ProgressOfAnyEpoch);
+            if leader.epoch() != leader_epoch && !is_rash {
                 continue;
             }
             let fetch = FollowerFetch { follower, broker_epoch, log_end, durable_end };
@@ -286,7 +287,7 @@ impl<D: Disk, A> ShardCore<D, A> {
     /// What a follower has made durable is told to its leader.
     pub(super) fn tell_durable(&mut self, tip: &TopicIdPartition) {
         let Some(follower) = self.partitions.get(tip).and_then(Partition::follower) else { return };
-        if !follower.is_reconciled() {
+        if !follower.is_reconciled() && !sabotage::is_on(Sabotage::CountUnreconciled) {
             return;
         }
         let positions = follower.positions();

@@ -12,8 +12,10 @@ pub(super) fn check(changed: &Changed, view: &ReplicaView) -> Verdict {
         let what = format!("{} on {}: {:?}", changed.tip, changed.id, view.epochs);
         return violated("R9: epochs rise", what);
     }
-    for batch in &changed.batches {
-        let after = view.epochs.partition_point(|(_, start)| start.0 <= batch.base);
+    let log_start = view.log.0.0;
+    for batch in changed.batches.iter().filter(|batch| batch.next > log_start) {
+        let base = batch.base.max(log_start);
+        let after = view.epochs.partition_point(|(_, start)| start.0 <= base);
         let epoch = after.checked_sub(1).map(|index| view.epochs[index].0.0);
         if epoch != Some(batch.epoch) {
             let what = format!(

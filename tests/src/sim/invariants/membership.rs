@@ -20,6 +20,12 @@ pub struct Newest {
 }
 
 impl Newest {
+    /// Whether a broker is in sync.
+    #[must_use]
+    pub fn holds(&self, tip: TopicIdPartition, id: BrokerId) -> bool {
+        self.image.partition(&tip).is_some_and(|partition| partition.isr.contains(&id))
+    }
+
     /// Whether it was news.
     pub(super) fn on_image(
         &mut self,
@@ -35,6 +41,9 @@ impl Newest {
         self.index = seen.metadata.shown;
         for broker in new.brokers() {
             let before = old.broker(broker.id);
+            if before.is_none() && !seen.metadata.status.membership.voters.contains(&broker.id) {
+                coverage.hit(Branch::Learner);
+            }
             let was_fenced = before.is_none_or(|before| before.is_fenced);
             match (was_fenced, broker.is_fenced) {
                 (false, true) => coverage.hit(Branch::Fenced),
@@ -67,6 +76,11 @@ fn check(
         return violated("R3: the leader is in sync", format!("{tip}: {now:?}"));
     }
     let Some(before) = before else { return Ok(()) };
+    match (before.is_reassigning(), now.is_reassigning()) {
+        (false, true) => coverage.hit(Branch::Reassigning),
+        (true, false) => coverage.hit(Branch::Reassigned),
+        _ => {}
+    }
     let has_changed = before != now;
     if before.leader_epoch > now.leader_epoch
         || before.partition_epoch > now.partition_epoch

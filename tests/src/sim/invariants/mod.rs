@@ -3,16 +3,23 @@
 
 mod acknowledged;
 mod committed;
+mod committed_offsets;
 mod durable;
 mod election_safety;
 mod epochs;
+mod fencing;
+mod generations;
+mod groups;
 mod high_watermark;
 mod leaders;
+mod log_start;
 mod membership;
 mod monotonic;
 mod promises;
 mod quorum_commit;
 mod replica_log;
+pub(in crate::sim) mod spurious;
+pub(in crate::sim) mod stable_reads;
 mod state_machine;
 mod strong_isr;
 mod truncation;
@@ -22,13 +29,15 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use varve_broker::simulation::{LogWitness, MetadataView, ReplicaView, SteppedBroker};
 use varve_protocol::vocabulary::{BrokerId, Offset, TopicIdPartition};
+use varve_storage::Disk;
 
 pub use acknowledged::{Acknowledged, Sent};
 pub use committed::Committed;
+pub use groups::{Asked, Groups};
 pub use membership::Newest;
 pub use replica_log::{BatchMark, Replicas};
 
-use super::coverage::Coverage;
+use super::coverage::{Branch, Coverage};
 
 /// Something that must not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +69,8 @@ pub struct Seen {
     pub witness: Option<LogWitness>,
     /// What its replicas were in the course of the step, in order.
     pub glimpses: Vec<(TopicIdPartition, ReplicaView)>,
-    /// Its replicas, if they may have changed.
-    pub replicas: Vec<(TopicIdPartition, ReplicaView)>,
+    /// Its replicas, if they may have changed; none if they cannot have.
+    pub replicas: Option<Vec<(TopicIdPartition, ReplicaView)>>,
 }
 
 /// All invariants, and what they remember.
@@ -83,8 +92,11 @@ pub struct Invariants {
     pub committed: Committed,
     leaders: leaders::Leaders,
     high_watermarks: high_watermark::HighWatermarks,
+    log_starts: log_start::LogStarts,
     /// What producers were told.
     pub acknowledged: Acknowledged,
+    /// What members of groups were told.
+    pub groups: Groups,
 }
 
 impl Invariants {
@@ -105,12 +117,11 @@ impl Invariants {
         let witness = (is_new_run || looked.1 != witness_version).then(|| broker.witness());
         let looks_at_shard = is_new_run || looked.2 != shard_version;
         *looked = (run, witness_version, shard_version);
-        let mut replicas = Vec::new();
-        if looks_at_shard {
-            for tip in broker.partitions() {
-                replicas.extend(broker.replica(&tip).map(|view| (tip, view)));
-            }
-        }
+        let views = || {
+            let view = |tip| Some((tip, broker.replica(&tip)?));
+            broker.partitions().into_iter().filter_map(view).collect()
+        };
+        let replicas = (looks_at_shard && broker.shard_version() > 0).then(views);
         let seen = Seen { id, run, metadata: broker.metadata(), witness, glimpses, replicas };
         let records =
             |tip: &TopicIdPartition, from: Offset| broker.records(tip, from).unwrap_or_default();
@@ -142,19 +153,32 @@ impl Invariants {
         // lacked it is not in sync any more. A role changes no records: those of before the step stand.
         for (tip, view) in &seen.glimpses {
             self.leaders.check(&seen, *tip, view)?;
-            self.high_watermarks.check(&seen, *tip, view, &self.replicas)?;
+            let known = (&self.replicas, &self.newest);
+            self.high_watermarks.check(&seen, *tip, view, known)?;
             self.committed.on_view(&seen, *tip, view, &mut self.replicas)?;
         }
-        for (tip, view) in &seen.replicas {
-            let changed = self.replicas.on_view(&seen, *tip, view, records)?;
+        let looked_at = seen.replicas.as_deref();
+        if let Some(replicas) = looked_at {
+            let tips: Vec<_> = replicas.iter().map(|(tip, _)| *tip).collect();
+            for _ in 0..self.replicas.retain(seen.id, &tips) {
+                coverage.hit(Branch::ReplicaDeleted);
+            }
+            self.high_watermarks.retain(seen.id, &tips);
+            self.log_starts.retain(seen.id, &tips);
+        }
+        for (tip, view) in looked_at.unwrap_or_default() {
+            let known = (records, &self.committed);
+            let changed = self.replicas.on_view(&seen, *tip, view, known)?;
             durable::check(&changed, coverage)?;
             truncation::check(&changed, &self.committed, coverage)?;
             epochs::check(&changed, view)?;
+            self.log_starts.check(&seen, *tip, (view, &self.newest), coverage)?;
             self.leaders.check(&seen, *tip, view)?;
-            self.high_watermarks.check(&seen, *tip, view, &self.replicas)?;
+            let known = (&self.replicas, &self.newest);
+            self.high_watermarks.check(&seen, *tip, view, known)?;
             self.committed.on_view(&seen, *tip, view, &mut self.replicas)?;
         }
-        if is_news || !seen.replicas.is_empty() {
+        if is_news || looked_at.is_some() {
             strong_isr::check(&self.newest, &self.replicas, &self.committed)?;
         }
         Ok(())
@@ -169,6 +193,10 @@ impl Invariants {
     /// A broker has crashed; `is_interrupted`, in the middle of a step.
     pub fn on_crash(&mut self, id: BrokerId, broker: &SteppedBroker, is_interrupted: bool) {
         self.witnesses.insert(id, broker.witness());
+        if broker.disk().latch().is_closed() {
+            // What it showed since was not durable, and was not answered.
+            self.log_starts.retain(id, &[]);
+        }
         if is_interrupted {
             self.replicas.on_interrupted(id);
         }

@@ -17,7 +17,8 @@ pub(super) fn check(id: BrokerId, before: &LogWitness, after: &LogWitness) -> Ve
         return violated(NAME, what);
     }
     let sure_until = before.unsure_from.unwrap_or(u64::MAX);
-    if after.snapshot_index < before.snapshot_index && sure_until > 0 {
+    let snapshot = before.snapshot_before.unwrap_or(before.snapshot_index);
+    if after.snapshot_index < snapshot && sure_until > 0 {
         let what = format!(
             "broker {id} had a snapshot of {} and restarts with one of {}",
             before.snapshot_index, after.snapshot_index

@@ -8,7 +8,7 @@ use varve_broker::simulation::ReplicaView;
 use varve_protocol::records::Batches;
 use varve_protocol::vocabulary::{BrokerId, Offset, TopicIdPartition};
 
-use super::{Seen, Violation};
+use super::{Committed, Seen, Violation};
 
 /// A batch, by what it must agree in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct BatchMark {
 pub struct ReplicaLog {
     /// The run of the process in which it was seen last.
     pub run: u64,
+    /// Which of the logs that were made in that run.
+    pub birth: u64,
     /// What it holds.
     pub batches: Vec<BatchMark>,
     /// Up to where it ever said to be durable, and did not cut off since.
@@ -88,6 +90,13 @@ impl Replicas {
         }
     }
 
+    /// The replicas of a broker, but these, are gone.
+    pub(super) fn retain(&mut self, id: BrokerId, keep: &[TopicIdPartition]) -> usize {
+        let before = self.logs.len();
+        self.logs.retain(|(tip, owner), _| *owner != id || keep.contains(tip));
+        before - self.logs.len()
+    }
+
     pub(super) fn get_mut(
         &mut self,
         tip: TopicIdPartition,
@@ -101,10 +110,19 @@ impl Replicas {
         seen: &Seen,
         tip: TopicIdPartition,
         view: &ReplicaView,
-        records: &dyn Fn(&TopicIdPartition, Offset) -> Bytes,
+        (records, committed): (&dyn Fn(&TopicIdPartition, Offset) -> Bytes, &Committed),
     ) -> Result<Changed, Violation> {
         let log = self.logs.entry((tip, seen.id)).or_default();
-        let (_, durable, end) = view.log;
+        if log.run == seen.run && log.birth != view.birth {
+            // It was deleted, and made anew since.
+            *log = ReplicaLog { birth: view.birth, ..ReplicaLog::default() };
+        }
+        log.birth = view.birth;
+        let (start, durable, end) = view.log;
+        let from = |from: i64| {
+            let actual = marks(records(&tip, Offset(from).max(start)))?;
+            deleted(tip, from, start.min(end), committed, actual)
+        };
         let mut changed = Changed {
             tip,
             id: seen.id,
@@ -115,11 +133,11 @@ impl Replicas {
         };
         if log.run != seen.run {
             changed.reopened = Some(std::mem::take(log));
-            log.run = seen.run;
+            (log.run, log.birth) = (seen.run, view.birth);
             changed.is_news = true;
         } else if log.end() > end.0 || !agrees(log, view) {
             // What is left is found by reading, should one step have cut and appended.
-            let whole = marks(records(&tip, Offset(0)))?;
+            let whole = from(0)?;
             let kept = log.batches.iter().zip(&whole).take_while(|(old, new)| old == new).count();
             changed.cut = log.batches.split_off(kept);
             log.agreeing = log.agreeing.min(kept);
@@ -127,10 +145,10 @@ impl Replicas {
             changed.is_news = true;
         }
         if log.end() < end.0 {
-            log.batches.extend(marks(records(&tip, Offset(log.end())))?);
+            log.batches.extend(from(log.end())?);
             changed.is_news = true;
         }
-        if log.end() != end.0 {
+        if log.end() != end.0 && start != end {
             let what = format!("{tip} on {}: ends at {end}, its batches at {}", seen.id, log.end());
             return Err(Violation { invariant: "R11: a log has no holes", what });
         }
@@ -142,10 +160,36 @@ impl Replicas {
     }
 }
 
+/// What was deleted at the front was committed: batches as they lie in the log from `start` on, preceded
+/// by the committed ones from `from` on.
+fn deleted(
+    tip: TopicIdPartition,
+    from: i64,
+    start: Offset,
+    committed: &Committed,
+    actual: Vec<BatchMark>,
+) -> Result<Vec<BatchMark>, Violation> {
+    let first = actual.first().map_or(start.0, |batch| batch.base);
+    if first <= from {
+        return Ok(actual);
+    }
+    let known = committed.of(tip).iter();
+    let gone = known.filter(|batch| batch.base >= from && batch.next <= first);
+    let mut batches: Vec<_> = gone.copied().collect();
+    // One that is empty may begin within a batch, of which it gets the whole.
+    if !actual.is_empty() && batches.last().map(|last| last.next) != Some(first) {
+        let what = format!("{tip}: a log begins at {first}, committed is {}", committed.end(tip));
+        return Err(Violation { invariant: "A18: only what is committed is deleted", what });
+    }
+    batches.extend(actual);
+    Ok(batches)
+}
+
 /// Whether the last batch still is the one that was seen.
 fn agrees(log: &ReplicaLog, view: &ReplicaView) -> bool {
     let Some(last) = log.batches.last() else { return true };
-    let after = view.epochs.partition_point(|(_, start)| start.0 <= last.base);
+    let base = last.base.max(view.log.0.0);
+    let after = view.epochs.partition_point(|(_, start)| start.0 <= base);
     after.checked_sub(1).is_some_and(|index| view.epochs[index].0.0 == last.epoch)
 }
 

@@ -1,0 +1,98 @@
+//! What the world may look at in a stepped broker.
+
+use bytes::Bytes;
+use varve_protocol::vocabulary::{Offset, TopicIdPartition};
+use varve_storage::SimDisk;
+
+use super::super::leading;
+use super::super::membership::Phase;
+use super::super::shard::SteppedShard;
+use super::super::view::{CoordinatorView, MetadataView, ReplicaView};
+use super::super::witness::LogWitness;
+use super::SteppedBroker;
+
+impl SteppedBroker {
+    /// Its disk.
+    #[must_use]
+    pub fn disk(&self) -> &SimDisk {
+        &self.disk
+    }
+
+    /// What its metadata log promised to hold.
+    #[must_use]
+    pub fn witness(&self) -> LogWitness {
+        self.witness.lock().clone()
+    }
+
+    /// Whether the witness has changed since it had this version.
+    #[must_use]
+    pub fn witness_version(&self) -> u64 {
+        self.witness.lock().version
+    }
+
+    /// Whether it serves clients.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.phase == Phase::Serving
+    }
+
+    /// The epoch with which this run is registered, as its own metadata shows; −1 before that.
+    #[must_use]
+    pub fn epoch(&self) -> i64 {
+        let image = self.metadata.load();
+        let own = image.broker(self.options.id);
+        own.filter(|own| own.incarnation == self.options.incarnation).map_or(-1, |own| own.epoch)
+    }
+
+    /// Its member of the metadata quorum.
+    #[must_use]
+    pub fn metadata(&self) -> MetadataView {
+        MetadataView {
+            status: self.metadata.quorum_status(),
+            image: self.metadata.image(),
+            shown: self.metadata.applied_index(),
+            controller: self.metadata.controller(),
+        }
+    }
+
+    /// Its coordinators that answer.
+    #[must_use]
+    pub fn coordinators(&self) -> Vec<CoordinatorView> {
+        self.seats.view()
+    }
+
+    /// Grows whenever a replica may have changed.
+    #[must_use]
+    pub fn shard_version(&self) -> u64 {
+        self.shard.as_ref().map_or(0, SteppedShard::version)
+    }
+
+    /// The partitions whose logs lie here.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<TopicIdPartition> {
+        let Some(shard) = &self.shard else { return Vec::new() };
+        shard.with(|core| core.partitions().collect())
+    }
+
+    /// A replica.
+    #[must_use]
+    pub fn replica(&self, tip: &TopicIdPartition) -> Option<ReplicaView> {
+        self.shard.as_ref()?.replica(tip)
+    }
+
+    /// What replicas were after each word of the metadata in the last step, in order: one step takes
+    /// several, and what one made of a replica the next may hide.
+    #[must_use]
+    pub fn take_glimpses(&self) -> Vec<(TopicIdPartition, ReplicaView)> {
+        self.shard.as_ref().map_or_else(Vec::new, SteppedShard::take_glimpses)
+    }
+
+    /// A replica's records from an offset on, committed or not.
+    #[must_use]
+    pub fn records(&self, tip: &TopicIdPartition, from: Offset) -> Option<Bytes> {
+        self.shard.as_ref()?.with(|core| {
+            let reader = core.reader(tip)?;
+            leading::read(&reader, from, usize::MAX, reader.log_end(), true).ok()
+        })
+    }
+}
