@@ -451,7 +451,8 @@ impl LeaderReplica {
 
     fn high_watermark(&self) -> Offset {
         let current = self.positions.high_watermark;
-        if self.isr.members().len() < self.options.assignment.committing_min() {
+        let is_too_few = self.isr.members().len() < self.options.assignment.committing_min();
+        if is_too_few && !sabotage::is_on(Sabotage::IgnoreMinInsync) {
             return current;
         }
         let ignores_pending = sabotage::is_on(Sabotage::IgnorePendingIsr);

@@ -9,6 +9,10 @@ use varve_replication::quorum::{HardState, LogEntry, Persist, QuorumSnapshot, Re
 
 use crate::metadata::store::{AppendError, QuorumLog};
 
+/// How many entries that a snapshot of its own stands for a witness remembers: enough for snapshots that
+/// are left out, one after the other, since the disk has no room.
+const ENTRIES_KEPT: u64 = 500;
+
 /// An entry as it lies in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WitnessedEntry {
@@ -23,7 +27,7 @@ pub struct WitnessedEntry {
 pub struct LogWitness {
     /// Term and vote.
     pub hard_state: HardState,
-    /// Entries after the snapshot.
+    /// Entries after the snapshot, and some of those before it.
     pub entries: BTreeMap<u64, WitnessedEntry>,
     /// The last entry that the snapshot stands for; 0 if there is none.
     pub snapshot_index: u64,
@@ -139,6 +143,9 @@ impl<L: QuorumLog> QuorumLog for WitnessedLog<L> {
         let mut witness = self.witness.lock();
         let before = witness.snapshot_before.unwrap_or(witness.snapshot_index);
         witness.snapshot_before = Some(before);
+        // Long runs would carry all that ever was from look to look.
+        let first_kept = snapshot.index.saturating_sub(ENTRIES_KEPT);
+        witness.entries = witness.entries.split_off(&first_kept);
         (witness.snapshot_index, witness.snapshot_term) = (snapshot.index, snapshot.term);
         witness.version += 1;
         Ok(())

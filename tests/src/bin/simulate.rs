@@ -1,16 +1,23 @@
 //! Simulated clusters: many seeds, one seed with its trace, or deliberate bugs that must be found.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use varve_tests::clock;
 use varve_tests::sim::coverage::Branch;
+use varve_tests::sim::fleet::{Fleet, FleetOptions, Observer};
 use varve_tests::sim::sabotage::Bug;
-use varve_tests::sim::{RunOptions, fleet, simulate};
+use varve_tests::sim::{Length, RunOptions, fleet, simulate};
 
 const USAGE: &str = "\
-usage: simulate [--seeds N] [--from SEED] [--threads N] [--failures N]   many seeds
-       simulate --seed SEED [--trace] [--bug NUMBER]      one seed
-       simulate --sabotages [--rounds N] [--bug NUMBER]   deliberate bugs (feature `sabotage`)";
+usage: simulate [--seeds N] [--from SEED] [--threads N] [--failures N] [--report SECONDS] [--long]
+                                                               many seeds; 0: without end
+       simulate --seed SEED [--long] [--trace] [--bug NUMBER]  one seed
+       simulate --sabotages [--rounds N] [--from SEED] [--bug NUMBER]
+                                                               deliberate bugs (feature `sabotage`)
+  --long    minutes of calm clients and rare faults, in place of seconds of busy ones and many";
 
 #[derive(Default)]
 struct Arguments {
@@ -19,6 +26,8 @@ struct Arguments {
     threads: Option<u64>,
     failures: Option<u64>,
     seed: Option<u64>,
+    report: Option<u64>,
+    length: Length,
     is_read: bool,
     hunts: bool,
     rounds: Option<u64>,
@@ -47,6 +56,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
         match word.as_str() {
             "--trace" => arguments.is_read = true,
             "--sabotages" => arguments.hunts = true,
+            "--long" => arguments.length = Length::Long,
             _ => {
                 let number: u64 = words.next()?.parse().ok()?;
                 match word.as_str() {
@@ -54,6 +64,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
                     "--from" => arguments.from = number,
                     "--threads" => arguments.threads = Some(number),
                     "--failures" => arguments.failures = Some(number),
+                    "--report" => arguments.report = Some(number),
                     "--seed" => arguments.seed = Some(number),
                     "--rounds" => arguments.rounds = Some(number),
                     "--bug" => {
@@ -69,7 +80,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
 }
 
 fn run_one(seed: u64, arguments: &Arguments) -> ExitCode {
-    let options = RunOptions { is_read: arguments.is_read, bug: arguments.bug };
+    let Arguments { is_read, bug, length, .. } = *arguments;
+    let options = RunOptions { is_read, bug, length };
     let outcome = simulate(seed, options);
     for line in &outcome.lines {
         println!("{line}");
@@ -91,34 +103,24 @@ fn run_one(seed: u64, arguments: &Arguments) -> ExitCode {
 }
 
 fn run_many(arguments: &Arguments) -> ExitCode {
-    let (from, seeds) = (arguments.from, arguments.seeds.unwrap_or(2_000));
-    let threads = usize::try_from(arguments.threads.unwrap_or(2)).unwrap_or(2);
+    let (from, length) = (arguments.from, arguments.length);
+    let seeds = match arguments.seeds.unwrap_or(2_000) {
+        0 => u64::MAX - from,
+        seeds => seeds,
+    };
+    let options = FleetOptions {
+        seeds: from..from + seeds,
+        length,
+        threads: usize::try_from(arguments.threads.unwrap_or(2)).unwrap_or(2),
+        failures_max: usize::try_from(arguments.failures.unwrap_or(1)).unwrap_or(1),
+    };
     let began = clock::now();
-    let failures_max = usize::try_from(arguments.failures.unwrap_or(1)).unwrap_or(1);
-    let fleet = fleet::run(from, from + seeds, threads, failures_max);
-    let took = began.elapsed().as_secs_f64();
+    let fleet = fleet::run(&options, &reporter(arguments, began));
+    let took = began.elapsed();
     for branch in Branch::ALL {
         println!("{:>10}  {}", fleet.coverage.count(*branch), branch.name());
     }
-    let simulated = fleet.simulated_us as f64 / 1e6;
-    println!(
-        "{} seeds from {from}, {} events, {:.2} hours simulated in {took:.1} s ({:.0} times as fast), \
-         {:.0} events a second, {} batches acknowledged, traces {:016x}",
-        fleet.seeds,
-        fleet.events,
-        simulated / 3_600.0,
-        simulated / took,
-        fleet.events as f64 / took,
-        fleet.acknowledged,
-        fleet.hash
-    );
-    for (seed, outcome) in &fleet.failed {
-        if let Some(violation) = &outcome.violation {
-            println!("seed {seed} VIOLATED: {}: {}", violation.invariant, violation.what);
-        }
-        let program = "cargo run --release -p varve-tests --bin simulate --";
-        println!("replay: {program} --seed {seed} --trace");
-    }
+    println!("{}, traces {:016x}", totals(&fleet, from, took), fleet.hash);
     if !fleet.failed.is_empty() {
         return ExitCode::FAILURE;
     }
@@ -131,6 +133,42 @@ fn run_many(arguments: &Arguments) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Says at once what failed, and from time to time how far it is: whoever ends a long run keeps that.
+fn reporter(arguments: &Arguments, began: Instant) -> Observer {
+    let (from, length) = (arguments.from, arguments.length);
+    let every = arguments.report.map(Duration::from_secs);
+    let reported = Mutex::new(began);
+    Arc::new(move |fleet, seed, outcome| {
+        if let Some(violation) = &outcome.violation {
+            let (invariant, what) = (violation.invariant, &violation.what);
+            let length = if length == Length::Long { " --long" } else { "" };
+            println!(
+                "seed {seed} VIOLATED: {invariant}: {what}\n\
+                 replay: cargo run --release -p varve-tests --bin simulate -- --seed {seed}{length} --trace"
+            );
+        }
+        let mut reported = reported.lock();
+        if every.is_some_and(|every| reported.elapsed() >= every) {
+            *reported = clock::now();
+            println!("{}", totals(fleet, from, began.elapsed()));
+        }
+    })
+}
+
+fn totals(fleet: &Fleet, from: u64, took: Duration) -> String {
+    let (simulated, took) = (fleet.simulated_us as f64 / 1e6, took.as_secs_f64());
+    format!(
+        "{} seeds from {from}, {} events, {:.2} hours simulated in {took:.1} s ({:.0} times as fast), \
+         {:.0} events a second, {} batches acknowledged",
+        fleet.seeds,
+        fleet.events,
+        simulated / 3_600.0,
+        simulated / took,
+        fleet.events as f64 / took,
+        fleet.acknowledged,
+    )
+}
+
 fn hunt(arguments: &Arguments) -> ExitCode {
     if cfg!(not(feature = "sabotage")) {
         eprintln!("bugs need `--features sabotage`");
@@ -141,7 +179,7 @@ fn hunt(arguments: &Arguments) -> ExitCode {
     let is_wanted = |bug: &&Bug| arguments.bug.is_none_or(|only| only == **bug);
     let bugs: Vec<Bug> = Bug::ALL.iter().filter(is_wanted).copied().collect();
     let mut code = ExitCode::SUCCESS;
-    for (bug, hunt) in fleet::hunt_all(&bugs, rounds, threads) {
+    for (bug, hunt) in fleet::hunt_all(&bugs, (arguments.from, rounds), threads) {
         let mut invariants = hunt.invariants.clone();
         invariants.sort_unstable();
         invariants.dedup();

@@ -34,7 +34,7 @@ pub(super) struct Administrator {
 
 impl World {
     pub(super) fn administer(&mut self) -> Verdict {
-        self.after(300_000, Event::Client(ClientEvent::Administer));
+        self.after(self.profile.administer_every_us, Event::Client(ClientEvent::Administer));
         self.learn_topics();
         if self.profile.deletes && !self.nemesis.is_done && self.random.one_in(4) {
             self.delete_records()?;

@@ -14,7 +14,7 @@ use varve_storage::AppendError;
 
 use super::administrator::Administrator;
 use super::coverage::Branch;
-use super::invariants::{Sent, Verdict, spurious};
+use super::invariants::{Demand, Sent, Verdict, spurious};
 use super::profile::Profile;
 use super::world::{Event, World, index_of};
 
@@ -300,8 +300,15 @@ impl World {
                     };
                     let ids: Vec<_> = self.machines.iter().map(|machine| machine.id).collect();
                     let known = (&self.invariants.committed, &self.invariants.replicas);
-                    let demand = (ids.as_slice(), self.profile.min_insync);
-                    self.invariants.acknowledged.on_answer(sent, *offset, known, demand)?;
+                    let broker = self.machines[index].broker.as_ref();
+                    let view = broker.and_then(|broker| broker.replica(&tip));
+                    let leads = view.is_some_and(|it| self.invariants.newest.is_led_by(tip, &it));
+                    let demand = Demand {
+                        brokers: &ids,
+                        min_insync: self.profile.min_insync,
+                        is_behind: !leads,
+                    };
+                    self.invariants.acknowledged.on_answer(sent, *offset, known, &demand)?;
                 }
             }
         }
@@ -381,7 +388,7 @@ impl World {
     }
 
     fn read(&mut self) -> Verdict {
-        let delay_us = self.random.skewed(20_000);
+        let delay_us = self.random.skewed(self.profile.read_every_us);
         self.after(delay_us, Event::Client(ClientEvent::Read));
         if self.clients.tips.is_empty() {
             return Ok(());

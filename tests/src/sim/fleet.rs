@@ -1,11 +1,13 @@
 //! Many seeds, on several threads.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 use super::coverage::Coverage;
+use super::profile::Length;
 use super::sabotage::Bug;
 use super::world::{Outcome, RunOptions, simulate};
 use crate::spawn;
@@ -29,42 +31,73 @@ pub struct Fleet {
     pub hash: u64,
 }
 
-/// Runs seeds `from..end`; stops once `failures_max` of them have failed.
+/// Which seeds are run, and how.
+#[derive(Clone, Debug)]
+pub struct FleetOptions {
+    /// The seeds.
+    pub seeds: Range<u64>,
+    /// How long each run is.
+    pub length: Length,
+    /// On so many threads.
+    pub threads: usize,
+    /// Once so many have failed, the others are left out.
+    pub failures_max: usize,
+}
+
+/// Told of every seed that was run, with all that were before it.
+pub type Observer = Arc<dyn Fn(&Fleet, u64, &Outcome) + Send + Sync>;
+
+/// Tells nobody.
 #[must_use]
-pub fn run(from: u64, end: u64, threads: usize, failures_max: usize) -> Fleet {
-    let next = Arc::new(AtomicU64::new(from));
+pub fn unobserved() -> Observer {
+    Arc::new(|_: &Fleet, _, _: &Outcome| {})
+}
+
+/// Runs seeds.
+#[must_use]
+pub fn run(options: &FleetOptions, observer: &Observer) -> Fleet {
+    let next = Arc::new(AtomicU64::new(options.seeds.start));
     let is_over = Arc::new(AtomicBool::new(false));
     let fleet = Arc::new(Mutex::new(Fleet::default()));
     let runner = |number: usize| {
         let (next, is_over, fleet) = (Arc::clone(&next), Arc::clone(&is_over), Arc::clone(&fleet));
+        let (options, observer) = (options.clone(), Arc::clone(observer));
         spawn::thread(format!("simulate-{number}"), move || {
             loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= end || is_over.load(Ordering::Relaxed) {
+                if seed >= options.seeds.end || is_over.load(Ordering::Relaxed) {
                     return;
                 }
-                let outcome = simulate(seed, RunOptions::default());
+                let how = RunOptions { length: options.length, ..RunOptions::default() };
+                let outcome = simulate(seed, how);
                 let mut fleet = fleet.lock();
-                fleet.seeds += 1;
-                fleet.coverage.add(&outcome.coverage);
-                fleet.events += outcome.events;
-                fleet.simulated_us += outcome.simulated_us;
-                fleet.acknowledged += outcome.acknowledged;
-                fleet.hash ^= outcome.hash;
+                fleet.add(&outcome);
+                observer(&fleet, seed, &outcome);
                 if outcome.violation.is_some() {
                     fleet.failed.push((seed, outcome));
-                    is_over.store(fleet.failed.len() >= failures_max, Ordering::Relaxed);
+                    is_over.store(fleet.failed.len() >= options.failures_max, Ordering::Relaxed);
                 }
             }
         })
     };
-    let runners: Vec<_> = (0..threads.max(1)).map(runner).collect();
+    let runners: Vec<_> = (0..options.threads.max(1)).map(runner).collect();
     for runner in runners {
         runner.join().expect("a run catches its panics");
     }
     let mut fleet = Arc::try_unwrap(fleet).expect("the runners have ended").into_inner();
     fleet.failed.sort_by_key(|(seed, _)| *seed);
     fleet
+}
+
+impl Fleet {
+    fn add(&mut self, outcome: &Outcome) {
+        self.seeds += 1;
+        self.coverage.add(&outcome.coverage);
+        self.events += outcome.events;
+        self.simulated_us += outcome.simulated_us;
+        self.acknowledged += outcome.acknowledged;
+        self.hash ^= outcome.hash;
+    }
 }
 
 /// How soon a bug was found.
@@ -87,7 +120,7 @@ impl Hunt {
 
 /// Looks for bugs on several threads, each on one; in the order of the bugs.
 #[must_use]
-pub fn hunt_all(bugs: &[Bug], rounds: u64, threads: usize) -> Vec<(Bug, Hunt)> {
+pub fn hunt_all(bugs: &[Bug], (from, rounds): (u64, u64), threads: usize) -> Vec<(Bug, Hunt)> {
     let bugs: Arc<[Bug]> = bugs.into();
     let next = Arc::new(AtomicUsize::new(0));
     let hunter = |number: usize| {
@@ -97,7 +130,7 @@ pub fn hunt_all(bugs: &[Bug], rounds: u64, threads: usize) -> Vec<(Bug, Hunt)> {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(bug) = bugs.get(index) else { return hunts };
-                hunts.push((index, (*bug, hunt(*bug, rounds))));
+                hunts.push((index, (*bug, hunt(*bug, from, rounds))));
             }
         })
     };
@@ -110,10 +143,10 @@ pub fn hunt_all(bugs: &[Bug], rounds: u64, threads: usize) -> Vec<(Bug, Hunt)> {
 
 /// Looks for a bug some times, each from another first seed, on one thread.
 #[must_use]
-pub fn hunt(bug: Bug, rounds: u64) -> Hunt {
+pub fn hunt(bug: Bug, from: u64, rounds: u64) -> Hunt {
     let mut hunt = Hunt::default();
     for round in 0..rounds {
-        let first = round * 100_000;
+        let first = from + round * 100_000;
         let mut found = None;
         for seed in first..first + bug.seeds_max {
             let options = RunOptions { bug: Some(bug), ..RunOptions::default() };

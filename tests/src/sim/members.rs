@@ -15,13 +15,9 @@ use super::invariants::{Asked, Verdict};
 use super::profile::Profile;
 use super::world::{Event, World};
 
-/// What a session is to outlast beside the latencies of the network.
-const SESSION_MS: i32 = 800;
 const REBALANCE_MS: i32 = 1_500;
 /// How long a member waits for an answer.
 const PATIENCE_US: u64 = 1_500_000;
-const JOIN_PATIENCE_US: u64 = 4_000_000;
-const ACT_US: u64 = 60_000;
 
 /// All members of all groups.
 #[derive(Debug, Default)]
@@ -94,7 +90,7 @@ impl Members {
         let members = (0..profile.groups).flat_map(of_group).map(member).collect();
         // Some frames take twenty times as long as others.
         let latency_ms = i32::try_from(profile.latency_us / 1_000).expect("it is small");
-        Self { members, session_ms: SESSION_MS + 200 * latency_ms, ..Self::default() }
+        Self { members, session_ms: profile.session_ms + 200 * latency_ms, ..Self::default() }
     }
 
     /// Everybody goes on.
@@ -137,7 +133,8 @@ impl World {
 
     /// A member does what is next.
     pub(super) fn act(&mut self, index: usize) -> Verdict {
-        let delay_us = self.random.skewed(ACT_US);
+        let delay_us = self.random.skewed(self.profile.act_every_us);
+        let delay_us = delay_us.min(self.profile.act_every_us_max);
         self.after(delay_us, Event::Client(ClientEvent::Act(index)));
         let now_us = self.now_us;
         let member = &self.members.members[index];
@@ -149,7 +146,7 @@ impl World {
             return Ok(());
         }
         if !self.nemesis.is_done && self.random.one_in(60) {
-            let pause_us = self.random.skewed(1_500_000);
+            let pause_us = self.random.skewed(self.profile.member_pause_us);
             let session_ms = self.members.session_ms;
             let member = &mut self.members.members[index];
             member.paused_until_us = now_us + pause_us;
@@ -275,7 +272,7 @@ impl World {
         *last_us = at_us.max(*last_us + 1);
         let at_us = *last_us;
         self.at(at_us, Event::Client(ClientEvent::Ask { machine, number }));
-        let patience_us = if is_join { JOIN_PATIENCE_US } else { PATIENCE_US };
+        let patience_us = if is_join { self.profile.join_patience_us } else { PATIENCE_US };
         self.after(patience_us, Event::Client(ClientEvent::Told { number, answer: None }));
     }
 

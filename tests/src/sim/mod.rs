@@ -31,4 +31,5 @@ mod step;
 mod wires;
 mod world;
 
+pub use profile::Length;
 pub use world::{Outcome, RunOptions, simulate};

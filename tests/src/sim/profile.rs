@@ -3,6 +3,16 @@
 
 use super::random::Random;
 
+/// How long a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Length {
+    /// Seconds, in which clients are busy and faults strike one upon the other.
+    #[default]
+    Short,
+    /// Minutes, in which clients are calm and faults are rare: what comes of time and not of haste.
+    Long,
+}
+
 /// The kind of one run.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -18,6 +28,20 @@ pub struct Profile {
     pub finish_us: u64,
     /// Between two batches of a producer, on average.
     pub produce_every_us: u64,
+    /// Between two looks of the reader, on average.
+    pub read_every_us: u64,
+    /// Between two deeds of a group's member, on average.
+    pub act_every_us: u64,
+    /// And at most.
+    pub act_every_us_max: u64,
+    /// What a member's session is to outlast beside the latencies of the network.
+    pub session_ms: i32,
+    /// How long a member stands still, on average: often for longer than its session.
+    pub member_pause_us: u64,
+    /// How long a member waits for the others of its group.
+    pub join_patience_us: u64,
+    /// Between two deeds of the administrator.
+    pub administer_every_us: u64,
     /// Batches of one producer and partition that are not answered.
     pub in_flight_max: usize,
     /// Partitions of the topic.
@@ -103,7 +127,32 @@ const FAULTS: [Fault; 16] = [
 impl Profile {
     /// Draws one.
     #[must_use]
-    pub fn draw(random: &mut Random) -> Self {
+    pub fn draw(random: &mut Random, length: Length) -> Self {
+        let mut profile = Self::draw_short(random);
+        if length == Length::Long {
+            profile.calm(random);
+        }
+        profile
+    }
+
+    fn calm(&mut self, random: &mut Random) {
+        let mut pick = |choices: &[u64]| choices[random.index(choices.len())];
+        self.faults_us = pick(&[5, 10, 15]) * 60_000_000;
+        self.fault_every_us = pick(&[15, 30, 60]) * 1_000_000;
+        self.latency_us = pick(&[100, 500, 2_000]);
+        self.produce_every_us = pick(&[500, 1_000, 2_000]) * 1_000;
+        self.read_every_us = 2_000_000;
+        self.act_every_us = 1_000_000;
+        self.act_every_us_max = 3_000_000;
+        self.session_ms = 10_000;
+        self.member_pause_us = 15_000_000;
+        self.join_patience_us = 25_000_000;
+        self.administer_every_us = 5_000_000;
+        self.brokers = i32::try_from(pick(&[3, 3, 3, 5])).expect("it is small");
+        self.voters = self.voters.min(self.brokers);
+    }
+
+    fn draw_short(random: &mut Random) -> Self {
         let mut pick = |choices: &[u64]| choices[random.index(choices.len())];
         let mut profile = Self {
             faults_us: pick(&[6, 10, 15]) * 1_000_000,
@@ -112,6 +161,13 @@ impl Profile {
             sync_us: pick(&[100, 500, 3_000]),
             finish_us: pick(&[50, 1_000, 20_000]),
             produce_every_us: pick(&[10_000, 30_000, 100_000]),
+            read_every_us: 20_000,
+            act_every_us: 60_000,
+            act_every_us_max: u64::MAX,
+            session_ms: 800,
+            member_pause_us: 1_500_000,
+            join_patience_us: 4_000_000,
+            administer_every_us: 300_000,
             in_flight_max: usize::try_from(pick(&[1, 2, 5])).expect("it is small"),
             partitions: i32::try_from(pick(&[1, 2])).expect("it is small"),
             min_insync: usize::try_from(pick(&[1, 2, 2])).expect("it is small"),

@@ -15,7 +15,7 @@ use super::machine::Machine;
 use super::members::Members;
 use super::nemesis::{Blow, Nemesis};
 use super::network::{Arrival, Network};
-use super::profile::Profile;
+use super::profile::{Length, Profile};
 use super::random::Random;
 use super::rest::Rest;
 use super::sabotage::{Armed, Bug};
@@ -131,6 +131,8 @@ pub struct RunOptions {
     pub is_read: bool,
     /// With a deliberate bug.
     pub bug: Option<Bug>,
+    /// How long it is.
+    pub length: Length,
 }
 
 /// Runs a seed.
@@ -158,9 +160,9 @@ pub fn simulate(seed: u64, options: RunOptions) -> Outcome {
 }
 
 impl World {
-    fn new(seed: u64, RunOptions { is_read, bug }: RunOptions) -> Self {
+    fn new(seed: u64, RunOptions { is_read, bug, length }: RunOptions) -> Self {
         let mut random = Random::new(seed);
-        let profile = Profile::draw(&mut random);
+        let profile = Profile::draw(&mut random, length);
         let machine = |id| Machine::new(BrokerId(id), random.draw());
         let machines = (1..=profile.brokers).map(machine).collect::<Vec<_>>();
         for (machine, bug) in machines.iter().zip(std::iter::repeat(bug)) {

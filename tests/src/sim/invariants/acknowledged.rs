@@ -1,11 +1,26 @@
 //! A1, A17: what a producer is told to be taken is committed, at the offset that it is told, and lies
 //! durably on at least `min.insync.replicas` replicas.
+//!
+//! A replica that the administrator takes off deletes its log as soon as it hears of that, and what it
+//! told of that log may reach a leader that has not heard: what such a leader answers lay on enough
+//! replicas when they told, and fewer are there because somebody wanted it so.
 
 use varve_protocol::vocabulary::{BrokerId, Offset, TopicIdPartition};
 
 use super::committed::Committed;
-use super::replica_log::Replicas;
+use super::replica_log::{ReplicaLog, Replicas};
 use super::{Verdict, violated};
+
+/// What an acknowledgement must be true of.
+#[derive(Debug)]
+pub struct Demand<'a> {
+    /// All brokers.
+    pub brokers: &'a [BrokerId],
+    /// `min.insync.replicas`.
+    pub min_insync: usize,
+    /// Who answers has yet to hear what the newest metadata says of the partition.
+    pub is_behind: bool,
+}
 
 /// A batch that was sent.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +52,7 @@ impl Acknowledged {
         sent: Sent,
         offset: Offset,
         (committed, replicas): (&Committed, &Replicas),
-        (brokers, min_insync): (&[BrokerId], usize),
+        demand: &Demand<'_>,
     ) -> Verdict {
         self.count += 1;
         let known = committed.of(sent.tip);
@@ -50,14 +65,16 @@ impl Acknowledged {
             let what = format!("{sent:?} at {offset}, where {batch:?} is");
             return violated("A5: an acknowledgement names the batch's own offset", what);
         }
+        let is_in =
+            |log: &ReplicaLog| log.durable >= batch.next && log.batches.get(at) == Some(&batch);
         let holds = |id: &&BrokerId| {
-            replicas
-                .get(sent.tip, **id)
-                .is_some_and(|log| log.durable >= batch.next && log.batches.get(at) == Some(&batch))
+            let deleted = || replicas.deleted(sent.tip, **id).filter(|_| demand.is_behind);
+            replicas.get(sent.tip, **id).is_some_and(is_in) || deleted().is_some_and(is_in)
         };
-        let holders = brokers.iter().filter(holds).count();
-        if holders < min_insync {
-            let what = format!("{sent:?} at {offset} lies on {holders} of {min_insync} replicas");
+        let holders = demand.brokers.iter().filter(holds).count();
+        if holders < demand.min_insync {
+            let least = demand.min_insync;
+            let what = format!("{sent:?} at {offset} lies on {holders} of {least} replicas");
             return violated("A17: what is acknowledged lies on enough replicas", what);
         }
         Ok(())

@@ -1,14 +1,14 @@
 //! R11: after a crash a log holds everything that the replica ever told to be durable, without holes.
 
-use super::replica_log::Changed;
+use super::replica_log::{BatchMark, Changed};
 use super::{Verdict, violated};
 use crate::sim::coverage::{Branch, Coverage};
 
-pub(super) fn check(changed: &Changed, coverage: &mut Coverage) -> Verdict {
+pub(super) fn check(changed: &Changed, batches: &[BatchMark], coverage: &mut Coverage) -> Verdict {
     let Some(before) = &changed.reopened else { return Ok(()) };
     let Changed { tip, id, .. } = changed;
     for (index, batch) in before.batches.iter().enumerate() {
-        let found = changed.batches.get(index);
+        let found = batches.get(index);
         if before.is_interrupted && index >= before.agreeing {
             break;
         }
@@ -20,7 +20,7 @@ pub(super) fn check(changed: &Changed, coverage: &mut Coverage) -> Verdict {
             return violated("R11: what was durable is there after a crash", what);
         }
     }
-    let end = changed.batches.last().map_or(0, |batch| batch.next);
+    let end = batches.last().map_or(0, |batch| batch.next);
     if end < before.end() {
         coverage.hit(Branch::TornTail);
     }

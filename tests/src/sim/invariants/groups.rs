@@ -100,10 +100,8 @@ impl Invariants {
             | (_, GroupAnswer::Offsets(Err(ErrorCode::CoordinatorLoadInProgress))) => {
                 coverage.hit(Branch::CoordinatorLoading);
             }
-            (GroupRequest::Fetch { group, .. }, GroupAnswer::Offsets(Ok(found))) => {
-                if is_present {
-                    groups.offsets.on_fetched(group, found, &asked.floor)?;
-                }
+            (GroupRequest::Fetch { group, .. }, GroupAnswer::Offsets(Ok(found))) if is_present => {
+                groups.offsets.on_fetched(group, found, &asked.floor)?;
             }
             _ => {}
         }

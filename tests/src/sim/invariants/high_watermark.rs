@@ -13,9 +13,12 @@ use super::{Seen, Verdict, violated};
 
 const NAME: &str = "R6: the high watermark is durable on all that are in sync";
 
+/// In which run and of which log, in which epoch, how high.
+type Known = ((u64, u64), LeaderEpoch, i64);
+
 #[derive(Debug, Default)]
 pub(super) struct HighWatermarks {
-    known: BTreeMap<(TopicIdPartition, BrokerId), ((u64, u64), LeaderEpoch, i64)>,
+    known: BTreeMap<(TopicIdPartition, BrokerId), Known>,
 }
 
 impl HighWatermarks {

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 
 use varve_broker::metadata::{MetadataImage, PartitionImage};
+use varve_broker::shard::RoleName;
+use varve_broker::simulation::ReplicaView;
 use varve_protocol::vocabulary::{BrokerId, TopicIdPartition};
 
 use super::{Seen, Verdict, Violation, violated};
@@ -24,6 +26,13 @@ impl Newest {
     #[must_use]
     pub fn holds(&self, tip: TopicIdPartition, id: BrokerId) -> bool {
         self.image.partition(&tip).is_some_and(|partition| partition.isr.contains(&id))
+    }
+
+    /// Whether a replica, as its broker sees it, leads in the last epoch.
+    #[must_use]
+    pub fn is_led_by(&self, tip: TopicIdPartition, view: &ReplicaView) -> bool {
+        let epoch = self.image.partition(&tip).map(|partition| partition.leader_epoch);
+        view.role.name == RoleName::Leader && epoch == Some(view.role.leader_epoch)
     }
 
     /// Whether it was news.

@@ -26,15 +26,15 @@ mod truncation;
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use varve_broker::simulation::{LogWitness, MetadataView, ReplicaView, SteppedBroker};
 use varve_protocol::vocabulary::{BrokerId, Offset, TopicIdPartition};
 use varve_storage::Disk;
 
-pub use acknowledged::{Acknowledged, Sent};
+pub use acknowledged::{Acknowledged, Demand, Sent};
 pub use committed::Committed;
 pub use groups::{Asked, Groups};
 pub use membership::Newest;
+use replica_log::Records;
 pub use replica_log::{BatchMark, Replicas};
 
 use super::coverage::{Branch, Coverage};
@@ -128,12 +128,7 @@ impl Invariants {
         self.check(seen, &records, coverage)
     }
 
-    fn check(
-        &mut self,
-        seen: Seen,
-        records: &dyn Fn(&TopicIdPartition, Offset) -> Bytes,
-        coverage: &mut Coverage,
-    ) -> Verdict {
+    fn check(&mut self, seen: Seen, records: Records<'_>, coverage: &mut Coverage) -> Verdict {
         if let Some(witness) = &seen.witness {
             if self.monotonic.is_new_run(seen.id, seen.run)
                 && let Some(before) = self.witnesses.get(&seen.id)
@@ -169,9 +164,10 @@ impl Invariants {
         for (tip, view) in looked_at.unwrap_or_default() {
             let known = (records, &self.committed);
             let changed = self.replicas.on_view(&seen, *tip, view, known)?;
-            durable::check(&changed, coverage)?;
+            let batches = self.replicas.batches(*tip, seen.id);
+            durable::check(&changed, batches, coverage)?;
             truncation::check(&changed, &self.committed, coverage)?;
-            epochs::check(&changed, view)?;
+            epochs::check(&changed, batches, view)?;
             self.log_starts.check(&seen, *tip, (view, &self.newest), coverage)?;
             self.leaders.check(&seen, *tip, view)?;
             let known = (&self.replicas, &self.newest);

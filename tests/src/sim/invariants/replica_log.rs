@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use varve_broker::simulation::ReplicaView;
 use varve_protocol::records::Batches;
-use varve_protocol::vocabulary::{BrokerId, Offset, TopicIdPartition};
+use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset, TopicIdPartition};
 
 use super::{Committed, Seen, Violation};
 
@@ -38,6 +38,8 @@ pub struct ReplicaLog {
     pub birth: u64,
     /// What it holds.
     pub batches: Vec<BatchMark>,
+    /// The epochs that its cache had when that was held against them.
+    epochs: Vec<(LeaderEpoch, Offset)>,
     /// Up to where it ever said to be durable, and did not cut off since.
     pub durable: i64,
     /// How many batches from the front are the committed ones.
@@ -55,10 +57,15 @@ impl ReplicaLog {
     }
 }
 
+/// The records of a broker's replica from an offset on.
+pub(super) type Records<'a> = &'a dyn Fn(&TopicIdPartition, Offset) -> Bytes;
+
 /// All replicas.
 #[derive(Debug, Default)]
 pub struct Replicas {
     logs: BTreeMap<(TopicIdPartition, BrokerId), ReplicaLog>,
+    /// What those held last that were deleted, since their replicas were taken off.
+    deleted: BTreeMap<(TopicIdPartition, BrokerId), ReplicaLog>,
 }
 
 /// What has become of one replica's log.
@@ -70,10 +77,8 @@ pub(super) struct Changed {
     pub(super) reopened: Option<ReplicaLog>,
     /// What was cut off, in this run.
     pub(super) cut: Vec<BatchMark>,
-    /// What it holds now.
-    pub(super) batches: Vec<BatchMark>,
-    /// Whether anything has changed.
-    pub(super) is_news: bool,
+    /// How many batches from the front were held against the same epochs before.
+    pub(super) known: usize,
 }
 
 impl Replicas {
@@ -81,6 +86,17 @@ impl Replicas {
     #[must_use]
     pub fn get(&self, tip: TopicIdPartition, id: BrokerId) -> Option<&ReplicaLog> {
         self.logs.get(&(tip, id))
+    }
+
+    /// What a replica held when it was deleted last.
+    #[must_use]
+    pub fn deleted(&self, tip: TopicIdPartition, id: BrokerId) -> Option<&ReplicaLog> {
+        self.deleted.get(&(tip, id))
+    }
+
+    /// The batches of a replica.
+    pub(super) fn batches(&self, tip: TopicIdPartition, id: BrokerId) -> &[BatchMark] {
+        self.logs.get(&(tip, id)).map_or(&[], |log| &log.batches)
     }
 
     /// The power of a broker's machine went, or its disk failed, in the middle of a step.
@@ -92,9 +108,13 @@ impl Replicas {
 
     /// The replicas of a broker, but these, are gone.
     pub(super) fn retain(&mut self, id: BrokerId, keep: &[TopicIdPartition]) -> usize {
-        let before = self.logs.len();
-        self.logs.retain(|(tip, owner), _| *owner != id || keep.contains(tip));
-        before - self.logs.len()
+        let is_gone = |(tip, owner): &(_, _)| *owner == id && !keep.contains(tip);
+        let gone: Vec<_> = self.logs.keys().filter(|name| is_gone(name)).copied().collect();
+        for name in &gone {
+            let log = self.logs.remove(name).expect("it was just there");
+            self.deleted.insert(*name, log);
+        }
+        gone.len()
     }
 
     pub(super) fn get_mut(
@@ -110,7 +130,7 @@ impl Replicas {
         seen: &Seen,
         tip: TopicIdPartition,
         view: &ReplicaView,
-        (records, committed): (&dyn Fn(&TopicIdPartition, Offset) -> Bytes, &Committed),
+        (records, committed): (Records<'_>, &Committed),
     ) -> Result<Changed, Violation> {
         let log = self.logs.entry((tip, seen.id)).or_default();
         if log.run == seen.run && log.birth != view.birth {
@@ -123,18 +143,10 @@ impl Replicas {
             let actual = marks(records(&tip, Offset(from).max(start)))?;
             deleted(tip, from, start.min(end), committed, actual)
         };
-        let mut changed = Changed {
-            tip,
-            id: seen.id,
-            reopened: None,
-            cut: Vec::new(),
-            batches: Vec::new(),
-            is_news: false,
-        };
+        let mut changed = Changed { tip, id: seen.id, reopened: None, cut: Vec::new(), known: 0 };
         if log.run != seen.run {
             changed.reopened = Some(std::mem::take(log));
             (log.run, log.birth) = (seen.run, view.birth);
-            changed.is_news = true;
         } else if log.end() > end.0 || !agrees(log, view) {
             // What is left is found by reading, should one step have cut and appended.
             let whole = from(0)?;
@@ -142,19 +154,19 @@ impl Replicas {
             changed.cut = log.batches.split_off(kept);
             log.agreeing = log.agreeing.min(kept);
             log.durable = log.durable.min(log.end());
-            changed.is_news = true;
         }
+        changed.known = log.batches.len();
         if log.end() < end.0 {
             log.batches.extend(from(log.end())?);
-            changed.is_news = true;
         }
         if log.end() != end.0 && start != end {
             let what = format!("{tip} on {}: ends at {end}, its batches at {}", seen.id, log.end());
             return Err(Violation { invariant: "R11: a log has no holes", what });
         }
         log.durable = log.durable.max(durable.0.min(log.end()));
-        if changed.is_news {
-            changed.batches.clone_from(&log.batches);
+        if log.epochs != view.epochs {
+            log.epochs.clone_from(&view.epochs);
+            changed.known = 0;
         }
         Ok(changed)
     }
