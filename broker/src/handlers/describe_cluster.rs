@@ -26,7 +26,7 @@ pub(crate) async fn handle(
     response
 }
 
-pub(super) fn answer(
+pub(crate) fn answer(
     metadata: &MetadataHandle,
     listener: &str,
     request: &DescribeClusterRequest,

@@ -25,7 +25,7 @@ pub(crate) async fn handle(
     response
 }
 
-pub(super) fn answer(
+pub(crate) fn answer(
     metadata: &MetadataHandle,
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {

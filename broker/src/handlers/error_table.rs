@@ -8,7 +8,7 @@ use crate::shard::{DeleteRecordsError, ProduceError};
 
 /// What a batch that fails validation is answered with; as Kafka's `ProduceRequest` and
 /// `LogValidator` do.
-pub(crate) fn batch_error(error: &BatchError) -> ErrorCode {
+pub fn batch_error(error: &BatchError) -> ErrorCode {
     match error {
         BatchError::TooSmall { .. } | BatchError::UnknownMagic { .. } | BatchError::Crc { .. } => {
             ErrorCode::CorruptMessage
@@ -37,7 +37,7 @@ pub(crate) fn batch_error(error: &BatchError) -> ErrorCode {
 }
 
 /// What a batch that is not acknowledged is answered with.
-pub(crate) fn produce_error(error: &ProduceError) -> ErrorCode {
+pub fn produce_error(error: &ProduceError) -> ErrorCode {
     match error {
         ProduceError::Append(error) => append_error(error),
         ProduceError::DirectoryFailed(_) => ErrorCode::KafkaStorageError,

@@ -24,7 +24,7 @@ pub(crate) async fn handle(
     response
 }
 
-pub(super) async fn answer(
+pub(crate) async fn answer(
     metadata: &MetadataHandle,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {

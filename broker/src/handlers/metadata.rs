@@ -49,7 +49,7 @@ fn is_led_by(
 /// The first version that names topics by id.
 const TOPIC_ID_VERSION_MIN: i16 = 12;
 
-pub(super) async fn answer(
+pub(crate) async fn answer(
     metadata: &MetadataHandle,
     listener: &str,
     version: i16,

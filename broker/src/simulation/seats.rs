@@ -78,7 +78,8 @@ impl GroupRequest {
     }
 
     /// The answer of a broker that coordinates nothing.
-    fn refused(&self, error: ErrorCode) -> GroupAnswer {
+    #[must_use]
+    pub fn refused(&self, error: ErrorCode) -> GroupAnswer {
         match self {
             Self::Join(join) => GroupAnswer::Join(JoinAnswer::error(error, &join.member_id)),
             Self::Sync(_) => GroupAnswer::Sync(SyncAnswer::error(error)),
@@ -164,6 +165,21 @@ impl Seats {
                 self.answers.push((number, request.refused(ErrorCode::NotCoordinator)));
             }
         }
+    }
+
+    /// Steps the coordinator of a group.
+    pub(super) fn with_core<T>(
+        &mut self,
+        group: &str,
+        now: Now,
+        ask: impl FnOnce(&mut Coordinator, Now) -> T,
+    ) -> Result<T, ErrorCode> {
+        if self.count == 0 {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        let partition = PartitionIndex(partition_of(group, self.count));
+        let seat = self.seats.get_mut(&partition).ok_or(ErrorCode::NotCoordinator)?;
+        Ok(ask(&mut seat.core, now))
     }
 
     /// When time is to be told, by the monotonic clock.

@@ -9,6 +9,7 @@ use varve_protocol::messages::{
 use varve_protocol::vocabulary::{BrokerId, Offset};
 
 use super::options::Work;
+use super::questions::ClusterAnswer;
 use super::seats::GroupAnswer;
 use crate::metadata::{Applied, ChangeError};
 use crate::peers::LogExtent;
@@ -92,6 +93,8 @@ pub enum Output {
     Produced(u64, Result<Offset, ProduceError>),
     /// What became of a change.
     Changed(u64, Result<Applied, ChangeError>),
+    /// What is answered to a question about the cluster.
+    Answered(u64, ClusterAnswer),
     /// What a group's coordinator answers.
     Coordinated(u64, GroupAnswer),
     /// What became of a wish to delete records: where the log begins now.

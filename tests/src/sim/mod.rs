@@ -6,7 +6,8 @@
 //! cluster must come to rest: all replicas equal, all in sync, a new record acknowledged.
 //!
 //! - `world`: the events and their order. `step`: what a broker does. `wires`: what it sends.
-//!   `machine`: a broker's process, disk and clocks. `network`: connections. `nemesis`: faults.
+//!   `machine`: a broker's process, disk and clocks. `network` (of `varve_broker::simulation`, as are `random` and
+//!   `trace`): connections. `nemesis`: faults.
 //! - `clients`: producers and a reader. `members`: consumer groups. `administrator`: topics, moves of
 //!   replicas, deleted records.
 //! - `profile`: what kind of run a seed makes. `coverage`: what happened at all. `trace`: the hash.
@@ -16,20 +17,19 @@ pub mod coverage;
 pub mod fleet;
 pub mod invariants;
 pub mod profile;
-pub mod random;
 pub mod sabotage;
-pub mod trace;
 
 mod administrator;
 mod clients;
 mod machine;
 mod members;
 mod nemesis;
-mod network;
 mod rest;
 mod step;
 mod wires;
 mod world;
 
 pub use profile::Length;
+use varve_broker::simulation::network;
+pub use varve_broker::simulation::{random, trace};
 pub use world::{Outcome, RunOptions, simulate};

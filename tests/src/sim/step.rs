@@ -162,6 +162,8 @@ impl World {
             Output::Produced(number, result) => self.on_produced(index, number, result)?,
             Output::Changed(number, result) => self.on_changed(number, result)?,
             Output::Coordinated(number, answer) => self.on_coordinated(index, number, answer)?,
+            // Nobody asks here.
+            Output::Answered(..) => {}
             Output::Deleted(number, result) => self.on_deleted(index, number, result)?,
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use super::super::questions::ClusterAnswer;
 use super::super::wire::{ConnectionId, Output, Packet};
 use super::SteppedBroker;
 
@@ -21,6 +22,7 @@ pub(super) enum CallFor {
 
 pub(super) enum Answered {
     Packet(Packet),
+    Cluster(u64, ClusterAnswer),
     Change(u64, Result<crate::metadata::Applied, crate::metadata::ChangeError>),
 }
 
@@ -51,6 +53,10 @@ impl SteppedBroker {
                 (_, Answered::Change(number, result)) => {
                     self.last_call = "change";
                     self.outputs.push_back(Output::Changed(number, result));
+                }
+                (_, Answered::Cluster(number, answer)) => {
+                    self.last_call = "cluster";
+                    self.outputs.push_back(Output::Answered(number, answer));
                 }
                 (CallFor::Itself, Answered::Packet(packet)) => {
                     self.last_call = packet.name();

@@ -1,6 +1,7 @@
 //! What clients ask of a stepped broker.
 
 use bytes::Bytes;
+use varve_protocol::error_code::ErrorCode;
 use varve_protocol::records::ValidatedBatch;
 use varve_protocol::vocabulary::{Acks, Offset, TopicIdPartition};
 use varve_replication::sabotage::{self, Sabotage};
@@ -9,11 +10,13 @@ use varve_storage::AppendOrigin;
 use super::super::leading;
 use super::super::membership::Phase;
 use super::super::options::StartError;
+use super::super::questions::{self, ClusterQuestion};
 use super::super::seats::{GroupRequest, moment};
 use super::super::shard::Token;
 use super::super::wire::Output;
 use super::SteppedBroker;
 use super::calls::{Answered, Call, CallFor};
+use crate::groups::{Coordinator, Now};
 use crate::metadata::MetadataChange;
 use crate::shard::{AppendItem, Command, ProduceError, RoleName};
 
@@ -79,6 +82,40 @@ impl SteppedBroker {
             self.follow_image();
             self.seats.ask(number, request, moment(self.now));
         }
+        self.settle()
+    }
+
+    /// Steps the coordinator of a group with what it answers at once.
+    ///
+    /// # Errors
+    /// The first is [`Self::on_time`]'s; the second says why there is no coordinator here.
+    pub fn with_coordinator<T>(
+        &mut self,
+        group: &str,
+        ask: impl FnOnce(&mut Coordinator, Now) -> T,
+    ) -> Result<Result<T, ErrorCode>, StartError> {
+        if self.phase != Phase::Serving {
+            return Ok(Err(ErrorCode::CoordinatorNotAvailable));
+        }
+        self.follow_image();
+        let answer = self.seats.with_core(group, moment(self.now), ask);
+        self.settle()?;
+        Ok(answer)
+    }
+
+    /// A question about the cluster; answered by [`Output::Answered`] with the same number.
+    ///
+    /// # Errors
+    /// As [`Self::on_time`].
+    pub fn ask_cluster(
+        &mut self,
+        number: u64,
+        question: ClusterQuestion,
+    ) -> Result<(), StartError> {
+        let metadata = self.metadata.clone();
+        let answer =
+            async move { Answered::Cluster(number, questions::answer(&metadata, question).await) };
+        self.calls.push(Call { to: CallFor::Itself, answer: Box::pin(answer) });
         self.settle()
     }
 

@@ -1,8 +1,8 @@
 //! What the world may look at in a stepped broker.
 
 use bytes::Bytes;
-use varve_protocol::vocabulary::{Offset, TopicIdPartition};
-use varve_storage::SimDisk;
+use varve_protocol::vocabulary::{LeaderEpoch, Offset, TimestampMs, TopicIdPartition};
+use varve_storage::{SimDisk, TimestampOffset};
 
 use super::super::leading;
 use super::super::membership::Phase;
@@ -55,6 +55,12 @@ impl SteppedBroker {
         }
     }
 
+    /// Grows with every change of the metadata that requests see.
+    #[must_use]
+    pub fn metadata_version(&self) -> u64 {
+        self.metadata.applied_index()
+    }
+
     /// Its coordinators that answer.
     #[must_use]
     pub fn coordinators(&self) -> Vec<CoordinatorView> {
@@ -85,6 +91,34 @@ impl SteppedBroker {
     #[must_use]
     pub fn take_glimpses(&self) -> Vec<(TopicIdPartition, ReplicaView)> {
         self.shard.as_ref().map_or_else(Vec::new, SteppedShard::take_glimpses)
+    }
+
+    /// The first committed record with this timestamp or a later one, or, without a timestamp, the committed one with
+    /// the latest.
+    #[must_use]
+    pub fn record_at(
+        &self,
+        tip: &TopicIdPartition,
+        timestamp: Option<TimestampMs>,
+    ) -> Option<TimestampOffset> {
+        self.shard.as_ref()?.with(|core| {
+            let (reader, end) = (core.reader(tip)?, core.high_watermark(tip)?);
+            let found = match timestamp {
+                Some(timestamp) => reader.offset_for_timestamp(timestamp, end),
+                None => reader.max_timestamp(end),
+            };
+            found.ok().flatten()
+        })
+    }
+
+    /// The last epoch of a replica's log that is not after `epoch`, and where it ends.
+    #[must_use]
+    pub fn epoch_end(
+        &self,
+        tip: &TopicIdPartition,
+        epoch: LeaderEpoch,
+    ) -> Option<(LeaderEpoch, Offset)> {
+        self.shard.as_ref()?.with(|core| core.reader(tip)?.end_offset_for_epoch(epoch))
     }
 
     /// A replica's records from an offset on, committed or not.

@@ -3,29 +3,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use varve_broker::simulation::Packet;
+use super::wire::Packet;
 
 /// What travels.
 #[derive(Debug)]
-pub(super) enum Frame {
+pub enum Frame {
+    /// A frame of a broker.
     Packet(Packet),
     /// The other end has closed.
     Close,
 }
 
 /// One end: the index of a machine, and the run of its process.
-pub(super) type End = (usize, u64);
+pub type End = (usize, u64);
 
+/// A connection between two processes.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub struct Connection {
     /// Who dialed, and who was dialed.
-    pub(super) ends: [End; 2],
-    pub(super) is_open: [bool; 2],
+    pub ends: [End; 2],
+    /// By end: whether it takes what arrives.
+    pub is_open: [bool; 2],
     /// Of the last frame to each end: when it leaves and when it arrives.
     departs_us: [u64; 2],
     arrives_us: [u64; 2],
     /// The end of a machine that lost its power: it says nothing, not even that it is gone.
-    pub(super) silent: Option<usize>,
+    pub silent: Option<usize>,
     /// By end: when its process was gone. What it would have sent later is never sent.
     gone_us: [u64; 2],
 }
@@ -41,18 +44,22 @@ struct Held {
 
 /// A frame with the time at which it arrives.
 #[derive(Debug)]
-pub(super) struct Arrival {
-    pub(super) at_us: u64,
-    pub(super) connection: u64,
+pub struct Arrival {
+    /// When.
+    pub at_us: u64,
+    /// On which connection.
+    pub connection: u64,
     /// Which end.
-    pub(super) to: usize,
-    pub(super) frame: Frame,
+    pub to: usize,
+    /// What.
+    pub frame: Frame,
     /// When it leaves the sender's process.
-    pub(super) departs_us: u64,
+    pub departs_us: u64,
 }
 
+/// All connections.
 #[derive(Debug, Default)]
-pub(super) struct Network {
+pub struct Network {
     connections: BTreeMap<u64, Connection>,
     next: u64,
     /// From machine to machine: nothing gets through in this direction.
@@ -61,7 +68,8 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn open(&mut self, dialer: End, other: End) -> u64 {
+    /// A connection is made; its number.
+    pub fn open(&mut self, dialer: End, other: End) -> u64 {
         let number = self.next;
         self.next += 1;
         let connection = Connection {
@@ -76,12 +84,14 @@ impl Network {
         number
     }
 
-    pub(super) fn get(&self, number: u64) -> Option<&Connection> {
+    /// A connection.
+    #[must_use]
+    pub fn get(&self, number: u64) -> Option<&Connection> {
         self.connections.get(&number)
     }
 
     /// Sends a frame to the other end than `from`; none if it is held, or lost.
-    pub(super) fn send(
+    pub fn send(
         &mut self,
         number: u64,
         from: End,
@@ -116,12 +126,7 @@ impl Network {
     }
 
     /// A frame arrives; whether anybody is there to take it.
-    pub(super) fn arrive(
-        &mut self,
-        number: u64,
-        to: usize,
-        (is_close, departs_us): (bool, u64),
-    ) -> bool {
+    pub fn arrive(&mut self, number: u64, to: usize, (is_close, departs_us): (bool, u64)) -> bool {
         let Some(connection) = self.connections.get_mut(&number) else { return false };
         let is_open = connection.is_open[to] && departs_us <= connection.gone_us[1 - to];
         if is_close {
@@ -135,7 +140,7 @@ impl Network {
 
     /// A process is gone. One that was killed has its system say so to the others; a machine without
     /// power says nothing.
-    pub(super) fn on_process_gone(
+    pub fn on_process_gone(
         &mut self,
         end: End,
         is_silent: bool,
@@ -166,7 +171,7 @@ impl Network {
     }
 
     /// A machine is back: who still speaks to its old process hears that it is gone.
-    pub(super) fn on_machine_back(&mut self, machine: usize, at_us: u64) -> Vec<Arrival> {
+    pub fn on_machine_back(&mut self, machine: usize, at_us: u64) -> Vec<Arrival> {
         let mut gone = Vec::new();
         for (number, connection) in &mut self.connections {
             if let Some(own) = connection.silent.take_if(|own| connection.ends[*own].0 == machine) {
@@ -185,7 +190,7 @@ impl Network {
     }
 
     /// All connections between two machines break at both ends.
-    pub(super) fn reset(&mut self, one: usize, other: usize, at_us: u64) -> Vec<Arrival> {
+    pub fn reset(&mut self, one: usize, other: usize, at_us: u64) -> Vec<Arrival> {
         let mut arrivals = Vec::new();
         for (number, connection) in &mut self.connections {
             let machines = connection.ends.map(|(machine, _)| machine);
@@ -200,16 +205,19 @@ impl Network {
         arrivals
     }
 
-    pub(super) fn stall(&mut self, from: usize, to: usize) {
+    /// From now on nothing gets through in this direction.
+    pub fn stall(&mut self, from: usize, to: usize) {
         self.stalled.insert((from, to));
     }
 
-    pub(super) fn is_stalled(&self, from: usize, to: usize) -> bool {
+    /// Whether nothing gets through.
+    #[must_use]
+    pub fn is_stalled(&self, from: usize, to: usize) -> bool {
         self.stalled.contains(&(from, to))
     }
 
     /// A direction goes on; what it held arrives.
-    pub(super) fn flow(&mut self, from: usize, to: usize, at_us: u64) -> Vec<Arrival> {
+    pub fn flow(&mut self, from: usize, to: usize, at_us: u64) -> Vec<Arrival> {
         self.stalled.remove(&(from, to));
         let held = std::mem::take(&mut self.held);
         let mut arrivals = Vec::new();
