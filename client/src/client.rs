@@ -4,8 +4,9 @@ use crate::admin::Admin;
 use crate::config::{ClientConfig, ConfigError};
 use crate::consumer::ConsumerBuilder;
 use crate::error::ConnectError;
-use crate::net::Cluster;
+use crate::net::{Cluster, Dial};
 use crate::producer::ProducerBuilder;
+use crate::surroundings::Surroundings;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,7 @@ impl Client {
             bootstrap_servers: vec![bootstrap_servers.to_owned()],
             ..Default::default()
         };
-        ClientBuilder { config, error: None }
+        ClientBuilder { config, surroundings: Surroundings::default(), error: None }
     }
 
     /// Connects as `config` says.
@@ -40,7 +41,14 @@ impl Client {
     /// # Errors
     /// [`ConnectError`] if the configuration is not valid, or no broker answers.
     pub async fn with_config(config: ClientConfig) -> Result<Self, ConnectError> {
-        Ok(Client { cluster: Cluster::connect(config).await? })
+        Client::in_surroundings(config, Surroundings::default()).await
+    }
+
+    async fn in_surroundings(
+        config: ClientConfig,
+        surroundings: Surroundings,
+    ) -> Result<Self, ConnectError> {
+        Ok(Client { cluster: Cluster::connect(config, surroundings).await? })
     }
 
     /// A producer, ready after `build().await`.
@@ -69,6 +77,7 @@ impl Client {
 #[must_use = "a builder does nothing until build().await"]
 pub struct ClientBuilder {
     config: ClientConfig,
+    surroundings: Surroundings,
     /// The first property that could not be taken; told by `build`.
     error: Option<ConfigError>,
 }
@@ -115,6 +124,25 @@ impl ClientBuilder {
         self
     }
 
+    /// Makes connections otherwise than by TCP.
+    pub fn dial_with(mut self, dial: impl Dial) -> Self {
+        self.surroundings.dial = Some(Arc::new(dial));
+        self
+    }
+
+    /// Draws all that is random (the jitter of waits, the broker that is asked first, partitions of records without a
+    /// key) from a seed. For tests: clients that begin together should not do the same.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.surroundings.set_seed(seed);
+        self
+    }
+
+    /// Asks `clock` for the timestamps of records that have none, in milliseconds since 1970. For tests.
+    pub fn wall_clock(mut self, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        self.surroundings.wall_clock = Some(Arc::new(clock));
+        self
+    }
+
     /// Sets a property by Kafka's name. What cannot be taken is told by [`build`](Self::build).
     pub fn property(mut self, name: &str, value: &str) -> Self {
         if let Err(error) = self.config.property(name, value) {
@@ -130,7 +158,7 @@ impl ClientBuilder {
     pub async fn build(self) -> Result<Client, ConnectError> {
         match self.error {
             Some(error) => Err(error.into()),
-            None => Client::with_config(self.config).await,
+            None => Client::in_surroundings(self.config, self.surroundings).await,
         }
     }
 }

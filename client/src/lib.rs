@@ -54,6 +54,8 @@
 //! by those of [`ClientBuilder::ca_file`]; [`ClientBuilder::client_certificate`] is shown to brokers that demand one. Over
 //! QUIC each producer, consumer and partition group has a stream of its own on one connection to each broker.
 //!
+//! [`ClientBuilder::dial_with`] makes connections by any other way that gives streams.
+//!
 //! Features: `tls` (default), `quic` (brings `tls`), `json` (records from and to JSON).
 #![forbid(unsafe_code)]
 #![allow(
@@ -71,6 +73,8 @@ mod net;
 mod producer;
 mod record;
 mod spawn;
+mod surroundings;
+mod watch;
 
 pub use admin::{
     Admin, BrokerDescription, ClusterDescription, CommittedOffset, ConfigChange, ConfigEntry,
@@ -91,6 +95,7 @@ pub use error::{
     AdminError, CommitError, ConnectError, ConsumeError, ErrorContext, FenceReason, ProduceError,
     RequestError, TryEnqueueError,
 };
+pub use net::{Dial, Dialing, Stream};
 pub use producer::{Delivery, Producer, ProducerBuilder, ProducerStats, Reservation};
 pub use record::{
     ConsumerRecord, PartitionBounds, ProducerRecord, RecordMetadata, Topic, TopicPartition,

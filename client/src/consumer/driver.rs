@@ -34,6 +34,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let watching = watch_for_stalls(Arc::clone(&shared));
     let fetching = keep_fetchers(&shared, &mut fetchers);
     tokio::select! {
+        biased;
         () = shared.closed() => {}
         // None of these ends.
         () = keeping => {}
@@ -92,7 +93,7 @@ async fn keep_metadata(shared: Arc<Shared>) {
     let mut backoff = Backoff::new(REFRESH_BACKOFF, REFRESH_BACKOFF_MAX);
     let mut refreshed_at: Option<Instant> = None;
     loop {
-        changes.borrow_and_update();
+        changes.mark_seen();
         let metadata = shared.cluster.metadata();
         let (must_refresh, topics) = {
             let mut state = shared.state.lock();
@@ -136,7 +137,7 @@ async fn keep_fetchers(shared: &Arc<Shared>, fetchers: &mut BTreeMap<i32, JoinHa
     let mut changes = shared.changes.subscribe();
     let mut metadata = shared.cluster.watch();
     loop {
-        changes.borrow_and_update();
+        changes.mark_seen();
         let known = Arc::clone(&metadata.borrow_and_update());
         let brokers = shared.state.lock().brokers(&known);
         fetchers.retain(|broker, fetcher| {
@@ -151,9 +152,11 @@ async fn keep_fetchers(shared: &Arc<Shared>, fetchers: &mut BTreeMap<i32, JoinHa
                 .entry(broker)
                 .or_insert_with(|| spawn(fetcher::run(Arc::clone(shared), broker)));
         }
+        // What was seen here the next round does not bump.
         tokio::select! {
-            _ = changes.changed() => {}
+            biased;
             _ = metadata.changed() => shared.bump(),
+            _ = changes.changed() => {}
         }
     }
 }

@@ -40,7 +40,7 @@ pub(super) async fn run(shared: Arc<Shared>, broker: i32) {
     let mut session = FetchSession::default();
     let mut session_by_id = true;
     loop {
-        changes.borrow_and_update();
+        changes.mark_seen();
         let metadata = shared.cluster.metadata();
         let by_id = has_ids(&shared, &metadata);
         let connection = match shared.cluster.connection(broker, Lane::Fetch(shared.lane)).await {

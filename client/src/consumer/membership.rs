@@ -151,7 +151,7 @@ impl<'a> GroupMember<'a> {
         self.shared.state.lock().begin_leaving(&partitions);
         let settling = async {
             loop {
-                changes.borrow_and_update();
+                changes.mark_seen();
                 if self.shared.state.lock().is_settled(&partitions, policy)
                     || self.shared.is_closing()
                 {

@@ -34,6 +34,7 @@ use crate::config::ConsumerConfig;
 use crate::error::{CommitError, ConnectError, ConsumeError, ErrorContext};
 use crate::record::{ConsumerRecord, PartitionBounds, TopicPartition};
 use crate::spawn::spawn;
+use crate::watch;
 use chunk::Reading;
 use events::EventSource;
 use parking_lot::Mutex;
@@ -44,7 +45,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Receives records. Made by [`Client::consumer`](crate::Client::consumer); reads ahead, keeps its place in its group

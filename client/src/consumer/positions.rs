@@ -26,7 +26,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
     let mut last: Vec<Unpositioned> = Vec::new();
     loop {
-        changes.borrow_and_update();
+        changes.mark_seen();
         let work = shared.state.lock().unpositioned(clock::now());
         // An answer that leaves everything as it was is no reason to ask again at once.
         let is_new = work != last;

@@ -7,11 +7,11 @@ use crate::client::Client;
 use crate::config::ConsumerConfig;
 use crate::error::{CommitError, ConsumeError, ErrorContext, RequestError};
 use crate::net::Cluster;
+use crate::watch;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::watch;
 
 /// What the caller of `recv` and the background tasks share.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use crate::error::ConnectError;
 use std::fmt;
 
 /// Where a broker listens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Address {
     pub(crate) host: String,
     pub(crate) port: u16,

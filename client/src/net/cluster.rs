@@ -12,12 +12,13 @@ use super::metadata::{LeaderHint, MetadataCache};
 use crate::clock::{self, Instant};
 use crate::config::{ClientConfig, Transport};
 use crate::error::{ConnectError, RequestError};
+use crate::surroundings::Surroundings;
+use crate::watch;
 use parking_lot::Mutex;
 use slot::Slot;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use tokio::sync::watch;
 use varve_protocol::wire::Request;
 
 /// Who is to answer a request.
@@ -41,7 +42,7 @@ pub(crate) enum Target<'a> {
 }
 
 /// Brokers answer each connection in order, so whatever may wait has a connection of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lane {
     /// Quick questions of everyone.
     Shared,
@@ -53,7 +54,7 @@ pub(crate) enum Lane {
     Group(u32),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Peer {
     Bootstrap(Address),
     Broker(i32),
@@ -63,9 +64,11 @@ enum Peer {
 #[derive(Debug)]
 pub(crate) struct Cluster {
     config: ClientConfig,
+    surroundings: Surroundings,
     connector: Connector,
     bootstrap: Vec<Address>,
-    slots: Mutex<HashMap<(Peer, Lane), Arc<Slot>>>,
+    /// In order, so that they are closed in an order that does not depend on chance.
+    slots: Mutex<BTreeMap<(Peer, Lane), Arc<Slot>>>,
     /// Brokers that did not answer, with the time until which others are asked first.
     suspects: Mutex<HashMap<i32, Instant>>,
     metadata: watch::Sender<Arc<MetadataCache>>,
@@ -78,12 +81,17 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Connects to the first bootstrap broker that answers, and learns the cluster from it.
-    pub(crate) async fn connect(config: ClientConfig) -> Result<Arc<Self>, ConnectError> {
+    pub(crate) async fn connect(
+        config: ClientConfig,
+        surroundings: Surroundings,
+    ) -> Result<Arc<Self>, ConnectError> {
         config.validate()?;
         let (named, bootstrap) = Address::parse_list(&config.bootstrap_servers)?;
-        let connector = Connector::new(named.unwrap_or(config.transport), &config)?;
+        let connector =
+            Connector::new(named.unwrap_or(config.transport), &config, surroundings.dial.clone())?;
         let cluster = Arc::new(Cluster {
             config,
+            surroundings,
             connector,
             bootstrap,
             slots: Mutex::default(),
@@ -118,7 +126,18 @@ impl Cluster {
     }
 
     pub(crate) fn jitter(&self) -> Jitter {
-        Jitter(rand::random())
+        // The upper 53 bits fill a float's mantissa.
+        Jitter((self.random() >> 11) as f64 / (1u64 << 53) as f64)
+    }
+
+    /// 64 random bits.
+    pub(crate) fn random(&self) -> u64 {
+        self.surroundings.draw()
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn wall_ms(&self) -> i64 {
+        self.surroundings.wall_ms()
     }
 
     /// A number for the lanes of one producer or consumer.

@@ -1,4 +1,5 @@
-//! The two halves of what carries a connection: plain TCP, TLS over TCP, or one stream of a QUIC connection.
+//! The two halves of what carries a connection: plain TCP, TLS, what a [`Dial`](super::Dial) gives, or one stream of a
+//! QUIC connection.
 
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
@@ -15,8 +16,8 @@ pub(super) type Reading = Box<dyn AsyncRead + Send + Unpin>;
 /// The sending half.
 pub(super) enum Writing {
     Tcp(OwnedWriteHalf),
-    #[cfg(feature = "tls")]
-    Tls(Box<dyn AsyncWrite + Send + Unpin>),
+    /// TLS, and what was dialed by others.
+    Stream(Box<dyn AsyncWrite + Send + Unpin>),
     #[cfg(feature = "quic")]
     Quic(super::quic::Sending),
 }
@@ -26,8 +27,7 @@ impl Writing {
     pub(super) async fn write_all(&mut self, slices: &mut VecDeque<Bytes>) -> io::Result<()> {
         match self {
             Writing::Tcp(socket) => write_gathered(socket, slices).await,
-            #[cfg(feature = "tls")]
-            Writing::Tls(stream) => {
+            Writing::Stream(stream) => {
                 write_gathered(stream, slices).await?;
                 stream.flush().await
             }
@@ -41,8 +41,7 @@ impl Writing {
         // Whether it still hears it no longer matters.
         match self {
             Writing::Tcp(socket) => drop(socket.shutdown().await),
-            #[cfg(feature = "tls")]
-            Writing::Tls(stream) => drop(stream.shutdown().await),
+            Writing::Stream(stream) => drop(stream.shutdown().await),
             #[cfg(feature = "quic")]
             Writing::Quic(stream) => stream.finish().await,
         }

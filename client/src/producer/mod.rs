@@ -75,7 +75,7 @@ impl Producer {
         // Only over QUIC do several lanes to one broker cost next to nothing.
         let lanes = if cluster.transport() == Transport::Quic { LANES } else { 1 };
         let mut accumulator =
-            Accumulator::new(&config, backoff, lanes, Arc::clone(&signal), rand::random());
+            Accumulator::new(&config, backoff, lanes, Arc::clone(&signal), cluster.random());
         if config.idempotence {
             let deadline = clock::now() + config.max_block;
             accumulator.set_identity(identity::new_identity(&cluster, deadline).await?);
@@ -342,7 +342,7 @@ impl Shared {
         bytes: usize,
         taken: Taken,
     ) -> Result<Delivery, ProduceError> {
-        let timestamp_ms = record.timestamp_ms.unwrap_or_else(clock::wall_ms);
+        let timestamp_ms = record.timestamp_ms.unwrap_or_else(|| self.cluster.wall_ms());
         let now = clock::now();
         let mut accumulator = self.accumulator.lock();
         if self.is_closing.load(Ordering::Acquire) {

@@ -117,13 +117,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 None => std::future::pending().await,
             }
         };
+        // What comes seldom first: it must not wait for what never ceases.
         tokio::select! {
-            event = inbox.recv() => {
-                if let Some(event) = event {
-                    sender.on_event(event);
-                }
-            }
-            () = sender.shared.signal.wake.notified() => {}
+            biased;
             changed = metadata.changed() => {
                 if changed.is_ok() {
                     let known = Arc::clone(&metadata.borrow_and_update());
@@ -136,6 +132,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 }
             }
             _ = aging.tick() => sender.must_refresh = true,
+            event = inbox.recv() => {
+                if let Some(event) = event {
+                    sender.on_event(event);
+                }
+            }
+            () = sender.shared.signal.wake.notified() => {}
             () = timer => {}
         }
         while let Ok(event) = inbox.try_recv() {

@@ -99,6 +99,7 @@ impl GroupMember<'_> {
         let patience = config.max_poll_interval + JOIN_GRACE;
         let joining = connection.request(version, &request, patience);
         let response = tokio::select! {
+            biased;
             response = joining => response.map_err(Step::Lost)?,
             () = self.shared.closed() => return Err(Step::Closing),
         };
@@ -196,6 +197,7 @@ impl GroupMember<'_> {
         let patience = self.shared.config.max_poll_interval + JOIN_GRACE;
         let syncing = connection.request(version, &request, patience);
         let response = tokio::select! {
+            biased;
             response = syncing => response.map_err(Step::Lost)?,
             () = self.shared.closed() => return Err(Step::Closing),
         };

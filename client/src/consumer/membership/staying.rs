@@ -20,8 +20,8 @@ impl GroupMember<'_> {
         let mut beat_at = clock::now() + config.heartbeat_interval;
         let mut heard_at = clock::now();
         loop {
-            changes.borrow_and_update();
-            metadata.borrow_and_update();
+            changes.mark_seen();
+            metadata.mark_seen();
             if self.shared.is_closing() {
                 return Step::Closing;
             }
@@ -59,6 +59,7 @@ impl GroupMember<'_> {
             }
             let wake_at = overdue_at.map_or(beat_at, |at| at.min(beat_at));
             tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(wake_at) => {}
                 _ = changes.changed() => {}
                 _ = metadata.changed() => {}

@@ -106,9 +106,9 @@ impl Cluster {
     pub(super) async fn any_connection(&self) -> Result<Arc<Connection>, ConnectError> {
         let metadata = self.metadata();
         let mut brokers: Vec<i32> = metadata.brokers.keys().copied().collect();
-        if let Some(last) = brokers.len().checked_sub(1) {
-            let first = rand::random_range(0..=last);
-            brokers.rotate_left(first);
+        if !brokers.is_empty() {
+            let first = self.random() % brokers.len() as u64;
+            brokers.rotate_left(usize::try_from(first).expect("it is below a length"));
         }
         brokers.sort_by_cached_key(|broker| (self.is_suspect(*broker), self.readiness(*broker)));
         while let Some(broker) = brokers.first().copied() {
