@@ -2,12 +2,15 @@
 //!
 //! Pure Rust on tokio. Works with varve, Apache Kafka (2.1 and later) and brokers compatible with it.
 //!
-//! ```no_run
+//! ```
 //! use std::time::Duration;
 //! use varve_client::{Client, CommitPolicy, OffsetReset, ProducerRecord};
 //!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! # varve_test::run(async {
+//! # let cluster = varve_test::TestCluster::start(1).await;
+//! # #[cfg(any())]
 //! let client = Client::connect("localhost:9092").await?;
+//! # let client: Client = cluster.client().await;
 //!
 //! let producer = client.producer().linger(Duration::from_millis(5)).build().await?;
 //! let written = producer.send(ProducerRecord::new("orders", "hello").key("user-1")).await?;
@@ -24,10 +27,12 @@
 //! while let Some(record) = consumer.recv().await? {
 //!     println!("{:?}", record.value_str());
 //!     consumer.mark(&record);
+//! #   assert_eq!((record.key_str(), record.value_str()), (Some("user-1"), Some("hello")));
+//! #   break;
 //! }
 //! consumer.close().await?;
-//! # Ok(())
-//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
 //! ```
 //!
 //! # Producing
@@ -55,6 +60,10 @@
 //! QUIC each producer, consumer and partition group has a stream of its own on one connection to each broker.
 //!
 //! [`ClientBuilder::dial_with`] makes connections by any other way that gives streams.
+//!
+//! # Testing
+//! The crate `varve-test` is a cluster in memory with virtual time, for tests of what uses this client: with crashes, power cuts
+//! and partitions, in ten lines, the same for the same seed. The example `testing` shows it.
 //!
 //! Features: `tls` (default), `quic` (brings `tls`), `json` (records from and to JSON).
 #![forbid(unsafe_code)]
