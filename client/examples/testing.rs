@@ -1,5 +1,5 @@
 //! Tests code that uses this client, here a bill over all orders, against a cluster in memory that loses its brokers while the
-//! bill is made. It needs no broker and, though a minute passes in it, no time: `cargo run --example testing [seed]`.
+//! bill is made. It needs no broker and, though half a minute passes in it, no time: `cargo run --example testing [seed]`.
 //!
 //! In a test it is `#[tokio::test(start_paused = true)]` instead of [`varve_test::run`].
 

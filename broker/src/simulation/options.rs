@@ -39,7 +39,7 @@ pub enum StartError {
 }
 
 /// Something that takes time in a real broker. The world lets time pass, and then has it
-/// [`SteppedBroker::run`].
+/// [`SteppedBroker::run`](super::SteppedBroker::run).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     /// A group commit, which syncs.

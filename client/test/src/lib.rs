@@ -27,7 +27,7 @@
 //!
 //! ```ignore
 //! #[tokio::test(start_paused = true)]
-//! async fn billing_survives_a_crash() { … }
+//! async fn billing_survives_a_crash() { /* … */ }
 //! ```
 //!
 //! with tokio's feature `test-util`, or call [`run`]. On a clock that is not paused the cluster works in real time.
