@@ -82,10 +82,11 @@ suite name *options:
     tests/suites/{{name}} {{options}}
 
 # Simulated clusters of three to seven brokers, one a seed; a seed that fails prints the command that replays it
-simulate seeds="2000" *options:
+# (--long: minutes of calm clients and rare faults; --threads 1; --report SECONDS; 0 seeds: without end)
+simulate seeds="3000" *options:
     cargo run --release -p varve-tests --features sabotage --bin simulate -- --seeds {{seeds}} {{options}}
 
-# Deliberate bugs, each of which the simulator must find
+# Deliberate bugs, each of which the simulator must find within a stated number of seeds (--rounds 5: how soon on average)
 sabotages *options:
     cargo run --release -p varve-tests --features sabotage --bin simulate -- --sabotages {{options}}
 

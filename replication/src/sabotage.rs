@@ -20,8 +20,6 @@ pub enum Sabotage {
     /// A leader commits with the in-sync set that it knows to be committed, whatever it has proposed
     /// (KIP-497 demands both).
     IgnorePendingIsr,
-    /// A leader counts what followers told in another epoch.
-    ProgressOfAnyEpoch,
     /// A follower tells how far it is before its leader has compared the logs (KAFKA-13141).
     CountUnreconciled,
     /// A leader serves followers of any epoch, and does not compare logs (without KIP-320).

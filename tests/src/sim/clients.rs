@@ -70,6 +70,9 @@ struct Window {
     acknowledged_made_us: Option<u64>,
     /// Whom it sends to.
     leader: Option<usize>,
+    /// What it wrote was deleted in part, and a leader that was made anew since does not know the rest:
+    /// a client would begin again with another producer id.
+    is_forgotten: bool,
 }
 
 #[derive(Debug)]
@@ -129,7 +132,8 @@ impl Clients {
     pub(super) fn unrest(&self, since_us: u64) -> Option<String> {
         for (producer, windows) in self.windows.iter().enumerate() {
             for (partition, window) in windows.iter().enumerate() {
-                if window.acknowledged_made_us.is_none_or(|made_us| made_us < since_us) {
+                let is_late = window.acknowledged_made_us.is_none_or(|made_us| made_us < since_us);
+                if is_late && !window.is_forgotten {
                     return Some(format!(
                         "producer {producer} has no new batch acknowledged in partition {partition}"
                     ));
@@ -197,7 +201,7 @@ impl World {
         // batch on its way while the first is refused would open a gap.
         let is_known = window.acknowledged_made_us.is_some();
         let in_flight_max = if is_known { self.profile.in_flight_max } else { 1 };
-        if window.is_broken || window.open.len() >= in_flight_max {
+        if window.is_broken || window.is_forgotten || window.open.len() >= in_flight_max {
             return;
         }
         let count = i32::try_from(self.random.between(1, 3)).expect("it is small");
@@ -367,6 +371,14 @@ impl World {
         } else {
             window.is_broken = true;
             window.leader = None;
+        }
+        let is_gap = |error: &ProduceError| {
+            matches!(error, ProduceError::Append(AppendError::OutOfOrderSequence { .. }))
+        };
+        if self.profile.deletes && matches!(&result, Some(Err(error)) if is_gap(error)) {
+            window.is_forgotten = true;
+            window.open.clear();
+            return;
         }
         if window.is_broken && window.open.iter().all(|open| open.request.is_none()) {
             let delay_us = self.random.skewed(100_000);

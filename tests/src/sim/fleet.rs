@@ -118,27 +118,26 @@ impl Hunt {
     }
 }
 
-/// Looks for bugs on several threads, each on one; in the order of the bugs.
-#[must_use]
-pub fn hunt_all(bugs: &[Bug], (from, rounds): (u64, u64), threads: usize) -> Vec<(Bug, Hunt)> {
+/// Told of every bug that was hunted.
+pub type HuntObserver = Arc<dyn Fn(Bug, &Hunt) + Send + Sync>;
+
+/// Looks for bugs on several threads, each bug on one.
+pub fn hunt_all(bugs: &[Bug], (from, rounds): (u64, u64), threads: usize, observer: &HuntObserver) {
     let bugs: Arc<[Bug]> = bugs.into();
     let next = Arc::new(AtomicUsize::new(0));
     let hunter = |number: usize| {
         let (bugs, next) = (Arc::clone(&bugs), Arc::clone(&next));
+        let observer = Arc::clone(observer);
         spawn::thread(format!("hunt-{number}"), move || {
-            let mut hunts = Vec::new();
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(bug) = bugs.get(index) else { return hunts };
-                hunts.push((index, (*bug, hunt(*bug, from, rounds))));
+            while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                observer(*bug, &hunt(*bug, from, rounds));
             }
         })
     };
     let hunters: Vec<_> = (0..threads.max(1)).map(hunter).collect();
-    let hunts = hunters.into_iter().map(|hunter| hunter.join().expect("a run catches its panics"));
-    let mut hunts: Vec<(usize, (Bug, Hunt))> = hunts.flatten().collect();
-    hunts.sort_by_key(|(index, _)| *index);
-    hunts.into_iter().map(|(_, hunt)| hunt).collect()
+    for hunter in hunters {
+        hunter.join().expect("a run catches its panics");
+    }
 }
 
 /// Looks for a bug some times, each from another first seed, on one thread.

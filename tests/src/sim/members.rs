@@ -134,7 +134,10 @@ impl World {
     /// A member does what is next.
     pub(super) fn act(&mut self, index: usize) -> Verdict {
         let delay_us = self.random.skewed(self.profile.act_every_us);
-        let delay_us = delay_us.min(self.profile.act_every_us_max);
+        // Who is well shows that it lives before its session is over.
+        let in_time_us = 333 * u64::from(self.members.session_ms.unsigned_abs());
+        let delay_us_max = if self.nemesis.is_done { in_time_us } else { u64::MAX };
+        let delay_us = delay_us.min(delay_us_max).min(self.profile.act_every_us_max);
         self.after(delay_us, Event::Client(ClientEvent::Act(index)));
         let now_us = self.now_us;
         let member = &self.members.members[index];

@@ -46,11 +46,45 @@ fn sessions_outlast_slow_frames() {
     check(&[27, 557]);
 }
 
+/// Nor did groups whose members, once everything was well, now and then let their sessions pass for no reason.
+#[test]
+fn members_that_are_well_show_it_in_time() {
+    check(&[10220]);
+}
+
 /// A batch was answered while it lay on one replica: another had told that it has it, was taken off by the
 /// administrator, and had deleted its log before the leader heard. The witness counts that copy now.
 #[test]
 fn a_copy_that_is_deleted_on_demand_counted_when_it_was_told() {
     check(&[1534]);
+}
+
+/// A producer sent a batch again, after it, and all else of that producer, had been deleted, and all replicas
+/// had been made anew: they know nothing of that producer, and take the batch again. So do Kafka's; the
+/// witness knows.
+#[test]
+fn a_producer_is_forgotten_with_its_records() {
+    check(&[2086]);
+}
+
+/// Followers came back with records that were never committed, where their leader had deleted the committed
+/// ones since, and took them for committed
+/// (`a_log_before_the_leaders_start_is_not_believed` in `replication/src/follower/tests.rs`).
+#[test]
+fn what_lies_before_a_leaders_start_is_not_believed() {
+    check(&[6887, 9661, 13990]);
+}
+
+/// A candidate that stood still heard that it was elected when another led a later term.
+#[test]
+fn who_leads_late_lacks_what_later_terms_committed() {
+    check(&[12231]);
+}
+
+/// A producer part of whose records were deleted was unknown to a leader that was made anew, and tried for ever.
+#[test]
+fn a_producer_that_is_half_forgotten_gives_up() {
+    check(&[13496]);
 }
 
 /// Seeds that once violated something hold. What a seed does changes with the simulator: the rule that was

@@ -58,6 +58,9 @@ impl<D: Disk, A> ShardCore<D, A> {
         if matches!(change, RoleChange::Follows | RoleChange::WaitsForLeader) {
             self.answer_waiting(&tip, &ProduceError::NotLeader);
         }
+        if matches!(change, RoleChange::Follows) && sabotage::is_on(Sabotage::CountUnreconciled) {
+            self.tell_durable(&tip);
+        }
         self.effects.push(Effect::RoleChanged { partition: tip });
         self.advance(&tip);
         self.after_isr_change(&tip);
@@ -202,8 +205,7 @@ impl<D: Disk, A> ShardCore<D, A> {
             let Some(leader) = self.partitions.get_mut(&tip).and_then(Partition::leader_mut) else {
                 continue;
             };
-            let is_rash = sabotage::is_on(Sabotage::ProgressOfAnyEpoch);
-            if leader.epoch() != leader_epoch && !is_rash {
+            if leader.epoch() != leader_epoch {
                 continue;
             }
             let fetch = FollowerFetch { follower, broker_epoch, log_end, durable_end };

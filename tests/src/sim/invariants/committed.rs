@@ -1,5 +1,8 @@
 //! R4: what any high watermark has passed never changes. Also what idempotence promises of it: no batch
 //! twice (A7), each producer's batches in their order without gaps (A9).
+//!
+//! A producer all of whose records were deleted may be forgotten: a replica that is made anew afterwards
+//! copies none of them, and takes any batch for that producer's first, as Kafka's do.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +22,8 @@ pub struct Committed {
 #[derive(Debug, Default)]
 struct CommittedLog {
     batches: Vec<BatchMark>,
-    next_sequences: BTreeMap<i64, i32>,
+    /// By producer: its next sequence, and the offset after its last batch.
+    producers: BTreeMap<i64, (i32, i64)>,
 }
 
 impl Committed {
@@ -51,7 +55,7 @@ impl Committed {
                 if batch.next > high_watermark {
                     break;
                 }
-                committed.add(tip, *batch)?;
+                committed.add(tip, *batch, log.start)?;
             }
         }
         while let (Some(own), Some(known)) =
@@ -77,17 +81,18 @@ impl Committed {
 }
 
 impl CommittedLog {
-    fn add(&mut self, tip: TopicIdPartition, batch: BatchMark) -> Verdict {
+    /// The next batch, of a log that begins at `start`.
+    fn add(&mut self, tip: TopicIdPartition, batch: BatchMark, start: i64) -> Verdict {
         if batch.producer < 0 {
             self.batches.push(batch);
             return Ok(());
         }
-        let next = self.next_sequences.entry(batch.producer).or_insert(0);
-        if batch.sequence != *next {
+        let (next, end) = *self.producers.get(&batch.producer).unwrap_or(&(0, i64::MAX));
+        if batch.sequence != next && end > start {
             let what = format!("{tip}: {batch:?}, the next sequence is {next}");
             return violated("A7, A9: each batch once and in order", what);
         }
-        *next += batch.count;
+        self.producers.insert(batch.producer, (batch.sequence + batch.count, batch.next));
         self.batches.push(batch);
         Ok(())
     }

@@ -1,4 +1,6 @@
-//! Log Matching, Committed On Quorum, Committed Immutable, Leader Completeness (Raft §5.3, §5.4).
+//! Log Matching, Committed On Quorum, Committed Immutable, Leader Completeness (Raft §5.3, §5.4): who leads has
+//! what was committed in earlier terms. Of later terms it need not have anything: a candidate that stands
+//! still may hear that it was elected when another leads.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +15,8 @@ pub(super) struct QuorumCommit {
     /// By index and term.
     payloads: BTreeMap<(u64, u64), u64>,
     committed: BTreeMap<u64, WitnessedEntry>,
+    /// By entry: the term in which it was committed.
+    terms: BTreeMap<u64, u64>,
     /// The last entry that is known to be committed.
     commit: u64,
     /// The last term in which each broker led.
@@ -74,7 +78,7 @@ impl QuorumCommit {
         let (term, is_leader) = (status.role.term, status.role.is_leader);
         if is_leader && self.led.insert(seen.id, term) != Some(term) {
             for (index, entry) in self.committed.range(own.snapshot_index + 1..) {
-                if own.entries.get(index) != Some(entry) {
+                if self.terms[index] < term && own.entries.get(index) != Some(entry) {
                     let found = own.entries.get(index);
                     let what = format!(
                         "broker {} leads term {term} with {found:?} at {index}, committed is {entry:?}",
@@ -112,6 +116,7 @@ impl QuorumCommit {
                 return violated("committed on quorum", what);
             }
             self.committed.insert(index, *entry);
+            self.terms.insert(index, status.role.term);
         }
         self.commit = status.commit;
         Ok(())

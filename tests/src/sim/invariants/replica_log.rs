@@ -36,7 +36,9 @@ pub struct ReplicaLog {
     pub run: u64,
     /// Which of the logs that were made in that run.
     pub birth: u64,
-    /// What it holds.
+    /// Where it begins.
+    pub start: i64,
+    /// What it holds, with what was deleted before its start as it was committed.
     pub batches: Vec<BatchMark>,
     /// The epochs that its cache had when that was held against them.
     epochs: Vec<(LeaderEpoch, Offset)>,
@@ -147,8 +149,10 @@ impl Replicas {
         if log.run != seen.run {
             changed.reopened = Some(std::mem::take(log));
             (log.run, log.birth) = (seen.run, view.birth);
-        } else if log.end() > end.0 || !agrees(log, view) {
-            // What is left is found by reading, should one step have cut and appended.
+        } else if log.end() > end.0 || log.start != start.0 || !agrees(log, view) {
+            // What is left is found by reading, should one step have cut and appended. Before its start a
+            // log may have what was never committed there: a follower cuts only as far down as its
+            // leader's log reaches, and nobody can read the rest.
             let whole = from(0)?;
             let kept = log.batches.iter().zip(&whole).take_while(|(old, new)| old == new).count();
             changed.cut = log.batches.split_off(kept);
@@ -163,6 +167,7 @@ impl Replicas {
             let what = format!("{tip} on {}: ends at {end}, its batches at {}", seen.id, log.end());
             return Err(Violation { invariant: "R11: a log has no holes", what });
         }
+        log.start = start.0;
         log.durable = log.durable.max(durable.0.min(log.end()));
         if log.epochs != view.epochs {
             log.epochs.clone_from(&view.epochs);

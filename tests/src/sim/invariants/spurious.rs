@@ -1,9 +1,9 @@
 //! C4: a batch that a leader has among the last five of its producer is recognized when it comes again,
-//! and never taken for a gap (KIP-98, KAFKA-5494).
+//! and never taken for a gap (KIP-98, KAFKA-5494). What was deleted may be forgotten.
 
 use varve_protocol::vocabulary::{BrokerId, TopicIdPartition};
 
-use super::{Replicas, Verdict, violated};
+use super::{BatchMark, Replicas, Verdict, violated};
 
 /// So many batches of a producer are remembered.
 const WINDOW: usize = 5;
@@ -16,7 +16,8 @@ pub(in crate::sim) fn check(
     replicas: &Replicas,
 ) -> Verdict {
     let Some(log) = replicas.get(tip, id) else { return Ok(()) };
-    let own = log.batches.iter().rev().filter(|batch| batch.producer == producer);
+    let is_own = |batch: &&BatchMark| batch.producer == producer && batch.next > log.start;
+    let own = log.batches.iter().rev().filter(is_own);
     if let Some(batch) = own.take(WINDOW).find(|batch| batch.crc == crc) {
         let what = format!("{tip} on {id}: {batch:?} is refused as out of order");
         return violated("C4: out of order is a gap only", what);
