@@ -167,6 +167,13 @@ impl FollowerReplica {
         }
         let contradiction = |asked| NewsRefused::Contradiction { asked, log_start, log_end };
         match news {
+            // All of this log lies before the leader's start, and the leader cannot say whether that is
+            // what was committed there.
+            LeaderNews::Records { log_start: begins, .. }
+                if !self.is_reconciled && log_start < begins && log_end <= begins =>
+            {
+                Ok(FollowerStep::ResetTo(begins))
+            }
             LeaderNews::Records { high_watermark, log_start } => {
                 self.is_reconciled = true;
                 // Everything below the leader's start was committed once.

@@ -64,6 +64,25 @@ fn it_begins_anew_where_the_leader_begins() {
     check(&empty, out_of_range(7), Ok(FollowerStep::ResetTo(Offset(7))));
 }
 
+/// A follower came back with records that were never committed; its leader had deleted what was committed in
+/// their place, up to where the follower's log ends. It took the leader's answer for agreement, and its
+/// high watermark rose over records that nobody had committed; when the leader's start lay within a
+/// batch it could not go on, and kept them so. A log that lies before its leader's start goes now.
+#[test]
+fn a_log_before_the_leaders_start_is_not_believed() {
+    let log = Log { start: 0, epochs: vec![(1, 14)] };
+    let records =
+        |start| LeaderNews::Records { high_watermark: Offset(23), log_start: Offset(start) };
+    let follower = check(&log, records(14), Ok(FollowerStep::ResetTo(Offset(14))));
+    assert_eq!(follower.positions().high_watermark, Offset(0));
+    assert!(!follower.is_reconciled());
+    // Something is left that the leader has too.
+    check(&log, records(13), Ok(FollowerStep::Append));
+    // Nothing is there to be dropped.
+    let empty = Log { start: 14, epochs: Vec::new() };
+    check(&empty, records(14), Ok(FollowerStep::Append));
+}
+
 #[test]
 fn other_epochs_and_positions_change_nothing() {
     let log = Log { start: 0, epochs: vec![(1, 10)] };
