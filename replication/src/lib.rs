@@ -25,6 +25,8 @@ pub mod sabotage;
 
 #[cfg(test)]
 mod model;
+#[cfg(all(fuzzing, not(test)))]
+pub mod model;
 
 pub use assignment::{AckRule, Assignment, Domain};
 pub use election::{choose_leader, choose_unclean_leader, eligible_after};

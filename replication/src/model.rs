@@ -18,15 +18,31 @@ use crate::replica::{Replica, ReplicaSettings, Role, RoleChange};
 
 const NODES: usize = 3;
 
-struct Random(u64);
+/// What happens next.
+enum Choices {
+    /// Drawn from a seed.
+    #[cfg_attr(all(fuzzing, not(test)), expect(dead_code, reason = "tests draw from seeds"))]
+    Seeded(u64),
+    /// A fuzzer's input, a byte a choice; zeros behind its end.
+    Given(VecDeque<u8>),
+}
 
-impl Random {
+impl Choices {
     fn below(&mut self, bound: usize) -> usize {
-        // xorshift64*
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % bound
+        match self {
+            Self::Seeded(word) => {
+                // xorshift64*
+                *word ^= *word >> 12;
+                *word ^= *word << 25;
+                *word ^= *word >> 27;
+                (word.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % bound
+            }
+            Self::Given(bytes) => usize::from(bytes.pop_front().unwrap_or(0)) % bound,
+        }
+    }
+
+    fn are_spent(&self) -> bool {
+        matches!(self, Self::Given(bytes) if bytes.is_empty())
     }
 }
 
@@ -97,7 +113,7 @@ struct Progress {
 }
 
 struct World {
-    random: Random,
+    choices: Choices,
     now: i64,
     nodes: Vec<Node>,
     assignment: Assignment,
@@ -116,7 +132,7 @@ fn settings(id: BrokerId) -> ReplicaSettings {
 }
 
 impl World {
-    fn new(seed: u64, replicas_min: usize) -> Self {
+    fn new(choices: Choices, replicas_min: usize) -> Self {
         let ids: Vec<_> = (0..NODES as i32).map(BrokerId).collect();
         let node = |id: &BrokerId| Node {
             id: *id,
@@ -140,7 +156,7 @@ impl World {
             rule: AckRule { replicas_min, domains_min: 1 },
         };
         let mut world = Self {
-            random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+            choices,
             now: 0,
             nodes: ids.iter().map(node).collect(),
             assignment,
@@ -177,7 +193,7 @@ impl World {
         if self.assignment.leader.is_none_or(|leader| !alive.contains(&leader)) {
             let candidates: Vec<_> = self.assignment.isr.intersection(&alive).copied().collect();
             let chosen =
-                (!candidates.is_empty()).then(|| candidates[self.random.below(candidates.len())]);
+                (!candidates.is_empty()).then(|| candidates[self.choices.below(candidates.len())]);
             if chosen != self.assignment.leader {
                 self.assignment.leader = chosen;
                 self.assignment.leader_epoch.0 += 1;
@@ -192,8 +208,8 @@ impl World {
 
     fn step(&mut self) {
         self.now += 1;
-        let at = self.random.below(NODES);
-        match self.random.below(24) {
+        let at = self.choices.below(NODES);
+        match self.choices.below(24) {
             0..=4 => self.produce(at),
             5..=8 => self.sync(at),
             9..=13 => self.fetch(at),
@@ -202,7 +218,7 @@ impl World {
             18..=19 => self.deliver_assignment(at),
             20 => self.decide_wish(),
             21 => {
-                self.now += self.random.below(80) as i64;
+                self.now += self.choices.below(80) as i64;
                 if self.nodes[at].is_alive {
                     self.nodes[at].replica.on_tick(self.now);
                 }
@@ -222,7 +238,7 @@ impl World {
             return;
         }
         let Some(leader) = node.replica.leader_mut() else { return };
-        for _ in 0..=self.random.below(3) {
+        for _ in 0..=self.choices.below(3) {
             node.log.push(Entry { epoch, value: self.next_value });
             self.next_value += 1;
         }
@@ -260,7 +276,7 @@ impl World {
             Some((epoch, end_offset)) => LeaderNews::Diverging { epoch, end_offset },
             None if from > source.end() => LeaderNews::OutOfRange { log_start: Offset(0) },
             None => {
-                let room = self.random.0 as usize % 4;
+                let room = self.choices.below(4);
                 records = source.log[from as usize..].iter().copied().take(room).collect();
                 let high_watermark = leading.positions().high_watermark;
                 LeaderNews::Records { high_watermark, log_start: Offset(0) }
@@ -287,6 +303,10 @@ impl World {
             FollowerStep::Append => {
                 for entry in records {
                     let start = node.log.len() as i64;
+                    if node.epochs.last().is_some_and(|(last, _)| *last > entry.epoch) {
+                        // It led without writing anything: that epoch has no records.
+                        node.epochs.retain(|(_, first)| *first < start);
+                    }
                     node.assign_epoch(entry.epoch, start);
                     node.log.push(entry);
                 }
@@ -319,6 +339,7 @@ impl World {
                 broker_epoch: node.broker_epoch,
                 log_end: positions.log_end,
                 durable_end: positions.durable_end,
+                log_start: positions.log_start,
             },
         });
     }
@@ -328,7 +349,7 @@ impl World {
         if self.progress.is_empty() {
             return;
         }
-        let from = self.progress[self.random.below(self.progress.len())].from;
+        let from = self.progress[self.choices.below(self.progress.len())].from;
         let first = self.progress.iter().position(|message| message.from == from).unwrap();
         let message = self.progress.remove(first);
         let node = &mut self.nodes[message.to.0 as usize];
@@ -365,7 +386,7 @@ impl World {
         if self.wishes.is_empty() {
             return;
         }
-        let chosen = self.random.below(self.wishes.len());
+        let chosen = self.choices.below(self.wishes.len());
         let (from, leader_epoch, wish) = self.wishes.remove(chosen);
         let is_current = leader_epoch == self.assignment.leader_epoch
             && wish.partition_epoch == self.assignment.partition_epoch;
@@ -387,7 +408,7 @@ impl World {
         let Some(leader) = node.replica.leader_mut() else { return };
         if are_eligible {
             // The answer may be lost: then the metadata tells.
-            if !self.random.0.is_multiple_of(3) {
+            if self.choices.below(3) != 0 {
                 let isr = self.assignment.isr.clone();
                 let _ = leader.on_isr_committed(isr, self.assignment.partition_epoch);
             }
@@ -399,13 +420,13 @@ impl World {
     fn crash_or_restart(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         if node.is_alive {
-            let lost_from = node.durable + self.random.below(node.log.len() - node.durable + 1);
+            let lost_from = node.durable + self.choices.below(node.log.len() - node.durable + 1);
             node.is_alive = false;
             node.truncate(lost_from);
             node.mail.clear();
             self.trace.push(format!("{at} crashes, keeps {lost_from}"));
             // The proposals that it made may still arrive.
-            if self.random.below(3) > 0 {
+            if self.choices.below(3) > 0 {
                 self.repair();
             }
             return;
@@ -414,7 +435,7 @@ impl World {
         // A checkpoint that may be as old as it likes.
         let end = node.end();
         let known = node.replica.positions().high_watermark.0.min(end);
-        let high_watermark = self.random.below(known as usize + 1) as i64;
+        let high_watermark = self.choices.below(known as usize + 1) as i64;
         node.is_alive = true;
         node.broker_epoch = self.broker_epochs[at];
         let positions = Positions::recovered(Offset(0), Offset(high_watermark), Offset(end));
@@ -450,7 +471,7 @@ impl World {
         if living.is_empty() {
             return;
         }
-        let chosen = living[self.random.below(living.len())];
+        let chosen = living[self.choices.below(living.len())];
         if self.assignment.leader != Some(chosen) {
             self.assignment.leader = Some(chosen);
             self.assignment.leader_epoch.0 += 1;
@@ -485,24 +506,49 @@ impl World {
     }
 }
 
-fn run(seed: u64) -> i64 {
-    let world = std::cell::RefCell::new(World::new(seed, 1 + (seed % 2) as usize));
+/// At most 600 steps; a violation panics, and what led to it is printed.
+fn run(choices: Choices, replicas_min: usize) -> usize {
+    let world = std::cell::RefCell::new(World::new(choices, replicas_min));
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         for _ in 0..600 {
-            world.borrow_mut().step();
+            let mut world = world.borrow_mut();
+            if world.choices.are_spent() {
+                break;
+            }
+            world.step();
         }
     }));
     let world = world.into_inner();
     if let Err(panic) = ran {
-        eprintln!("seed {seed}:\n{}", world.trace.join("\n"));
+        eprintln!("{}", world.trace.join("\n"));
         std::panic::resume_unwind(panic);
     }
-    world.committed.len() as i64
+    world.committed.len()
+}
+
+/// A run that a fuzzer decides.
+#[cfg_attr(not(fuzzing), expect(unreachable_pub, reason = "fuzz targets see it"))]
+pub fn run_given(input: &[u8]) {
+    let Some((first, rest)) = input.split_first() else { return };
+    run(Choices::Given(rest.iter().copied().collect()), 1 + usize::from(first % 2));
+}
+
+/// A fuzzer's input again, told as it happens: `MODEL_INPUT=FILE cargo test … a_given_input -- --nocapture`.
+#[test]
+fn a_given_input() {
+    if let Some(path) = std::env::var_os("MODEL_INPUT") {
+        run_given(&std::fs::read(path).unwrap());
+    }
 }
 
 #[test]
 fn nothing_committed_is_ever_lost() {
-    let committed: i64 = (0..1_500).map(run).sum();
+    let run_seed = |seed: u64| {
+        let choices = Choices::Seeded(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        eprintln!("seed {seed}");
+        run(choices, 1 + (seed % 2) as usize)
+    };
+    let committed: usize = (0..1_500).map(run_seed).sum();
     // What never commits anything proves nothing.
     assert!(committed > 1_500 * 5, "{committed}");
 }

@@ -1,132 +1,25 @@
-//! A shard on a simulated disk, next to a model of what it has promised.
+//! A shard on a simulated disk, next to a model of what it has promised. Fuzzing uses it too.
+
+mod batches;
+mod choices;
+mod model;
+mod workload;
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use varve_protocol::records::{
-    BatchBuilder, Batches, Compression, NewRecord, ValidatedBatch, ValidationLimits, validate_batch,
-};
-use varve_protocol::vocabulary::{
-    LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TimestampMs, TopicId,
-    TopicIdPartition,
-};
+use varve_protocol::vocabulary::{LeaderEpoch, Offset, TimestampMs};
 use varve_storage::config::{LogConfig, ShardId, ShardOptions};
 use varve_storage::{
-    AppendBatchesError, AppendError, AppendOrigin, CommitDone, CommitJob, LogReader, LogShard,
-    MaintenanceJob, SimDisk,
+    AppendBatchesError, AppendError, AppendOrigin, CommitDone, CommitJob, LogShard, MaintenanceJob,
+    SimDisk,
 };
 
-/// splitmix64: a test's choices, from its seed.
-pub(crate) struct Random(pub(crate) u64);
+pub(crate) use batches::{batch, batch_at, partition, read_all};
+pub(crate) use choices::{Choices, Random};
+pub(crate) use model::{ModelBatch, ModelLog};
+pub(crate) use workload::run;
 
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
-
-pub(crate) fn partition(number: i32) -> TopicIdPartition {
-    let topic_id = TopicId(0x1234_5678_9abc_def0 << 32 | u128::from(number.unsigned_abs() / 4));
-    TopicIdPartition { topic_id, partition: PartitionIndex(number) }
-}
-
-/// A batch of `count` records whose values are unique to `stamp`.
-pub(crate) fn batch(
-    stamp: u64,
-    count: i32,
-    value_bytes: usize,
-    producer: Option<(i64, i16, i32)>,
-) -> ValidatedBatch {
-    batch_at(stamp, count, value_bytes, producer, 1_000)
-}
-
-pub(crate) fn batch_at(
-    stamp: u64,
-    count: i32,
-    value_bytes: usize,
-    producer: Option<(i64, i16, i32)>,
-    timestamp: i64,
-) -> ValidatedBatch {
-    let mut builder = BatchBuilder::new(Compression::None);
-    if let Some((id, epoch, sequence)) = producer {
-        builder.set_producer(ProducerId(id), ProducerEpoch(epoch), sequence);
-    }
-    for number in 0..count {
-        let mut value = format!("{stamp}/{number}/").into_bytes();
-        value.resize(value.len().max(value_bytes), b'.');
-        let key = format!("k{}", stamp % 7);
-        builder
-            .push(NewRecord {
-                timestamp: TimestampMs(timestamp),
-                key: Some(key.as_bytes()),
-                value: Some(&value),
-                headers: &[],
-            })
-            .unwrap();
-    }
-    validate_batch(builder.build().unwrap(), &ValidationLimits::default()).unwrap()
-}
-
-/// All batches of a log from its start to its end.
-pub(crate) fn read_all(reader: &LogReader<SimDisk>) -> Vec<Bytes> {
-    let mut batches = Vec::new();
-    let mut from = reader.log_start();
-    while from < reader.log_end() {
-        let read = reader.read(from, 10_000, reader.log_end(), true).unwrap();
-        if read.slices.is_empty() {
-            break;
-        }
-        for slice in &read.slices {
-            for batch in Batches::new(slice.bytes().unwrap()) {
-                let batch = batch.unwrap();
-                batch.check_crc().unwrap();
-                batches.push(batch.bytes().clone());
-            }
-        }
-        assert!(read.next_offset > from);
-        from = read.next_offset;
-    }
-    batches
-}
-
-/// One batch that the log has taken.
-#[derive(Debug, Clone)]
-pub(crate) struct ModelBatch {
-    pub(crate) base_offset: i64,
-    pub(crate) next_offset: i64,
-    pub(crate) records: Bytes,
-    pub(crate) producer: Option<(i64, i16, i32)>,
-    pub(crate) epoch: i32,
-    pub(crate) count: i32,
-    pub(crate) stamp: u64,
-    pub(crate) value_bytes: usize,
-}
-
-/// What one log must hold.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct ModelLog {
-    pub(crate) batches: Vec<ModelBatch>,
-    /// Where the log began, or was reset to.
-    pub(crate) base: i64,
-    /// The log's end; differs from the last batch's after a reset.
-    pub(crate) end: i64,
-    /// What was promised.
-    pub(crate) durable: i64,
-    pub(crate) start: i64,
-    pub(crate) epoch: i32,
-    /// Next sequence of each producer.
-    pub(crate) sequences: BTreeMap<i64, i32>,
-    /// The log as it would be if the operation that the power cut interrupted had happened.
-    pub(crate) alternative: Option<Box<ModelLog>>,
-}
+use model::check_log;
 
 pub(crate) struct World {
     pub(crate) disk: SimDisk,
@@ -584,55 +477,4 @@ impl World {
             }
         }
     }
-}
-
-fn check_log(reader: &LogReader<SimDisk>, model: &ModelLog) -> Result<(), String> {
-    let (start, end) = (reader.log_start().0, reader.log_end().0);
-    if end < model.durable || end > model.end {
-        return Err(format!("ends at {end}, not in {}..={}", model.durable, model.end));
-    }
-    if reader.durable_end().0 > end {
-        return Err("durable past its end".to_owned());
-    }
-    if start < model.start {
-        return Err(format!("begins at {start}, not {}", model.start));
-    }
-    if start > model.start.max(model.durable) {
-        return Err(format!("begins at {start}, past {}, which was durable", model.durable));
-    }
-    let found = read_all(reader);
-    let expected =
-        model.batches.iter().filter(|batch| batch.next_offset > start && batch.next_offset <= end);
-    let expected: Vec<&ModelBatch> = expected.collect();
-    if found.len() != expected.len() {
-        return Err(format!("{} batches, not {}", found.len(), expected.len()));
-    }
-    let mut epochs: Vec<(i32, i64)> = Vec::new();
-    for (bytes, expected) in found.iter().zip(&expected) {
-        let header = varve_protocol::records::BatchHeader::parse(bytes).unwrap();
-        if header.base_offset.0 != expected.base_offset
-            || header.next_offset().0 != expected.next_offset
-            || header.partition_leader_epoch.0 != expected.epoch
-            || bytes[61..] != expected.records[..]
-        {
-            return Err(format!("offset {} holds something else", expected.base_offset));
-        }
-        if epochs.last().is_none_or(|(epoch, _)| *epoch < expected.epoch) {
-            epochs.push((expected.epoch, expected.base_offset.max(start)));
-        }
-    }
-    let cached: Vec<(i32, i64)> =
-        reader.epochs().iter().map(|e| (e.epoch.0, e.start_offset.0)).collect();
-    for (index, epoch) in epochs.iter().enumerate() {
-        // The log's start may lie in a gap before the first batch.
-        let is_first =
-            |e: &(i32, i64)| index == 0 && e.0 == epoch.0 && (start..=epoch.1).contains(&e.1);
-        if !cached.contains(epoch) && !cached.iter().any(is_first) {
-            return Err(format!("epochs {cached:?} lack {epoch:?} of {epochs:?}"));
-        }
-    }
-    if cached.iter().any(|(_, offset)| *offset > end) {
-        return Err(format!("epochs {cached:?} beyond the end {end}"));
-    }
-    Ok(())
 }
