@@ -130,6 +130,8 @@ impl Disk {
     pub fn empty(&self) {
         // It may not be there.
         let _ = fs::remove_file(self.balloon());
+        // A power cut that comes next must not bring it back.
+        let _ = File::open(&self.mount_point).and_then(|folder| folder.sync_all());
     }
 
     /// Everything on it is gone, as on a new disk.
