@@ -43,11 +43,12 @@ pub fn produce_error(error: &ProduceError) -> ErrorCode {
         ProduceError::DirectoryFailed(_) => ErrorCode::KafkaStorageError,
         ProduceError::NotEnoughReplicas => ErrorCode::NotEnoughReplicas,
         ProduceError::NotEnoughReplicasAfterAppend => ErrorCode::NotEnoughReplicasAfterAppend,
-        ProduceError::NotLeader => ErrorCode::NotLeaderOrFollower,
         ProduceError::TimedOut => ErrorCode::RequestTimedOut,
-        ProduceError::Deleted => ErrorCode::UnknownTopicOrPartition,
-        // Retriable, and makes clients look for another leader.
-        ProduceError::ShuttingDown => ErrorCode::NotLeaderOrFollower,
+        // Retriable, and makes clients look for another leader. A replica that was deleted here under a
+        // batch may have gone elsewhere, and the batch with it.
+        ProduceError::NotLeader | ProduceError::Deleted | ProduceError::ShuttingDown => {
+            ErrorCode::NotLeaderOrFollower
+        }
     }
 }
 

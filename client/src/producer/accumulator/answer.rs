@@ -205,11 +205,7 @@ impl Accumulator {
                 let released_bytes = self.retry(key, batch, Elsewhere::No, jitter, now);
                 return Consequence { released_bytes, must_refresh: false };
             }
-            // The broker appended it, but too few replicas have it so far.
-            ErrorCode::NotEnoughReplicasAfterAppend | ErrorCode::RequestTimedOut => {
-                batch.possibly_written = true;
-            }
-            _ => {}
+            _ => batch.possibly_written |= !is_surely_not_written(code),
         }
         if code.is_retriable() && may_retry {
             let must_refresh = is_about_leaders(code);
@@ -311,6 +307,38 @@ impl Accumulator {
         }
         released
     }
+}
+
+/// Whether a broker that refuses so has not appended the batch, whatever happens later. Others may come after it was:
+/// replicas fell out of sync, the broker leads no more, its disk failed. Then the batch's sequence numbers belong to it for
+/// ever: another one that got them would be taken for a repetition, and acknowledged without being written.
+fn is_surely_not_written(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::UnknownTopicOrPartition
+            | ErrorCode::UnknownTopicId
+            | ErrorCode::InvalidTopicException
+            | ErrorCode::NotEnoughReplicas
+            | ErrorCode::MessageTooLarge
+            | ErrorCode::RecordListTooLarge
+            | ErrorCode::CorruptMessage
+            | ErrorCode::InvalidRecord
+            | ErrorCode::InvalidTimestamp
+            | ErrorCode::InvalidRequiredAcks
+            | ErrorCode::InvalidRequest
+            | ErrorCode::UnsupportedVersion
+            | ErrorCode::UnsupportedForMessageFormat
+            | ErrorCode::UnsupportedCompressionType
+            | ErrorCode::OutOfOrderSequenceNumber
+            | ErrorCode::UnknownProducerId
+            | ErrorCode::InvalidProducerEpoch
+            | ErrorCode::ProducerFenced
+            | ErrorCode::TopicAuthorizationFailed
+            | ErrorCode::ClusterAuthorizationFailed
+            | ErrorCode::TransactionalIdAuthorizationFailed
+            | ErrorCode::SaslAuthenticationFailed
+            | ErrorCode::PolicyViolation
+    )
 }
 
 /// Whether a refusal says that the leader is elsewhere.

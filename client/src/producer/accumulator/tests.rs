@@ -8,7 +8,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 use varve_protocol::error_code::ErrorCode;
-use varve_protocol::records::{DecompressLimits, RecordBatch};
+use varve_protocol::records::{BatchHeader, DecompressLimits, RecordBatch};
 
 fn accumulator(config: &ProducerConfig) -> Accumulator {
     let backoff = (Duration::from_millis(100), Duration::from_secs(1));
@@ -107,6 +107,44 @@ fn a_record_that_waits_too_long_fails_and_says_whether_it_may_be_written() {
     assert!(consequence.released_bytes > 0 && accumulator.is_empty());
     assert_eq!(accumulator.signal.outstanding.load(Ordering::Relaxed), 0);
     assert_eq!(accumulator.stats.records_failed, 2);
+}
+
+/// Gives a batch up after one refusal; whether it may be written, and the sequence of the next batch (none: under
+/// another epoch).
+fn give_up_after(code: ErrorCode) -> (bool, Option<i32>) {
+    let config = ProducerConfig::default();
+    let start = clock::now();
+    let late = start + config.delivery_timeout;
+    let mut accumulator = accumulator(&config);
+    let delivery = append(&mut accumulator, 0, "a", start).delivery;
+    let due = check_drain(&mut accumulator, true, start, "1: 0×1").pop().unwrap();
+    let bytes = due.cargo.build().unwrap();
+    let refused = Answer::Refused { code, message: None, names_leader: false, bytes };
+    accumulator.on_answer(&due.reference, refused, Jitter(0.5), start);
+    check_drain(&mut accumulator, true, late, "");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let error = runtime.block_on(delivery).unwrap_err();
+    append(&mut accumulator, 0, "b", late);
+    let due = check_drain(&mut accumulator, true, late, "1: 0×1").pop().unwrap();
+    let header = BatchHeader::parse(&due.cargo.build().unwrap()).unwrap();
+    (error.possibly_written(), (header.producer_epoch.0 == 0).then_some(header.base_sequence))
+}
+
+/// A leader may have appended what it refuses because it leads no more, or because its disk fails: the
+/// numbers of such a batch are never given to another one, which would be acknowledged as its repetition.
+#[test]
+fn the_numbers_of_a_batch_that_may_be_written_are_not_given_again() {
+    for code in [
+        ErrorCode::NotLeaderOrFollower,
+        ErrorCode::KafkaStorageError,
+        ErrorCode::NotEnoughReplicasAfterAppend,
+        ErrorCode::RequestTimedOut,
+    ] {
+        assert_eq!(give_up_after(code), (true, None), "{code:?}");
+    }
+    for code in [ErrorCode::NotEnoughReplicas, ErrorCode::UnknownTopicOrPartition] {
+        assert_eq!(give_up_after(code), (false, Some(0)), "{code:?}");
+    }
 }
 
 #[test]
