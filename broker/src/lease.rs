@@ -2,17 +2,18 @@
 //!
 //! Records that a broker shows stay true whatever happens: they are committed. That they are all, and that a committed offset is
 //! the last one, is true only as long as no other broker leads. A leader that is cut off does not hear that it was replaced,
-//! so that it says so only while nobody can have been: the controller gives up a broker that is silent for a second, and a
-//! controller that is itself cut off believes itself one for two election timeouts at most, when the first of the others may
-//! have followed it after one. A heartbeat that was answered is therefore good for that second less an election timeout, from
-//! when it was sent.
+//! so that it says so only while nobody can have been. The controller gives up a broker that is silent for a second. It answers a
+//! heartbeat once a majority of the quorum has said, after the heartbeat came, that it is the controller (one that was cut off, or
+//! whose process stood still, answers nobody), and a broker that it has given up counts as alive again only when it has shown
+//! that it knows of it. A heartbeat that was answered is therefore good for as long as no other controller can be elected,
+//! from when it was sent.
 //!
-//! Not covered: a controller whose process stood still and that speaks for what it leads before the first message of its
-//! successor reaches it.
+//! Not covered: a broker that loses a partition by a reassignment and is late in applying that, though it is heard; and a voter that
+//! elects another controller at once because the controller's connections broke, although its process lives.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// The silence after which a broker is given up (1,000 ms), less an election timeout (500 ms) and what reading clocks takes.
+/// An election timeout (500 ms), less what reading clocks takes.
 const LASTS_MS: i64 = 450;
 
 /// Times are milliseconds of this broker's monotonic clock.

@@ -15,8 +15,8 @@ use varve_protocol::messages::produce::{
     PartitionProduceData, PartitionProduceResponse, TopicProduceData,
 };
 use varve_protocol::messages::{
-    CreateTopicsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
-    ProduceResponse,
+    CreateTopicsRequest, FetchRequest, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
+    ProduceRequest, ProduceResponse,
 };
 use varve_protocol::wire::{
     Message, Reader, Request, RequestHeader, ResponseHeader, encode_request,
@@ -26,6 +26,8 @@ use varve_protocol::wire::{
 pub const PRODUCE_VERSION: i16 = 9;
 /// The version of Fetch that the harness sends: the last before topic ids.
 pub const FETCH_VERSION: i16 = 12;
+/// The version of ListOffsets that is spoken here.
+pub const OFFSETS_VERSION: i16 = 5;
 
 /// How long a response may take.
 const RESPONSE_LIMIT: Duration = Duration::from_secs(20);
@@ -266,27 +268,33 @@ impl Connection {
     /// # Errors
     /// As [`Self::call`]; `Other` with the broker's error.
     pub fn offset_at(&mut self, topic: &str, partition: i32, timestamp: i64) -> io::Result<i64> {
-        let partitions = vec![ListOffsetsPartition {
-            partition_index: partition,
-            timestamp,
-            ..ListOffsetsPartition::default()
-        }];
-        let request = ListOffsetsRequest {
-            replica_id: -1,
-            topics: vec![ListOffsetsTopic { name: topic.to_owned(), partitions }],
-            ..ListOffsetsRequest::default()
-        };
-        let response = self.call(5, &request)?;
-        let found = response
-            .topics
-            .into_iter()
-            .flat_map(|topic| topic.partitions)
-            .next()
-            .ok_or_else(|| invalid("a list offsets response without the partition"))?;
-        match ErrorCode::from_code(found.error_code) {
-            ErrorCode::None => Ok(found.offset),
-            code => Err(io::Error::other(format!("list offsets: {code:?}"))),
-        }
+        offset_found(self.call(OFFSETS_VERSION, &offset_request(topic, partition, timestamp))?)
+    }
+}
+
+/// A question for one offset: the one behind the last record (−1) or that of the first one (−2).
+pub fn offset_request(topic: &str, partition: i32, timestamp: i64) -> ListOffsetsRequest {
+    let asked = ListOffsetsPartition {
+        partition_index: partition,
+        timestamp,
+        ..ListOffsetsPartition::default()
+    };
+    let topic = ListOffsetsTopic { name: topic.to_owned(), partitions: vec![asked] };
+    ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..ListOffsetsRequest::default() }
+}
+
+/// The answer to [`offset_request`].
+///
+/// # Errors
+/// `Other` with the broker's error; `InvalidData` without the partition.
+pub fn offset_found(response: ListOffsetsResponse) -> io::Result<i64> {
+    let mut partitions = response.topics.into_iter().flat_map(|topic| topic.partitions);
+    let found = partitions
+        .next()
+        .ok_or_else(|| invalid("a list offsets response without the partition"))?;
+    match ErrorCode::from_code(found.error_code) {
+        ErrorCode::None => Ok(found.offset),
+        code => Err(io::Error::other(format!("list offsets: {code:?}"))),
     }
 }
 

@@ -16,6 +16,8 @@ use crate::peers::{Peers, decide};
 
 /// Between two signs of life.
 const HEARTBEAT: Duration = Duration::from_millis(150);
+/// Between two of a broker that counts as dead: it has yet to show what it knows.
+const FENCED_HEARTBEAT: Duration = Duration::from_millis(40);
 /// How long a sign of life waits for its answer.
 pub(super) const HEARTBEAT_MAX: Duration = Duration::from_millis(800);
 
@@ -31,9 +33,11 @@ pub(super) async fn show_life(
     beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let metadata = &broker.metadata;
     let mut controllers = metadata.watch_controller();
+    let mut is_fenced = false;
     loop {
         tokio::select! {
             _ = beats.tick() => {}
+            () = tokio::time::sleep(FENCED_HEARTBEAT), if is_fenced => {}
             // A new controller hears at once.
             Ok(()) = controllers.changed() => {}
             _ = stopped.wait_for(|stopped| *stopped) => return,
@@ -44,7 +48,9 @@ pub(super) async fn show_life(
         }
         let sent_ms = clock::monotonic_ms();
         let answer = send_heartbeat(metadata, &peers, false).await;
-        if answer.is_some_and(|answer| answer.error_code == 0 && !answer.is_fenced) {
+        let Some(answer) = answer.filter(|answer| answer.error_code == 0) else { continue };
+        is_fenced = answer.is_fenced;
+        if !is_fenced {
             broker.lease.on_answered(sent_ms);
         }
     }

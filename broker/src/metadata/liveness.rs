@@ -43,7 +43,7 @@ pub struct Heartbeat {
 pub struct HeartbeatAnswer {
     /// Why it is not heard, if it is not.
     pub code: ErrorCode,
-    /// It has applied its own registration.
+    /// It has applied what made it count as dead, or its registration.
     pub is_caught_up: bool,
     /// It counts as dead.
     pub is_fenced: bool,
@@ -51,11 +51,21 @@ pub struct HeartbeatAnswer {
     pub may_end: bool,
 }
 
+impl HeartbeatAnswer {
+    /// It is not heard.
+    pub(super) fn refused(code: ErrorCode) -> Self {
+        Self { code, is_caught_up: false, is_fenced: true, may_end: false }
+    }
+}
+
 /// When each broker was heard last.
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
     /// Empty while another broker is the controller.
     heard_ms: BTreeMap<BrokerId, i64>,
+    /// Fenced brokers that speak, and the entry that they have to have applied before they count as alive: by then they
+    /// know that they lead nothing.
+    must_show: BTreeMap<BrokerId, u64>,
     /// When something last changed.
     stirred_ms: i64,
     /// When time was told last.
@@ -66,6 +76,7 @@ impl Liveness {
     /// This broker is the controller from now on. Nobody is judged by what it did not hear before.
     pub(super) fn on_elected(&mut self, now_ms: i64, image: &MetadataImage) {
         self.heard_ms = image.brokers().map(|broker| (broker.id, now_ms)).collect();
+        self.must_show.clear();
         self.stirred_ms = now_ms;
         self.ticked_ms = now_ms;
     }
@@ -73,18 +84,19 @@ impl Liveness {
     /// Another broker is the controller.
     pub(super) fn on_resigned(&mut self) {
         self.heard_ms.clear();
+        self.must_show.clear();
     }
 
-    /// A broker speaks.
+    /// A broker speaks; the log ends with entry `last`.
     pub(super) fn on_heartbeat(
         &mut self,
         heartbeat: Heartbeat,
+        last: u64,
         now_ms: i64,
         image: &MetadataImage,
     ) -> (HeartbeatAnswer, Option<MetadataChange>) {
         let Heartbeat { broker: id, epoch, applied, wants_shutdown } = heartbeat;
-        let refused =
-            |code| HeartbeatAnswer { code, is_caught_up: false, is_fenced: true, may_end: false };
+        let refused = HeartbeatAnswer::refused;
         let Some(broker) = image.broker(id) else {
             return (refused(ErrorCode::BrokerIdNotRegistered), None);
         };
@@ -92,7 +104,12 @@ impl Liveness {
             return (refused(ErrorCode::StaleBrokerEpoch), None);
         }
         self.heard_ms.insert(id, now_ms);
-        let is_caught_up = applied > 0;
+        let is_caught_up = if broker.is_fenced {
+            applied >= *self.must_show.entry(id).or_insert(last)
+        } else {
+            self.must_show.remove(&id);
+            true
+        };
         let answer = HeartbeatAnswer {
             code: ErrorCode::None,
             is_caught_up,

@@ -18,6 +18,7 @@ mod departed;
 mod diff;
 mod finisher;
 pub mod handle;
+mod heard;
 mod host;
 pub mod image;
 mod liveness;

@@ -72,6 +72,8 @@ pub(super) struct Node {
     /// On the controller: the image as of the last proposed entry.
     planned: Option<MetadataImage>,
     pending: VecDeque<Pending>,
+    /// The last round in which a majority of the quorum said that this broker leads.
+    confirmed: u64,
     /// Changes that came while this broker leads and has not applied all of its predecessors' entries.
     waiting: Vec<(MetadataChange, Answer)>,
     settings: PlanSettings,
@@ -101,6 +103,7 @@ impl Node {
             applied,
             planned: None,
             pending: VecDeque::new(),
+            confirmed: 0,
             waiting: Vec::new(),
             settings,
             broker,
@@ -194,6 +197,23 @@ impl Node {
         }
     }
 
+    /// Asks the quorum whether this broker leads still; [`Self::confirmed`] tells.
+    pub(super) fn confirm(&mut self, round: u64) {
+        if self.failure.is_none() && self.stuck.is_none() {
+            self.quorum.confirm(round);
+        }
+    }
+
+    /// The last round of [`Self::confirm`] that a majority has answered.
+    pub(super) fn confirmed(&self) -> u64 {
+        self.confirmed
+    }
+
+    /// The last entry of this broker's log.
+    pub(super) fn last_index(&self) -> u64 {
+        self.quorum.status().last
+    }
+
     /// Takes changes; they are decided by [`Self::step`].
     pub(super) fn on_changes(&mut self, changes: Vec<(MetadataChange, Answer)>) {
         for (change, answer) in changes {
@@ -235,6 +255,7 @@ impl Node {
             }
             let Some(step) = self.quorum.poll() else { break };
             send(transport, step.messages);
+            self.confirmed = self.confirmed.max(step.confirmed.unwrap_or(0));
             if let Some(persist) = step.persist
                 && let Err(error) = self.log.persist(&persist)
             {

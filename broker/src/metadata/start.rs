@@ -21,6 +21,7 @@ use super::broker_image::Endpoint;
 use super::change::{ChangeError, MetadataChange};
 use super::finisher::{MetadataFinisher, hosted_logs, hosted_partitions};
 use super::handle::{MetadataHandle, config_layers};
+use super::heard::Heard;
 use super::host::{HostError, PartitionHost};
 use super::image::MetadataImage;
 use super::liveness::Liveness;
@@ -234,6 +235,7 @@ impl OpenedMetadata {
             status,
             liveness: Liveness::default(),
             is_controller: false,
+            heard: Heard::default(),
             lost: BTreeMap::new(),
             ticked_ms: 0,
             shared: Arc::clone(&shared),

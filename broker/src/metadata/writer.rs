@@ -14,6 +14,7 @@ use varve_replication::quorum::QuorumStatus;
 
 use super::change::MetadataChange;
 use super::handle::{Command, Shared};
+use super::heard::Heard;
 use super::liveness::{Heartbeat, HeartbeatAnswer, Liveness};
 use super::node::{Answer, Batch, Node, QuorumTransport};
 use crate::clock;
@@ -38,6 +39,8 @@ pub struct MetadataWriter {
     pub(super) status: watch::Sender<QuorumStatus>,
     pub(super) liveness: Liveness,
     pub(super) is_controller: bool,
+    /// Brokers that wait for an answer to their heartbeats.
+    pub(super) heard: Heard,
     /// Brokers whose processes died and that nobody has fenced, as far as is known here.
     pub(super) lost: BTreeMap<BrokerId, i64>,
     /// When the last tick was seen.
@@ -97,6 +100,7 @@ impl MetadataWriter {
         }
         self.publish();
         self.follow_role(now_ms);
+        self.heard.answer(self.node.confirmed());
         true
     }
 
@@ -123,8 +127,7 @@ impl MetadataWriter {
                     self.lost.remove(&heartbeat.broker);
                     let (answered, wish) = self.on_heartbeat(heartbeat, now_ms);
                     wishes.extend(wish);
-                    // Whoever asked may be gone.
-                    let _ = answer.send(answered);
+                    self.heard.push(answered, answer);
                 }
                 Command::TransferLeadership(to) => self.node.transfer_leadership(to),
                 Command::HandOver => self.node.hand_over(),
@@ -134,6 +137,9 @@ impl MetadataWriter {
         if urgent.has_ticked {
             // Behind the messages that waited: who was not heard is silent, not unheard.
             wishes.extend(self.on_tick(now_ms));
+        }
+        if let Some(round) = self.heard.next_round() {
+            self.node.confirm(round);
         }
         wishes.extend(self.fence_lost(now_ms));
         changes.extend(wishes.into_iter().map(|wish| (wish, oneshot::channel().0)));
@@ -167,6 +173,9 @@ impl MetadataWriter {
         } else if !leads && self.is_controller {
             self.liveness.on_resigned();
         }
+        if !leads {
+            self.heard.refuse();
+        }
         self.is_controller = leads;
     }
 
@@ -187,10 +196,10 @@ impl MetadataWriter {
         now_ms: i64,
     ) -> (HeartbeatAnswer, Option<MetadataChange>) {
         if let Some(image) = self.node.planned_image() {
-            return self.liveness.on_heartbeat(heartbeat, now_ms, image);
+            let last = self.node.last_index();
+            return self.liveness.on_heartbeat(heartbeat, last, now_ms, image);
         }
-        let code = ErrorCode::NotController;
-        (HeartbeatAnswer { code, is_caught_up: false, is_fenced: true, may_end: false }, None)
+        (HeartbeatAnswer::refused(ErrorCode::NotController), None)
     }
 
     /// Passes batches to the finisher; answers whether it is still there. In a quorum of several it

@@ -350,6 +350,17 @@ impl Quorum {
         Ok(self.last_proposed())
     }
 
+    /// Asks the voters whether this broker leads still. [`QuorumStep::confirmed`] says when a majority has
+    /// answered that since; never, if it does not lead or has not committed anything yet in its term.
+    /// Rounds grow. Source: Ongaro's thesis, §6.4 (read-only queries).
+    ///
+    /// [`QuorumStep::confirmed`]: super::QuorumStep::confirmed
+    pub fn confirm(&mut self, round: u64) {
+        if self.node.raft.state == StateRole::Leader {
+            self.node.read_index(round.to_be_bytes().to_vec());
+        }
+    }
+
     /// Hands leadership to another voter, if this broker leads.
     pub fn transfer_leadership(&mut self, to: BrokerId) {
         if self.node.raft.state == StateRole::Leader && to != self.id {

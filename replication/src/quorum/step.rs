@@ -35,8 +35,11 @@ impl Quorum {
         });
         let has_work = snapshot.is_some() || !entries.is_empty() || hard_state.is_some();
         let persist = has_work.then_some(Persist { snapshot, entries, hard_state, is_kept: false });
+        let rounds = ready.take_read_states().into_iter();
+        let rounds = rounds.filter_map(|state| state.request_ctx.try_into().ok());
+        let confirmed = rounds.map(u64::from_be_bytes).max();
         self.ready = Some(ready);
-        Some(QuorumStep { messages, persist })
+        Some(QuorumStep { messages, persist, confirmed })
     }
 
     /// What the last step wanted durable is durable.
@@ -103,7 +106,7 @@ impl Quorum {
             abstains_below: self.abstains_below,
         };
         let persist = Persist { hard_state: Some(hard_state), is_kept: true, ..Persist::default() };
-        QuorumStep { messages: Vec::new(), persist: Some(persist) }
+        QuorumStep { persist: Some(persist), ..QuorumStep::default() }
     }
 
     /// A leader that has no vote any more leaves the lead to the voter that has most of the log. That

@@ -39,6 +39,9 @@ pub struct QuorumStep {
     pub messages: Vec<(BrokerId, Bytes)>,
     /// What must be durable before [`Quorum::on_persisted`](super::Quorum::on_persisted) is called.
     pub persist: Option<Persist>,
+    /// The last round of [`Quorum::confirm`](super::Quorum::confirm) in which a majority has answered:
+    /// this broker led after that call.
+    pub confirmed: Option<u64>,
 }
 
 /// What is to be written and synced, in this order: the snapshot, then the entries, then the hard

@@ -493,7 +493,7 @@ fn fences(changes: &[MetadataChange]) -> Vec<(i32, &'static str)> {
 fn heard(liveness: &mut Liveness, image: &MetadataImage, id: i32, now_ms: i64) {
     let (broker, epoch) = (BrokerId(id), epoch(image, id));
     let heartbeat = Heartbeat { broker, epoch, applied: 1, wants_shutdown: false };
-    let (answer, change) = liveness.on_heartbeat(heartbeat, now_ms, image);
+    let (answer, change) = liveness.on_heartbeat(heartbeat, 1, now_ms, image);
     assert_eq!((answer.code, change), (ErrorCode::None, None));
 }
 
@@ -579,4 +579,23 @@ fn a_broker_of_ten_thousand_partitions_is_fenced_quickly() {
     println!("planned in {planned:?}, planned and applied in {applied:?}");
     assert_eq!(records.len(), 10_001);
     assert!(applied.as_millis() < 2_000, "{applied:?}");
+}
+
+/// A broker that was cut off believes what it heard last, that it leads: it counts as alive again once it has applied that it does not.
+#[test]
+fn the_fenced_are_alive_again_when_they_know_of_it() {
+    let mut image = world(&[&[1, 2, 3]], &[]);
+    let mut liveness = elected(&image);
+    fence(&mut image, 3);
+    let (broker, epoch) = (BrokerId(3), epoch(&image, 3));
+    let mut heard = |applied, last| {
+        let heartbeat = Heartbeat { broker, epoch, applied, wants_shutdown: false };
+        let (answer, change) = liveness.on_heartbeat(heartbeat, last, 10, &image);
+        assert!(answer.is_fenced);
+        (answer.is_caught_up, change.is_some())
+    };
+    assert_eq!(heard(19, 20), (false, false));
+    assert_eq!(heard(19, 25), (false, false));
+    // What came after that does not matter.
+    assert_eq!(heard(20, 30), (true, true));
 }

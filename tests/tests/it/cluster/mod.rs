@@ -8,6 +8,7 @@ mod peer_transports;
 mod replication;
 mod returning;
 mod rot;
+mod standing_still;
 
 use bytes::Bytes;
 use varve_protocol::ErrorCode;
