@@ -60,6 +60,8 @@ pub struct FollowerFetch {
     pub log_end: Offset,
     /// What it has on stable storage.
     pub durable_end: Offset,
+    /// Where its log begins.
+    pub log_start: Offset,
 }
 
 /// Why a follower's fetch says nothing about its progress.
@@ -301,7 +303,7 @@ impl LeaderReplica {
     /// [`FetchRefused`]; then nothing has changed but that a follower which lost committed records
     /// is proposed to leave the ISR.
     pub fn on_fetch(&mut self, fetch: FollowerFetch, now_ms: i64) -> Result<(), FetchRefused> {
-        let FollowerFetch { follower, broker_epoch, log_end, durable_end } = fetch;
+        let FollowerFetch { follower, broker_epoch, log_end, durable_end, log_start } = fetch;
         let leader_end = self.positions.log_end;
         let high_watermark = self.positions.high_watermark;
         let progress = self.followers.get_mut(&follower);
@@ -332,9 +334,20 @@ impl LeaderReplica {
         let durable_end = if is_rash { log_end } else { durable_end };
         progress.on_broker_epoch(broker_epoch);
         progress.on_fetch(durable_end, log_end, leader_end, now_ms);
+        progress.on_log_start(log_start);
         self.propose_expansion(follower, now_ms);
         self.advance();
         Ok(())
+    }
+
+    /// Whether the logs of all replicas that are or may be in sync begin at `log_start` or later, so that
+    /// no next leader gives records from below.
+    #[must_use]
+    pub fn is_log_start_held(&self, log_start: Offset) -> bool {
+        let holds = |(id, progress): (&BrokerId, &Progress)| {
+            progress.log_start() >= log_start || !self.isr.may_count(*id)
+        };
+        self.positions.log_start >= log_start && self.followers.iter().all(holds)
     }
 
     /// Something below the log's end is damaged, and others have it whole: this replica asks to be

@@ -16,6 +16,8 @@ pub struct Progress {
     caught_up_ms: i64,
     /// The epoch of the follower's registration, as it told it; −1 before its first fetch.
     broker_epoch: i64,
+    /// Where its log begins, as it told last; −1 before that.
+    log_start: Offset,
 }
 
 impl Progress {
@@ -31,6 +33,7 @@ impl Progress {
             // A member of the ISR gets the whole lag allowance before it is judged.
             caught_up_ms: if is_in_sync { now_ms } else { i64::MIN },
             broker_epoch: -1,
+            log_start: Offset(-1),
         }
     }
 
@@ -52,9 +55,24 @@ impl Progress {
         self.broker_epoch
     }
 
+    /// Where its log begins; −1 before it has said so.
+    #[must_use]
+    pub fn log_start(&self) -> Offset {
+        self.log_start
+    }
+
     /// Another run of the follower's process speaks from here on.
     pub fn on_broker_epoch(&mut self, broker_epoch: i64) {
+        if broker_epoch != self.broker_epoch {
+            self.log_start = Offset(-1);
+        }
         self.broker_epoch = broker_epoch;
+    }
+
+    /// Its log begins here. Within one run of its process that never goes back: a lower start was said
+    /// earlier.
+    pub fn on_log_start(&mut self, log_start: Offset) {
+        self.log_start = self.log_start.max(log_start);
     }
 
     /// A fetch tells the follower's ends.

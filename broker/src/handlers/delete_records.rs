@@ -1,6 +1,7 @@
-//! DeleteRecords (API 21): moves the start of partitions forward.
+//! DeleteRecords (API 21): moves the start of partitions forward, at all in-sync replicas.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::messages::delete_records::{
@@ -13,6 +14,7 @@ use super::RequestContext;
 use super::error_table::delete_records_error;
 use super::leadership::led;
 use crate::broker::Broker;
+use crate::shard::StartedDeletion;
 
 /// Stands for the high watermark.
 const HIGH_WATERMARK: i64 = -1;
@@ -22,12 +24,29 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
-    let mut topics = Vec::with_capacity(request.topics.len());
+    // All are begun before the first is waited for: their followers work side by side.
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let mut begun = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
-            let partition_index = partition.partition_index;
-            let result = delete(broker, &topic.name, &partition).await;
+            let started = begin(broker, &topic.name, &partition, timeout).await;
+            partitions.push((partition.partition_index, started));
+        }
+        begun.push((topic.name, partitions));
+    }
+    let mut topics = Vec::with_capacity(begun.len());
+    for (name, begun) in begun {
+        let mut partitions = Vec::with_capacity(begun.len());
+        for (partition_index, started) in begun {
+            let result = match started {
+                Ok(started) => started.wait().await.map_err(|error| {
+                    tracing::info!(topic = name, partition = partition_index, %error,
+                        "records were not deleted");
+                    delete_records_error(&error)
+                }),
+                Err(code) => Err(code),
+            };
             if let Err(code) = result {
                 context.note_error(code);
             }
@@ -37,16 +56,17 @@ pub(crate) async fn handle(
                 error_code: result.err().unwrap_or(ErrorCode::None).code(),
             });
         }
-        topics.push(DeleteRecordsTopicResult { name: topic.name, partitions });
+        topics.push(DeleteRecordsTopicResult { name, partitions });
     }
     DeleteRecordsResponse { topics, ..DeleteRecordsResponse::default() }
 }
 
-async fn delete(
+async fn begin(
     broker: &Broker,
     topic: &str,
     wanted: &DeleteRecordsPartition,
-) -> Result<Offset, ErrorCode> {
+    timeout: Duration,
+) -> Result<StartedDeletion, ErrorCode> {
     let unknown = ErrorCode::UnknownTopicOrPartition;
     let handle = {
         let image = broker.metadata.load();
@@ -68,8 +88,6 @@ async fn delete(
         offset if offset < 0 => return Err(ErrorCode::OffsetOutOfRange),
         offset => Some(Offset(offset)),
     };
-    handle.delete_records(before).await.map_err(|error| {
-        tracing::info!(topic, partition = wanted.partition_index, %error, "records were not deleted");
-        delete_records_error(&error)
-    })
+    let started = handle.start_deletion(before, timeout).await;
+    started.map_err(|error| delete_records_error(&error))
 }

@@ -92,5 +92,6 @@ pub(crate) fn delete_records_error(error: &DeleteRecordsError) -> ErrorCode {
         DeleteRecordsError::NotLeader | DeleteRecordsError::ShuttingDown => {
             ErrorCode::NotLeaderOrFollower
         }
+        DeleteRecordsError::TimedOut => ErrorCode::RequestTimedOut,
     }
 }

@@ -201,6 +201,7 @@ impl InternalService {
                     leader_epoch: LeaderEpoch(told.leader_epoch),
                     log_end: Offset(told.log_end),
                     durable_end: Offset(told.durable_end),
+                    log_start: Offset(told.log_start),
                 }
             });
             partitions.follower_progress(peer.broker, request.broker_epoch, progress.collect());

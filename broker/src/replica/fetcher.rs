@@ -231,6 +231,7 @@ impl Fetcher {
                 leader_epoch: progress.leader_epoch.0,
                 log_end: progress.log_end.0,
                 durable_end: progress.durable_end.0,
+                log_start: progress.log_start.0,
             });
             let request = ReplicaProgressRequest { broker_epoch, partitions: told.collect() };
             outgoing.send(&peers::encode(0, &request)?, self.shared.sent()).await?;

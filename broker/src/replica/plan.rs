@@ -379,6 +379,7 @@ mod tests {
             leader_epoch: LeaderEpoch(1),
             log_end: Offset(5),
             durable_end: Offset(5),
+            log_start: Offset(0),
         };
         assert!(plan.on_progress(progress));
         assert_eq!(plan.on_connected(), [progress]);

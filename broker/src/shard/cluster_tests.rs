@@ -15,7 +15,7 @@ use varve_protocol::vocabulary::{
 use varve_storage::config::{LogConfig, ShardId, ShardOptions};
 use varve_storage::{AppendOrigin, LogShard, SimDisk};
 
-use super::command::{AppendItem, Command, Effect, NewLog, Outcome};
+use super::command::{AppendItem, Command, DeleteRecordsError, Effect, NewLog, Outcome};
 use super::core::{CoreSettings, Now, ShardCore};
 use super::replica::{
     DurableProgress, FetchPosition, Fetched, IsrAnswer, IsrVerdict, PartitionRole, ProposedIsr,
@@ -97,6 +97,10 @@ impl Node {
                         Ok(position) => self.position = Some(*position),
                         Err(error) => self.told.push(error.to_string()),
                     }
+                }
+                Effect::Answer { to, outcome: Outcome::RecordsDeleted(result) } => {
+                    let result = result.map_or_else(|error| error.to_string(), |at| at.to_string());
+                    self.told.push(format!("{to}:start={result}"));
                 }
                 Effect::Follow(position) => self.position = Some(position),
                 Effect::Unfollow { .. } => self.position = None,
@@ -566,7 +570,8 @@ fn a_log_is_fetched_anew_from_within_a_batch() {
     assert_eq!(world.node(1).core.high_watermark(&TIP), Some(Offset(6)));
     // Offset 3 is the third of the five.
     let before = Some(Offset(3));
-    let command = Command::DeleteRecords { partition: TIP, before, answer: NOBODY };
+    let command =
+        Command::DeleteRecords { partition: TIP, before, deadline_ms: 10_000, answer: NOBODY };
     world.node(1).command(command, now_ms);
     world.fetch(3);
     assert_eq!(world.node(3).position.unwrap().fetch_offset, Offset(3), "it was out of range");
@@ -578,4 +583,40 @@ fn a_log_is_fetched_anew_from_within_a_batch() {
     assert_eq!(world.node(3).core.high_watermark(&TIP), Some(Offset(6)));
     world.tell(3);
     assert_eq!(world.grant(), "1,2,3");
+}
+
+/// What was deleted comes back with no next leader: it is answered when all in-sync replicas have deleted it.
+#[test]
+fn a_deletion_waits_for_the_replicas_in_sync() {
+    let mut world = World::new();
+    world.elect(1, &[1, 2]);
+    for (answer, value) in [(7, "one"), (8, "two")] {
+        world.produce(1, answer, Acks::All, value);
+    }
+    world.node(1).commit();
+    world.catch_up(2);
+    world.told(1);
+    let delete = |before, answer, deadline_ms| Command::DeleteRecords {
+        partition: TIP,
+        before: Some(Offset(before)),
+        deadline_ms,
+        answer,
+    };
+    let now_ms = world.now_ms;
+    world.node(1).command(delete(1, 9, now_ms + 10_000), now_ms);
+    assert_eq!(world.told(1), "");
+    // It is told along with what the leader sends, and tells it back by itself.
+    world.fetch(2);
+    assert_eq!(world.node(2).core.reader(&TIP).unwrap().log_start(), Offset(1));
+    world.tell(2);
+    assert_eq!(world.told(1), "9:start=1");
+    // Nobody tells of this one.
+    world.node(1).command(delete(2, 10, now_ms + 50), now_ms);
+    world.tick(100);
+    assert_eq!(world.told(1), format!("10:start={}", DeleteRecordsError::TimedOut));
+    // Whoever leads no more cannot know.
+    let now_ms = world.now_ms;
+    world.node(1).command(delete(2, 11, now_ms + 10_000), now_ms);
+    world.elect(2, &[1, 2]);
+    assert_eq!(world.told(1), format!("11:start={}", DeleteRecordsError::NotLeader));
 }

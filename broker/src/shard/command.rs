@@ -52,7 +52,13 @@ pub(crate) enum Command<A> {
     /// Changes logs' settings.
     SetConfig { configs: Vec<(TopicIdPartition, Arc<LogConfig>)>, answer: A },
     /// Moves a log's start up to an offset; none means the high watermark.
-    DeleteRecords { partition: TopicIdPartition, before: Option<Offset>, answer: A },
+    DeleteRecords {
+        partition: TopicIdPartition,
+        before: Option<Offset>,
+        /// Milliseconds of the monotonic clock.
+        deadline_ms: i64,
+        answer: A,
+    },
     /// Tells the idempotent producers that a log remembers.
     DescribeProducers { partition: TopicIdPartition, answer: A },
     /// Tells what the metadata says of partitions. What is older than what is known changes nothing.
@@ -155,6 +161,9 @@ pub enum DeleteRecordsError {
     /// The log did not take it.
     #[error(transparent)]
     Truncate(#[from] TruncateError),
+    /// The leader has deleted them, but not every in-sync replica within the request's timeout.
+    #[error("not every in-sync replica has deleted the records in time")]
+    TimedOut,
     /// The broker ends.
     #[error("the broker is shutting down")]
     ShuttingDown,

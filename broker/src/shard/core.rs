@@ -10,6 +10,7 @@
 //! poll_commit ─► CommitJob ─► on_committed ─► on_durable ─────┴─► high watermark ─► answers
 //! ```
 
+mod deletions;
 mod replicas;
 mod rot;
 
@@ -25,12 +26,11 @@ use varve_storage::{
     LogSetError, LogShard, MaintenanceDone, MaintenanceJob,
 };
 
-use super::command::{
-    AppendAnswer, AppendItem, Command, DeleteRecordsError, Effect, NewLog, Outcome, ProduceError,
-};
+use super::command::{AppendAnswer, AppendItem, Command, Effect, NewLog, Outcome, ProduceError};
 use super::replica::{ProposedIsr, RoleView};
 use super::requests::Requests;
 use crate::partition::{Partition, RecoveredLog, WaitingAppend, Wish};
+use deletions::Deletion;
 
 /// Between two looks at who lags.
 const FOLLOWERS_JUDGED_MS: i64 = 200;
@@ -53,6 +53,8 @@ pub(crate) struct ShardCore<D: Disk, A> {
     logs: LogShard<D>,
     partitions: BTreeMap<TopicIdPartition, Partition>,
     requests: Requests<A>,
+    /// Bounded by the requests that are being served.
+    deletions: Vec<Deletion<A>>,
     effects: Vec<Effect<A>>,
     followers_judged_ms: i64,
     told_again_ms: i64,
@@ -73,6 +75,7 @@ impl<D: Disk, A> ShardCore<D, A> {
             settings,
             partitions: BTreeMap::new(),
             requests: Requests::default(),
+            deletions: Vec::new(),
             effects: Vec::new(),
             followers_judged_ms: i64::MIN,
             told_again_ms: i64::MIN,
@@ -157,9 +160,8 @@ impl<D: Disk, A> ShardCore<D, A> {
                 let results = configs.into_iter().map(change).collect();
                 self.answer(answer, Outcome::LogsChanged(results));
             }
-            Command::DeleteRecords { partition, before, answer } => {
-                let outcome = self.delete_records(&partition, before);
-                self.answer(answer, Outcome::RecordsDeleted(outcome));
+            Command::DeleteRecords { partition, before, deadline_ms, answer } => {
+                self.on_delete_records(&partition, before, deadline_ms, answer);
             }
             Command::DescribeProducers { partition, answer } => {
                 let producers = self.logs.log(&partition).map(varve_storage::Log::producers);
@@ -179,6 +181,7 @@ impl<D: Disk, A> ShardCore<D, A> {
             Command::RotSeen { rot } => self.on_rot_seen(&rot, now),
             Command::IsrAnswers { answers } => self.on_isr_answers(answers, now),
         }
+        self.settle_deletions(now.monotonic_ms);
     }
 
     /// What was appended since the last commit, to be made durable; none while one is under way.
@@ -248,6 +251,7 @@ impl<D: Disk, A> ShardCore<D, A> {
         for (to, results) in self.requests.take_expired(now.monotonic_ms) {
             self.answer(to, Outcome::Appended(results));
         }
+        self.settle_deletions(now.monotonic_ms);
         if now.monotonic_ms.saturating_sub(self.followers_judged_ms) >= FOLLOWERS_JUDGED_MS {
             self.followers_judged_ms = now.monotonic_ms;
             self.judge_followers(now);
@@ -420,27 +424,6 @@ impl<D: Disk, A> ShardCore<D, A> {
         self.effects.push(Effect::Configured { partition: tip, config });
         self.advance(&tip);
         Ok(())
-    }
-
-    fn delete_records(
-        &mut self,
-        tip: &TopicIdPartition,
-        before: Option<Offset>,
-    ) -> Result<Offset, DeleteRecordsError> {
-        let unknown = DeleteRecordsError::UnknownPartition;
-        let partition = self.partitions.get_mut(tip).ok_or(unknown.clone())?;
-        if partition.leader().is_none() {
-            return Err(DeleteRecordsError::NotLeader);
-        }
-        let high_watermark = partition.high_watermark();
-        let offset = before.unwrap_or(high_watermark);
-        if offset > high_watermark {
-            return Err(DeleteRecordsError::OutOfRange { offset, high_watermark });
-        }
-        let log = self.logs.log_mut(tip).ok_or(unknown)?;
-        let log_start = log.advance_log_start(offset)?;
-        partition.on_log_start(log_start);
-        Ok(log_start)
     }
 }
 

@@ -13,19 +13,15 @@ use varve_protocol::vocabulary::{Acks, BrokerId, LeaderEpoch, Offset, TopicIdPar
 use varve_storage::config::LogConfig;
 use varve_storage::{AppendOrigin, LogSetError, ProducerSummary, ReadError, RealDisk, shard_of};
 
-use super::command::{
-    AppendAnswer, AppendItem, Command, DeleteRecordsError, FollowerLag, NewLog, Outcome,
-    ProduceError,
-};
+use super::append::start_append;
+use super::command::{AppendAnswer, Command, FollowerLag, NewLog, Outcome, ProduceError};
 use super::outboxes::Outboxes;
 use super::replica::{
     FetchPosition, FollowerProgress, IsrAnswer, Outbox, PartitionRole, ReplicaAppend,
     ReplicaAppendError, ReplicaEvents, RoleName, RoleView,
 };
-use super::stamps::AppendStamps;
 use super::thread::Message;
 use super::watch::{Waiter, Watch};
-use crate::clock;
 use crate::metadata::{HostError, HostFuture, HostedLog, PartitionHost};
 use crate::metrics::{Metrics, TopicMetrics};
 
@@ -223,26 +219,6 @@ impl PartitionHandle {
         results.pop().expect("one batch has one result")
     }
 
-    /// Moves the log's start up to `before`, or to the high watermark. Durable on return.
-    ///
-    /// # Errors
-    /// [`DeleteRecordsError`].
-    pub async fn delete_records(
-        &self,
-        before: Option<Offset>,
-    ) -> Result<Offset, DeleteRecordsError> {
-        let (answer, answered) = oneshot::channel();
-        let partition = self.shared.partition;
-        let command = Command::DeleteRecords { partition, before, answer };
-        let sent = self.shared.queue.send(Message::Command(command)).await;
-        sent.map_err(|_| DeleteRecordsError::ShuttingDown)?;
-        match answered.await {
-            Ok(Outcome::RecordsDeleted(result)) => result,
-            Ok(other) => unreachable!("deleting records was answered with {other:?}"),
-            Err(_) => Err(DeleteRecordsError::ShuttingDown),
-        }
-    }
-
     /// The idempotent producers that the log remembers; none if the log is gone or the broker
     /// ends.
     pub(crate) async fn producers(&self) -> Option<Vec<ProducerSummary>> {
@@ -260,6 +236,11 @@ impl PartitionHandle {
     pub fn watch(&self, waiter: &Arc<Waiter>) -> Watching {
         self.shared.watch.add(waiter);
         Watching { shared: Arc::clone(&self.shared), waiter: Arc::clone(waiter) }
+    }
+
+    /// The way to its shard.
+    pub(super) fn queue(&self) -> &mpsc::Sender<Message> {
+        &self.shared.queue
     }
 
     pub(super) fn publish_high_watermark(&self, high_watermark: Offset) {
@@ -306,99 +287,6 @@ pub struct Watching {
 impl Drop for Watching {
     fn drop(&mut self) {
         self.shared.watch.remove(&self.waiter);
-    }
-}
-
-/// Appends that are with their shards, or wait for room there.
-#[derive(Debug)]
-pub(crate) struct StartedAppend {
-    /// What found its shard's queue full.
-    unsent: Vec<(mpsc::Sender<Message>, Message)>,
-    /// By shard: the answer to come, and which of the batches it is for.
-    parts: Vec<(oneshot::Receiver<Outcome>, Vec<usize>)>,
-    results: Vec<Option<Result<AppendAnswer, ProduceError>>>,
-    stamps: Arc<AppendStamps>,
-}
-
-/// Hands batches to their shards, one command a shard, in the order of the calls. Never waits: what
-/// finds a queue full is sent by [`StartedAppend::wait`], and the caller lets nothing overtake it
-/// that must keep its order (see [`StartedAppend::is_blocked`]).
-pub(crate) fn start_append(
-    batches: Vec<(PartitionHandle, ValidatedBatch)>,
-    epoch: Option<LeaderEpoch>,
-    origin: AppendOrigin,
-    acks: Acks,
-    timeout: Duration,
-) -> StartedAppend {
-    let timeout_ms = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
-    let deadline_ms = clock::monotonic_ms().saturating_add(timeout_ms);
-    let mut started = StartedAppend {
-        unsent: Vec::new(),
-        parts: Vec::new(),
-        results: std::iter::repeat_with(|| None).take(batches.len()).collect(),
-        stamps: Arc::new(AppendStamps::sent(clock::now())),
-    };
-    let mut by_shard: Vec<(PartitionHandle, Vec<AppendItem>, Vec<usize>)> = Vec::new();
-    for (index, (handle, batch)) in batches.into_iter().enumerate() {
-        let item = AppendItem { partition: handle.partition(), batch, epoch };
-        let shard = handle.shared.shard;
-        match by_shard.iter_mut().find(|(other, _, _)| other.shared.shard == shard) {
-            Some((_, items, indexes)) => {
-                items.push(item);
-                indexes.push(index);
-            }
-            None => by_shard.push((handle, vec![item], vec![index])),
-        }
-    }
-    for (handle, items, indexes) in by_shard {
-        let (answer, answered) = oneshot::channel();
-        let command = Command::Append { items, origin, acks, deadline_ms, answer };
-        started.parts.push((answered, indexes));
-        // A shard that has ended drops the command, and with it the other end of the answer.
-        if let Err(mpsc::error::TrySendError::Full(message)) =
-            handle.shared.queue.try_send(Message::Append(command, Arc::clone(&started.stamps)))
-        {
-            started.unsent.push((handle.shared.queue.clone(), message));
-        }
-    }
-    started
-}
-
-impl StartedAppend {
-    /// Whether a shard has not taken its part yet. Until [`Self::wait`] returns, later appends of the
-    /// same producer could overtake this one.
-    pub(crate) fn is_blocked(&self) -> bool {
-        !self.unsent.is_empty()
-    }
-
-    /// When the shards had it.
-    pub(crate) fn stamps(&self) -> Arc<AppendStamps> {
-        Arc::clone(&self.stamps)
-    }
-
-    /// What became of the batches, in their order.
-    pub(crate) async fn wait(mut self) -> Vec<Result<AppendAnswer, ProduceError>> {
-        for (queue, message) in self.unsent {
-            // As above.
-            let _ = queue.send(message).await;
-        }
-        for (answered, indexes) in self.parts {
-            match answered.await {
-                Ok(Outcome::Appended(results)) => {
-                    for (index, result) in indexes.into_iter().zip(results) {
-                        self.results[index] = Some(result);
-                    }
-                }
-                Ok(other) => unreachable!("an append was answered with {other:?}"),
-                Err(_) => {
-                    for index in indexes {
-                        self.results[index] = Some(Err(ProduceError::ShuttingDown));
-                    }
-                }
-            }
-        }
-        let decided = self.results.into_iter();
-        decided.map(|result| result.expect("every batch is in one part")).collect()
     }
 }
 

@@ -9,8 +9,10 @@
 //!     └── oneshot, high watermark ─┘   └──────── CommitDone ───────┘
 //! ```
 
+mod append;
 mod command;
 mod core;
+mod deletion;
 mod handle;
 mod outboxes;
 mod replica;
@@ -25,10 +27,11 @@ mod cluster_tests;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use append::{StartedAppend, start_append};
 pub(crate) use command::FollowerLag;
 pub use command::{AppendAnswer, DeleteRecordsError, ProduceError};
+pub(crate) use deletion::StartedDeletion;
 pub use handle::{AttachedOutbox, PartitionHandle, Partitions, Watching};
-pub(crate) use handle::{StartedAppend, start_append};
 pub use replica::{
     DurableProgress, FetchPosition, Fetched, FollowerProgress, IsrAnswer, IsrVerdict, Outbox,
     PartitionRole, ProposedIsr, ReplicaAppend, ReplicaAppendError, ReplicaEvents, ReplicaPlace,

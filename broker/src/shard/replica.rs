@@ -191,6 +191,8 @@ pub struct FollowerProgress {
     pub log_end: Offset,
     /// Up to where that is on stable storage.
     pub durable_end: Offset,
+    /// Where its log begins, after a restart too.
+    pub log_start: Offset,
 }
 
 /// How far this broker is with a partition that it follows; to be told to the leader.

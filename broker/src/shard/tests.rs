@@ -224,6 +224,7 @@ fn records_are_deleted_up_to_the_high_watermark() {
     let delete = |before: Option<i64>, answer| Command::DeleteRecords {
         partition: tip(0),
         before: before.map(Offset),
+        deadline_ms: 10_000,
         answer,
     };
     let now = world.now();

@@ -211,6 +211,7 @@ impl Fetcher {
                 leader_epoch: progress.leader_epoch.0,
                 log_end: progress.log_end.0,
                 durable_end: progress.durable_end.0,
+                log_start: progress.log_start.0,
             });
             let request = ReplicaProgressRequest { broker_epoch, partitions: told.collect() };
             wants.push(Want::Send(connection, Packet::Progress(request)));

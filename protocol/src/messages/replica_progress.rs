@@ -18,6 +18,7 @@ message! {
         leader_epoch: i32 = -1, 0..;
         log_end: i64 = 0, 0..;
         durable_end: i64 = 0, 0..;
+        log_start: i64 = 0, 0..;
     }
 }
 

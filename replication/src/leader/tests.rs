@@ -27,7 +27,7 @@ fn leader(replicas: &[i32], isr: &[i32], durability: Durability) -> LeaderReplic
 }
 
 /// One input a word: `a5` appended up to 5, `d5` durable up to 5, `f2:5/3` broker 2 (in broker epoch
-/// 0; `f2e1` in epoch 1) fetches with log end 5 of which 3 durable, `t9` time 9, `c1,2@11` ISR committed at epoch 11, `r` refused, `w` it withdraws.
+/// 0; `f2e1` in epoch 1) fetches with log end 5 of which 3 durable (`f2:5/3^2`: and log start 2), `t9` time 9, `c1,2@11` ISR committed at epoch 11, `r` refused, `w` it withdraws.
 fn step(leader: &mut LeaderReplica, input: &str, now: &mut i64) -> Result<(), String> {
     let number = |text: &str| text.parse::<i64>().unwrap();
     let (kind, rest) = input.split_at(1);
@@ -40,6 +40,7 @@ fn step(leader: &mut LeaderReplica, input: &str, now: &mut i64) -> Result<(), St
         }
         "f" => {
             let (follower, ends) = rest.split_once(':').unwrap();
+            let (ends, log_start) = ends.split_once('^').unwrap_or((ends, "0"));
             let (log_end, durable_end) = ends.split_once('/').unwrap();
             let (follower, broker_epoch) = follower.split_once('e').unwrap_or((follower, "0"));
             let fetch = FollowerFetch {
@@ -47,6 +48,7 @@ fn step(leader: &mut LeaderReplica, input: &str, now: &mut i64) -> Result<(), St
                 broker_epoch: number(broker_epoch),
                 log_end: Offset(number(log_end)),
                 durable_end: Offset(number(durable_end)),
+                log_start: Offset(number(log_start)),
             };
             leader.on_fetch(fetch, *now).map_err(|error| error.to_string())?;
         }
@@ -101,6 +103,34 @@ fn alone_the_high_watermark_follows_what_is_durable() {
          d5 -> hw=5
          d9 -> hw=9",
     );
+}
+
+/// A deletion is done once every replica that may be in sync has moved its log's start, in this run of its process.
+#[test]
+fn a_log_start_is_held_by_all_that_may_be_in_sync() {
+    let mut leader = leader(&[1, 2, 3], &[1, 2], Durability::Disk);
+    let mut now = 0;
+    let mut after = |inputs: &str| {
+        for input in inputs.split_whitespace() {
+            step(&mut leader, input, &mut now).unwrap();
+        }
+        leader.is_log_start_held(Offset(4))
+    };
+    assert!(!after("a5 d5 f2:5/5"), "its own is lower");
+    let own = |leader: &mut LeaderReplica| leader.on_log_start(Offset(4));
+    own(&mut leader);
+    let mut after = |inputs: &str| {
+        for input in inputs.split_whitespace() {
+            step(&mut leader, input, &mut now).unwrap();
+        }
+        leader.is_log_start_held(Offset(4))
+    };
+    assert!(!after("f2:5/5^3"));
+    assert!(after("f2:5/5^4"), "3 is out of sync");
+    assert!(after("f2:5/5^3"), "that was said earlier");
+    assert!(!after("f3:5/5^0"), "3 may be in sync from here on");
+    assert!(after("f3:5/5^4"));
+    assert!(!after("f2e1:5/5^0"), "another run, with another disk perhaps");
 }
 
 /// A leader whose log is damaged gives way as soon as somebody is in sync, and asks until it is heard.
@@ -373,10 +403,14 @@ proptest! {
                     let follower_end = Offset((log_end.0 - log_back).max(0));
                     let durable_end = Offset((follower_end.0 - durable_back).max(0));
                     let follower = BrokerId(follower);
-                    let _ = leader.on_fetch(
-                        FollowerFetch { follower, broker_epoch: 0, log_end: follower_end, durable_end },
-                        now,
-                    );
+                    let fetch = FollowerFetch {
+                        follower,
+                        broker_epoch: 0,
+                        log_end: follower_end,
+                        durable_end,
+                        log_start: Offset(0),
+                    };
+                    let _ = leader.on_fetch(fetch, now);
                 }
                 Step::Tick(by) => {
                     now += by;

@@ -242,6 +242,7 @@ fn replica_progress(scene: &Scene) -> ReplicaProgressRequest {
         leader_epoch: scene.state.leader_epoch,
         log_end: scene.log_end,
         durable_end: scene.log_end,
+        log_start: 0,
     };
     ReplicaProgressRequest { broker_epoch: 1, partitions: vec![partition] }
 }

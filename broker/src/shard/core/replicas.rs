@@ -179,7 +179,7 @@ impl<D: Disk, A> ShardCore<D, A> {
         Ok(())
     }
 
-    /// Deletes what the leader has deleted, as far as it is committed here.
+    /// Deletes what the leader has deleted, as far as it is committed here, and tells it so.
     pub(super) fn follow_log_start(
         &mut self,
         tip: &TopicIdPartition,
@@ -189,6 +189,7 @@ impl<D: Disk, A> ShardCore<D, A> {
         let wish = partition.follower().and_then(FollowerReplica::log_start_wish);
         if let Some(log_start) = wish {
             partition.on_log_start(log.advance_log_start(log_start)?);
+            self.tell_durable(tip);
         }
         Ok(())
     }
@@ -201,14 +202,16 @@ impl<D: Disk, A> ShardCore<D, A> {
         progress: Vec<FollowerProgress>,
         now: Now,
     ) {
-        for FollowerProgress { partition: tip, leader_epoch, log_end, durable_end } in progress {
+        for told in progress {
+            let FollowerProgress { partition: tip, leader_epoch, log_end, durable_end, log_start } =
+                told;
             let Some(leader) = self.partitions.get_mut(&tip).and_then(Partition::leader_mut) else {
                 continue;
             };
             if leader.epoch() != leader_epoch {
                 continue;
             }
-            let fetch = FollowerFetch { follower, broker_epoch, log_end, durable_end };
+            let fetch = FollowerFetch { follower, broker_epoch, log_end, durable_end, log_start };
             if let Err(error) = leader.on_fetch(fetch, now.monotonic_ms) {
                 tracing::warn!(partition = %tip, %follower, %error,
                     "a follower's progress was not taken");
@@ -298,6 +301,7 @@ impl<D: Disk, A> ShardCore<D, A> {
             leader_epoch: follower.epoch(),
             log_end: positions.log_end,
             durable_end: positions.durable_end,
+            log_start: positions.log_start,
         };
         let progress = DurableProgress { leader: follower.leader(), progress };
         self.effects.push(Effect::FollowerDurable(progress));

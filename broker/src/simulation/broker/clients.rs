@@ -20,6 +20,9 @@ use crate::groups::{Coordinator, Now};
 use crate::metadata::MetadataChange;
 use crate::shard::{AppendItem, Command, ProduceError, RoleName};
 
+/// Milliseconds that a deletion waits for its followers.
+const DELETION_MS_MAX: i64 = 5_000;
+
 impl SteppedBroker {
     /// A producer's batch; answered by [`Output::Produced`] with the same number.
     ///
@@ -132,7 +135,8 @@ impl SteppedBroker {
     ) -> Result<(), StartError> {
         if let Some(shard) = self.shard.as_ref().filter(|_| self.phase == Phase::Serving) {
             let (before, answer) = (Some(before), Token::Deleter(number));
-            shard.command(Command::DeleteRecords { partition, before, answer });
+            let deadline_ms = self.now.monotonic_ms + DELETION_MS_MAX;
+            shard.command(Command::DeleteRecords { partition, before, deadline_ms, answer });
         }
         self.settle()
     }

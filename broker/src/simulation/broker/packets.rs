@@ -92,6 +92,7 @@ impl SteppedBroker {
             leader_epoch: LeaderEpoch(told.leader_epoch),
             log_end: Offset(told.log_end),
             durable_end: Offset(told.durable_end),
+            log_start: Offset(told.log_start),
         });
         let progress = progress.collect();
         shard.command(Command::FollowerProgress { follower: from, broker_epoch, progress });
