@@ -177,6 +177,9 @@ pub(crate) struct Journal<D: Disk> {
     sequence: u64,
     /// The last sequence in the other file, until a checkpoint covers it.
     other_holds: Option<u64>,
+    /// The last sequence that was found at the open, until a checkpoint covers it: a new lap would overwrite it, or
+    /// leave a gap behind what a power cut takes of it.
+    found: Option<u64>,
 }
 
 impl<D: Disk> Journal<D> {
@@ -187,20 +190,22 @@ impl<D: Disk> Journal<D> {
 
     /// Whether a file waits for a checkpoint before it can be used again.
     pub(crate) fn wants_checkpoint(&self) -> bool {
-        self.other_holds.is_some()
+        self.other_holds.is_some() || self.found.is_some()
     }
 
     /// Bytes that one commit can write at most right now.
     pub(crate) fn room(&self) -> u64 {
+        if self.found.is_some() {
+            return 0;
+        }
         let here = self.file_bytes - self.position;
         if self.other_holds.is_none() { self.file_bytes - JOURNAL_START } else { here }
     }
 
     /// A checkpoint that covers everything up to `sequence` is on the disk.
     pub(crate) fn on_checkpoint(&mut self, sequence: u64) {
-        if self.other_holds.is_some_and(|last| last <= sequence) {
-            self.other_holds = None;
-        }
+        self.other_holds.take_if(|last| *last <= sequence);
+        self.found.take_if(|last| *last <= sequence);
     }
 
     /// Gives entries their place. The caller has asked [`Self::room`].

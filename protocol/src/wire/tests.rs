@@ -223,6 +223,7 @@ fn messages_between_brokers_return() {
             leader_epoch: 6,
             log_end: 71,
             durable_end: 70,
+            log_start: 3,
         }],
     });
     check(ForwardRequest {

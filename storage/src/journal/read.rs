@@ -24,8 +24,8 @@ pub(crate) struct OpenedJournal<D: Disk> {
 
 /// Opens or makes the two files and reads what is in them after `checkpoint_sequence`.
 ///
-/// The journal returned begins a new lap: the caller writes a checkpoint that covers
-/// `journal.sequence()` before it appends, if there were entries.
+/// The journal returned begins a new lap. If there were entries it has no room before a checkpoint covers
+/// `journal.sequence()`.
 pub(crate) fn open_journal<D: Disk>(
     disk: &D,
     shard: ShardId,
@@ -47,6 +47,7 @@ pub(crate) fn open_journal<D: Disk>(
         lap: disk.salt(),
         sequence,
         other_holds: None,
+        found: (!entries.is_empty()).then_some(sequence),
     };
     Ok(OpenedJournal { journal, entries, damage })
 }

@@ -9,6 +9,7 @@ mod deletion;
 mod disk;
 mod failed_sync;
 mod follower;
+mod full_disk;
 mod idle;
 mod power_cut;
 mod rot;

@@ -38,6 +38,13 @@ fn a_log_does_not_begin_where_its_second_segment_does() {
     check(&[360]);
 }
 
+/// A broker that was killed and started on a full disk had no checkpoint for what its journal held, and wrote on in the
+/// journal's other file: a power cut left a gap, and it did not start again (`the_journal_is_kept_until_a_checkpoint_covers_it`).
+#[test]
+fn a_start_on_a_full_disk_keeps_the_journal() {
+    check(&[1120]);
+}
+
 /// Where frames were slow, members of groups were away for longer than their sessions allowed, and a
 /// group never came to rest. Sessions outlast the network there now, as whoever sets them up would
 /// have it.

@@ -5,7 +5,7 @@ use varve_protocol::records::{
     BatchBuilder, Batches, Compression, NewRecord, ValidatedBatch, ValidationLimits, validate_batch,
 };
 use varve_protocol::vocabulary::{
-    Offset, PartitionIndex, ProducerEpoch, ProducerId, TimestampMs, TopicId, TopicIdPartition,
+    PartitionIndex, ProducerEpoch, ProducerId, TimestampMs, TopicId, TopicIdPartition,
 };
 use varve_storage::{LogReader, SimDisk};
 
