@@ -236,9 +236,15 @@ impl FollowerReplica {
         let positions = &mut self.positions;
         assert!(log_end >= positions.log_start, "a log ends behind its start");
         assert!(log_end <= positions.log_end, "a truncation does not grow a log");
+        let is_cut = log_end < positions.log_end;
         positions.log_end = log_end;
         positions.durable_end = log_end;
-        self.lower_high_watermark(log_end);
+        if is_cut {
+            self.lower_high_watermark(log_end);
+        } else {
+            // Only an epoch without records went. What the leader has told holds, and is not told again.
+            self.advance();
+        }
     }
 
     /// The log was dropped and begins here now.

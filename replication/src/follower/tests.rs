@@ -83,6 +83,19 @@ fn a_log_before_the_leaders_start_is_not_believed() {
     check(&empty, records(14), Ok(FollowerStep::Append));
 }
 
+/// A broker that led without writing drops that epoch, and cuts nothing, before it takes what its leader sent along with the
+/// high watermark. The leader tells that once.
+#[test]
+fn a_truncation_that_cuts_nothing_keeps_what_the_leader_told() {
+    let log = Log { start: 0, epochs: Vec::new() };
+    let records = LeaderNews::Records { high_watermark: Offset(43), log_start: Offset(0) };
+    let mut follower = check(&log, records, Ok(FollowerStep::Append));
+    follower.on_truncated(Offset(0));
+    follower.on_appended(Offset(43));
+    follower.on_durable(Offset(43));
+    assert_eq!(follower.positions().high_watermark, Offset(43));
+}
+
 #[test]
 fn other_epochs_and_positions_change_nothing() {
     let log = Log { start: 0, epochs: vec![(1, 10)] };

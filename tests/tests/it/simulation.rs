@@ -45,6 +45,13 @@ fn a_start_on_a_full_disk_keeps_the_journal() {
     check(&[1120]);
 }
 
+/// A follower that had led without writing forgot the high watermark with which its first records came, and was not told
+/// again while nothing was written (`a_truncation_that_cuts_nothing_keeps_what_the_leader_told`).
+#[test]
+fn a_follower_keeps_the_high_watermark_that_it_was_told() {
+    check(&[1451]);
+}
+
 /// Where frames were slow, members of groups were away for longer than their sessions allowed, and a
 /// group never came to rest. Sessions outlast the network there now, as whoever sets them up would
 /// have it.
