@@ -128,6 +128,8 @@ impl Admin {
         isolation_level: IsolationLevel,
     ) -> Result<BTreeMap<TopicPartition, Result<ListedOffset, AdminError>>, AdminError> {
         const WHAT: &str = "listing offsets";
+        // A broker that was named does not become the leader by being asked again.
+        let is_followed = matches!(target, Target::Leader { .. });
         self.call(
             WHAT,
             target,
@@ -142,7 +144,7 @@ impl Admin {
                         let result = check(WHAT, partition.error_code, None, context);
                         let moved = is_elsewhere(partition.error_code)
                             || ErrorCode::from_code(partition.error_code).is_retriable();
-                        if let (Err(error), true, 1) = (&result, moved, asked.len()) {
+                        if let (Err(error), true) = (&result, moved && is_followed) {
                             return Ok(Verdict::Again(error.clone()));
                         }
                         let listed = ListedOffset {
