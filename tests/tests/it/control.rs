@@ -14,6 +14,7 @@ use varve_tests::clock::wait_for;
 use varve_tests::cluster::{Cluster, PATIENCE};
 use varve_tests::http;
 use varve_tests::peers::{kafka_tools, run, run_ok};
+use varve_tests::process::BrokerProcess;
 use varve_tests::process::binary;
 
 const TOPIC: &str = "moved";
@@ -70,6 +71,24 @@ impl World {
         });
     }
 
+    /// Waits until all brokers show all of the metadata.
+    fn settle(&self) {
+        wait_for("equal metadata", PATIENCE, || {
+            let shown = |broker: &BrokerProcess| {
+                let metrics = http::get(broker.http(), "/metrics").1;
+                let value = |name| {
+                    let mut lines = metrics.lines();
+                    lines.find_map(|line| line.strip_prefix(name)).map(str::to_owned)
+                };
+                (value("varve_raft_applied_index "), value("varve_raft_last_log_index "))
+            };
+            let all: Vec<_> = self.cluster.brokers().iter().map(shown).collect();
+            let first = &all[0].0;
+            let is_equal = all.iter().all(|(applied, last)| applied == first && last == first);
+            (first.is_some() && is_equal).then_some(())
+        });
+    }
+
     fn elect(&self, election: ElectionType) -> Option<ErrorCode> {
         let at = [TopicPartition::new(TOPIC, 0)];
         let results = self.runtime.block_on(self.admin.elect_leaders(election, Some(&at)));
@@ -122,6 +141,7 @@ fn replicas_move_and_moves_are_cancelled() {
     };
     alter(ConfigResource::Topic(TOPIC.to_owned()), named);
     alter(ConfigResource::Cluster, throttle);
+    world.settle();
     assert_eq!(world.reassign(Some(&[1, 2])), None);
     world.wait("the added replica", |one| one.replicas == [1, 2, 3]);
     world.check(&["partitions", "move-status"], 0, "0 of 1");
