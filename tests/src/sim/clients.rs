@@ -18,7 +18,7 @@ use super::invariants::{Demand, Sent, Verdict, spurious};
 use super::profile::Profile;
 use super::world::{Event, World, index_of};
 
-const PRODUCERS: usize = 2;
+pub(super) const PRODUCERS: usize = 2;
 /// How long a producer waits for an answer, and the broker for its replicas.
 const PATIENCE_US: u64 = 1_500_000;
 const TIMEOUT_MS: i64 = 1_000;

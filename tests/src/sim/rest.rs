@@ -2,6 +2,7 @@
 
 use varve_protocol::vocabulary::{Offset, TopicIdPartition};
 
+use super::clients::{ClientEvent, PRODUCERS};
 use super::coverage::Branch;
 use super::invariants::Verdict;
 use super::world::{Event, World, index_of, stuck};
@@ -9,6 +10,8 @@ use super::world::{Event, World, index_of, stuck};
 /// How long that may take.
 const REST_US_MAX: u64 = 60_000_000;
 const LOOK_US: u64 = 250_000;
+/// Calm producers write more often at the end: each has to have something acknowledged in each partition.
+const PRODUCE_EVERY_US_MAX: u64 = 250_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Rest {
@@ -19,6 +22,12 @@ impl World {
     pub(super) fn begin_rest(&mut self) {
         self.rest.healed_us = self.now_us;
         self.after(LOOK_US, Event::LookAtRest);
+        if self.profile.produce_every_us > PRODUCE_EVERY_US_MAX {
+            self.profile.produce_every_us = PRODUCE_EVERY_US_MAX;
+            for producer in 0..PRODUCERS {
+                self.after(0, Event::Client(ClientEvent::Produce(producer)));
+            }
+        }
     }
 
     pub(super) fn look_at_rest(&mut self) -> Verdict {
