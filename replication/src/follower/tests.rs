@@ -64,10 +64,9 @@ fn it_begins_anew_where_the_leader_begins() {
     check(&empty, out_of_range(7), Ok(FollowerStep::ResetTo(Offset(7))));
 }
 
-/// A follower came back with records that were never committed; its leader had deleted what was committed in
-/// their place, up to where the follower's log ends. It took the leader's answer for agreement, and its
-/// high watermark rose over records that nobody had committed; when the leader's start lay within a
-/// batch it could not go on, and kept them so. A log that lies before its leader's start goes now.
+/// A follower comes back with records that were never committed, and its leader has deleted what was committed in
+/// their place, up to where the follower's log ends. The leader's answer is no agreement then: a log that lies before
+/// its leader's start is dropped.
 #[test]
 fn a_log_before_the_leaders_start_is_not_believed() {
     let log = Log { start: 0, epochs: vec![(1, 14)] };
