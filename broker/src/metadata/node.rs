@@ -198,9 +198,9 @@ impl Node {
     }
 
     /// Asks the quorum whether this broker leads still; [`Self::confirmed`] tells.
-    pub(super) fn confirm(&mut self, round: u64) {
+    pub(super) fn confirm(&mut self, round: u64, is_urgent: bool) {
         if self.failure.is_none() && self.stuck.is_none() {
-            self.quorum.confirm(round);
+            self.quorum.confirm(round, is_urgent);
         }
     }
 

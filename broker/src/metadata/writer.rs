@@ -125,9 +125,10 @@ impl MetadataWriter {
                 Command::Messages(from, messages) => self.node.on_messages(from, messages),
                 Command::Heartbeat(heartbeat, answer) => {
                     self.lost.remove(&heartbeat.broker);
+                    let wants_shutdown = heartbeat.wants_shutdown;
                     let (answered, wish) = self.on_heartbeat(heartbeat, now_ms);
                     wishes.extend(wish);
-                    self.heard.push(answered, answer);
+                    self.heard.push(answered, wants_shutdown, answer);
                 }
                 Command::TransferLeadership(to) => self.node.transfer_leadership(to),
                 Command::HandOver => self.node.hand_over(),
@@ -139,7 +140,7 @@ impl MetadataWriter {
             wishes.extend(self.on_tick(now_ms));
         }
         if let Some(round) = self.heard.next_round() {
-            self.node.confirm(round);
+            self.node.confirm(round.number, round.is_urgent);
         }
         wishes.extend(self.fence_lost(now_ms));
         changes.extend(wishes.into_iter().map(|wish| (wish, oneshot::channel().0)));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use raft::eraftpb;
+use raft::eraftpb::{self, Entry, Message, MessageType};
 use raft::{Config, INVALID_ID, ProgressState, RawNode, Ready, StateRole};
 use varve_protocol::vocabulary::BrokerId;
 
@@ -352,13 +352,26 @@ impl Quorum {
 
     /// Asks the voters whether this broker leads still. [`QuorumStep::confirmed`] says when a majority has
     /// answered that since; never, if it does not lead or has not committed anything yet in its term.
-    /// Rounds grow. Source: Ongaro's thesis, §6.4 (read-only queries).
+    /// Rounds grow. A round that is not urgent costs no message: it goes along with the next heartbeat, and
+    /// is answered a heartbeat's interval later at the latest. Source: Ongaro's thesis, §6.4 (read-only queries).
     ///
     /// [`QuorumStep::confirmed`]: super::QuorumStep::confirmed
-    pub fn confirm(&mut self, round: u64) {
-        if self.node.raft.state == StateRole::Leader {
-            self.node.read_index(round.to_be_bytes().to_vec());
+    pub fn confirm(&mut self, round: u64, is_urgent: bool) {
+        let raft = &mut self.node.raft;
+        if raft.state != StateRole::Leader || !raft.commit_to_current_term() {
+            return;
         }
+        let context = round.to_be_bytes().to_vec();
+        // Nobody answers a heartbeat of one that votes alone.
+        if is_urgent || raft.prs().is_singleton() {
+            self.node.read_index(context);
+            return;
+        }
+        let mut request = Message::default();
+        request.set_msg_type(MessageType::MsgReadIndex);
+        request.set_entries(vec![Entry { data: context.into(), ..Entry::default() }].into());
+        let (committed, own) = (raft.raft_log.committed, raft.id);
+        raft.read_only.add_request(committed, request, own);
     }
 
     /// Hands leadership to another voter, if this broker leads.

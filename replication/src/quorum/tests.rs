@@ -8,6 +8,7 @@ use varve_protocol::vocabulary::BrokerId;
 
 use super::*;
 
+mod confirmed;
 mod lost;
 mod voters;
 
@@ -66,6 +67,8 @@ struct World {
     cut: BTreeSet<(BrokerId, BrokerId)>,
     /// The one leader of each term.
     leaders: BTreeMap<u64, BrokerId>,
+    /// The last round in which a broker was told that it leads.
+    confirmed: BTreeMap<BrokerId, u64>,
     /// The longest state that anybody applied.
     truth: Vec<u8>,
     /// Forgets votes at a crash: the sabotage that the checks must find.
@@ -83,6 +86,7 @@ impl World {
             wire: Vec::new(),
             cut: BTreeSet::new(),
             leaders: BTreeMap::new(),
+            confirmed: BTreeMap::new(),
             truth: Vec::new(),
             forgets_votes: false,
         };
@@ -144,6 +148,7 @@ impl World {
         while let Some((quorum, state)) = self.running.get_mut(&id) {
             let Some(step) = quorum.poll() else { break };
             let mut out = step.messages;
+            self.confirmed.extend(step.confirmed.map(|round| (id, round)));
             if let Some(persist) = step.persist {
                 if !is_durable {
                     self.crash(id);
