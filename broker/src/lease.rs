@@ -13,8 +13,8 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// An election timeout (500 ms), less what reading clocks takes. A heartbeat is sent every 150 ms and answered after one of the
-/// quorum's, which leaves 200 ms for the ways between.
+/// An election timeout (500 ms), less what reading clocks takes. A heartbeat is sent every 200 ms and answered after one of the
+/// quorum's (100 ms), which leaves 150 ms for the ways between.
 const LASTS_MS: i64 = 450;
 
 /// Times are milliseconds of this broker's monotonic clock.

@@ -21,4 +21,5 @@ pub mod shard;
 pub mod simulation;
 mod spawn;
 pub mod survey;
+mod ticker;
 pub mod topic_config;

@@ -13,11 +13,11 @@ use crate::cluster::Membership;
 use crate::handlers::Dispatcher;
 use crate::http::Health;
 use crate::server::{self, DescriptorPlan, ServerLimits};
-use crate::shard::{ShardQueue, Shards};
+use crate::shard::Shards;
 use crate::spawn::Tasks;
 
-/// Between two ticks of the shards.
-const TICK: Duration = Duration::from_millis(100);
+/// Between two signs of life of the network workers.
+const BEAT: Duration = Duration::from_millis(250);
 
 /// The serving part of a broker, as one task.
 pub(super) struct Serving {
@@ -40,7 +40,7 @@ impl Serving {
         stopped: watch::Receiver<bool>,
         ending: oneshot::Sender<()>,
     ) {
-        self.tasks.spawn(tick(self.shards.queues(), Arc::clone(&self.broker), stopped.clone()));
+        self.tasks.spawn(beat(Arc::clone(&self.broker), stopped.clone()));
         self.tasks.spawn(scrub(Arc::clone(&self.broker), stopped.clone()));
         self.health.set_listening(true);
         let service = Dispatcher::new(Arc::clone(&self.broker));
@@ -81,22 +81,21 @@ async fn until_true(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// Tells shards and metrics that time passes.
-async fn tick(queues: Vec<ShardQueue>, broker: Arc<Broker>, mut stopped: watch::Receiver<bool>) {
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+/// Shows that the network workers live, and for how long they did not.
+async fn beat(broker: Arc<Broker>, mut stopped: watch::Receiver<bool>) {
+    let mut beats = tokio::time::interval(BEAT);
+    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut last_ms = clock::monotonic_ms();
     loop {
         tokio::select! {
-            _ = ticks.tick() => {}
+            _ = beats.tick() => {}
             _ = stopped.wait_for(|stopped| *stopped) => return,
         }
-        Shards::tick(&queues);
         let now_ms = clock::monotonic_ms();
         let runtime = &broker.metrics.runtime;
         runtime.last_beat_ms.set(u64::try_from(now_ms).unwrap_or(0).max(1));
-        let tick_ms = i64::try_from(TICK.as_millis()).unwrap_or(i64::MAX);
-        let stall_ms = u64::try_from(now_ms - last_ms - tick_ms).unwrap_or(0);
+        let beat_ms = i64::try_from(BEAT.as_millis()).unwrap_or(i64::MAX);
+        let stall_ms = u64::try_from(now_ms - last_ms - beat_ms).unwrap_or(0);
         if stall_ms > runtime.stall_ms_max.value() {
             runtime.stall_ms_max.set(stall_ms);
         }

@@ -15,7 +15,7 @@ use crate::metadata::MetadataHandle;
 use crate::peers::{Peers, decide};
 
 /// Between two signs of life.
-const HEARTBEAT: Duration = Duration::from_millis(150);
+const HEARTBEAT: Duration = Duration::from_millis(200);
 /// Between two of a broker that counts as dead: it has yet to show what it knows.
 const FENCED_HEARTBEAT: Duration = Duration::from_millis(40);
 /// How long a sign of life waits for its answer.

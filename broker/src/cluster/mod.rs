@@ -33,7 +33,7 @@ use self::life::{send_heartbeat, show_life};
 use self::registration::{REGISTER_PAUSE, registration_request};
 use crate::broker::{Broker, StartError};
 use crate::config::BrokerConfig;
-use crate::metadata::{BrokerRegistration, Endpoint, MetadataHandle, MetadataImage, QUORUM_TICK};
+use crate::metadata::{BrokerRegistration, Endpoint, MetadataHandle, MetadataImage};
 use crate::metrics::Metrics;
 use crate::peers::forward::Forwarder;
 use crate::peers::{InternalService, LocalIdentity, PeerHost, Peers, PeersOptions, StartedParts};
@@ -96,7 +96,7 @@ impl Membership {
         let transport = port.transport().name();
         tracing::info!(host, port = number, transport, "other brokers may connect");
         let listener = port.listen()?;
-        let shutdown = until_true(stopped.clone());
+        let shutdown = until_true(stopped);
         let served =
             server::serve(listener, service, limits, Arc::clone(metrics), shutdown, Duration::ZERO);
         spawn::detached(async move {
@@ -104,7 +104,6 @@ impl Membership {
                 tracing::error!(%error, "no other broker can connect any more");
             }
         });
-        spawn::detached(tick(metadata.clone(), stopped));
         spawn::detached(follow_addresses(metadata.clone(), peers.clone()));
         let forwarder = Arc::new(Forwarder::new(peers.clone(), metadata.clone()));
         metadata.set_gateway(Arc::clone(&forwarder) as _);
@@ -198,17 +197,6 @@ impl Membership {
 async fn until_true(mut stopped: watch::Receiver<bool>) {
     // An error means that the owner is gone, which ends the broker too.
     let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-async fn tick(metadata: MetadataHandle, mut stopped: watch::Receiver<bool>) {
-    let mut ticks = tokio::time::interval(QUORUM_TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => metadata.tick(),
-            _ = stopped.wait_for(|stopped| *stopped) => return,
-        }
-    }
 }
 
 async fn follow_addresses(metadata: MetadataHandle, peers: Peers) {

@@ -134,11 +134,6 @@ impl MetadataHandle {
         answered.await.map_err(|_| ChangeError::ShuttingDown)
     }
 
-    /// A tick of the quorum's clock.
-    pub fn tick(&self) {
-        self.urge(|urgent| urgent.has_ticked = true);
-    }
-
     /// Hands the quorum's leadership to the voter that can take it best, if this broker has it.
     pub fn hand_over(&self) {
         let _ = self.commands.try_send(Command::HandOver);

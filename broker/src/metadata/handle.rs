@@ -92,9 +92,6 @@ pub(super) enum Command {
 /// that was queued before. Bounded by the number of brokers.
 #[derive(Debug, Default)]
 pub(super) struct Urgent {
-    /// The clock has ticked. Ticks that a slow disk kept waiting count as one: nobody is to be
-    /// taken for silent whose messages wait here.
-    pub(super) has_ticked: bool,
     /// Brokers whose processes are gone, with the epochs that those were registered with; −1 if that
     /// is not known here.
     pub(super) lost: BTreeMap<BrokerId, i64>,

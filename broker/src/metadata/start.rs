@@ -227,6 +227,7 @@ impl OpenedMetadata {
         let (batches_in, batches) = mpsc::channel(BATCHES_MAX);
         let writer = MetadataWriter {
             commands,
+            is_alone,
             batches: batches_in,
             backlog: VecDeque::new(),
             node,

@@ -17,7 +17,9 @@ use super::handle::{Command, Shared};
 use super::heard::Heard;
 use super::liveness::{Heartbeat, HeartbeatAnswer, Liveness};
 use super::node::{Answer, Batch, Node, QuorumTransport};
+use super::start::QUORUM_TICK;
 use crate::clock;
+use crate::ticker::{Ticker, Woken};
 
 /// Commands that are taken together.
 const BATCH_COMMANDS_MAX: usize = 256;
@@ -29,6 +31,8 @@ const BACKLOG_MAX: usize = 4_096;
 /// What the thread owns; its owner calls [`Self::run`] on a thread of its own.
 pub struct MetadataWriter {
     pub(super) commands: mpsc::Receiver<Command>,
+    /// Nobody else is in the quorum, and nobody has to be heard.
+    pub(super) is_alone: bool,
     pub(super) batches: mpsc::Sender<Batch>,
     /// What the finisher had no time for.
     pub(super) backlog: VecDeque<Batch>,
@@ -54,22 +58,31 @@ impl MetadataWriter {
     ///
     /// A panic ends the process: what this broker knows of the quorum is not certain any more, and a
     /// restart finds out.
+    ///
+    /// # Panics
+    /// When the system gives the thread no timer.
     pub fn run(mut self) {
         let _abort = crate::spawn::AbortOnPanic("metadata");
         let mut commands = Vec::with_capacity(BATCH_COMMANDS_MAX);
+        let ticker = || Ticker::new(QUORUM_TICK).expect("the system has timers");
+        let mut ticker = (!self.is_alone).then(ticker);
         while self.step(clock::monotonic_ms()) {
-            if self.commands.blocking_recv_many(&mut commands, BATCH_COMMANDS_MAX) == 0 {
-                return;
-            }
-            if !self.on_commands(&mut commands, clock::monotonic_ms()) {
+            let queue = &mut self.commands;
+            let woken = match &mut ticker {
+                Some(ticker) => ticker.recv_many(queue, &mut commands, BATCH_COMMANDS_MAX),
+                None if queue.blocking_recv_many(&mut commands, BATCH_COMMANDS_MAX) == 0 => return,
+                None => Woken::Up { has_ticked: false },
+            };
+            let Woken::Up { has_ticked } = woken else { return };
+            if !self.on_commands(&mut commands, has_ticked, clock::monotonic_ms()) {
                 return;
             }
         }
     }
 
-    /// As [`Self::run`] with what has come by now, on the caller's thread and by the caller's clock:
-    /// how a simulator steps it. Answers whether it goes on.
-    pub fn run_ready(&mut self, now_ms: i64) -> bool {
+    /// As [`Self::run`] with what has come by now, on the caller's thread and by the caller's clock, which
+    /// may have ticked: how a simulator steps it. Answers whether it goes on.
+    pub fn run_ready(&mut self, mut has_ticked: bool, now_ms: i64) -> bool {
         let mut commands = Vec::new();
         while self.step(now_ms) {
             while commands.len() < BATCH_COMMANDS_MAX
@@ -77,10 +90,10 @@ impl MetadataWriter {
             {
                 commands.push(command);
             }
-            if commands.is_empty() {
+            if commands.is_empty() && !has_ticked {
                 return true;
             }
-            if !self.on_commands(&mut commands, now_ms) {
+            if !self.on_commands(&mut commands, std::mem::take(&mut has_ticked), now_ms) {
                 return false;
             }
         }
@@ -104,8 +117,9 @@ impl MetadataWriter {
         true
     }
 
-    /// Takes commands; false when it is told to end.
-    fn on_commands(&mut self, commands: &mut Vec<Command>, now_ms: i64) -> bool {
+    /// Takes commands; false when it is told to end. Ticks that a slow disk kept waiting count as one:
+    /// nobody is to be taken for silent whose messages wait here.
+    fn on_commands(&mut self, commands: &mut Vec<Command>, has_ticked: bool, now_ms: i64) -> bool {
         let urgent = std::mem::take(&mut *self.shared.urgent.lock());
         // Before messages of the same brokers, and before anything else that the quorum would have
         // to make durable first.
@@ -135,7 +149,7 @@ impl MetadataWriter {
                 Command::Stop => return false,
             }
         }
-        if urgent.has_ticked {
+        if has_ticked {
             // Behind the messages that waited: who was not heard is silent, not unheard.
             wishes.extend(self.on_tick(now_ms));
         }

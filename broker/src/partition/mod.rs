@@ -167,10 +167,10 @@ impl Partition {
         self.replica.on_durability(durability_of(config));
     }
 
-    pub(crate) fn on_tick(&mut self, now_ms: i64) {
-        if self.has_followers {
-            self.replica.on_tick(now_ms);
-        }
+    /// Time passes. Whether a leader wants something by that.
+    pub(crate) fn on_tick(&mut self, now_ms: i64) -> bool {
+        self.replica.on_tick(now_ms);
+        self.replica.leader_mut().is_some_and(|leader| leader.has_effects())
     }
 
     /// What the replica wants next.

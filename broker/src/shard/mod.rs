@@ -38,7 +38,7 @@ pub use replica::{
     RoleName, RoleView,
 };
 pub use start::ShardError;
-pub(crate) use start::{ShardQueue, ShardSettings, Shards};
+pub(crate) use start::{ShardSettings, Shards};
 pub use watch::Waiter;
 
 pub(crate) use self::core::{CoreSettings, Now, ShardCore};

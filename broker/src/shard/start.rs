@@ -47,7 +47,7 @@ pub(crate) struct ShardSettings {
 }
 
 /// The way into a shard.
-pub(crate) type ShardQueue = mpsc::Sender<Message>;
+type ShardQueue = mpsc::Sender<Message>;
 
 /// The running shards.
 #[derive(Debug)]
@@ -108,19 +108,6 @@ impl Shards {
         shell.deliver(&mut Vec::new());
         self.threads.push(spawn::thread(&format!("log-{number}"), move || shell.run())?);
         Ok(())
-    }
-
-    /// Tells all shards the time; to be called about ten times a second.
-    pub(crate) fn tick(queues: &[ShardQueue]) {
-        for queue in queues {
-            // A shard that is so busy that its queue is full does not need to be woken.
-            let _ = queue.try_send(Message::Tick);
-        }
-    }
-
-    /// Where [`Self::tick`] sends.
-    pub(crate) fn queues(&self) -> Vec<ShardQueue> {
-        self.queues.clone()
     }
 
     /// Commits what was appended, writes checkpoints, and ends the threads.

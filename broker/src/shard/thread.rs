@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use varve_protocol::vocabulary::TopicIdPartition;
@@ -27,9 +28,12 @@ use super::stamps::AppendStamps;
 use crate::clock;
 use crate::metrics::{CrcSource, Metrics};
 use crate::spawn::{self, AbortOnPanic};
+use crate::ticker::{Ticker, Woken};
 
 /// Messages that a shard takes in one step.
 const BATCH_MAX: usize = 512;
+/// Between two looks at deadlines.
+const TICK: Duration = Duration::from_millis(100);
 /// Between two turns of maintenance.
 const MAINTENANCE_MS: i64 = 1_000;
 
@@ -44,8 +48,6 @@ pub(crate) enum Message {
     Committed(CommitDone),
     /// From a blocking thread.
     Maintained(Box<MaintenanceDone<RealDisk>>),
-    /// From the ticker.
-    Tick,
     /// Commit what there is, write a checkpoint, end.
     Close(oneshot::Sender<()>),
 }
@@ -71,12 +73,18 @@ pub(super) struct ShardShell {
 
 impl ShardShell {
     /// Steps the core until it is told to close or nobody is left who could send.
+    ///
+    /// # Panics
+    /// When the system gives the thread no timer.
     pub(super) fn run(mut self) {
         let _abort = AbortOnPanic("log shard");
+        let mut ticker = Ticker::new(TICK).expect("the system has timers");
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut moved = Vec::new();
         self.deliver(&mut moved);
-        while self.queue.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+        while let Woken::Up { has_ticked } =
+            ticker.recv_many(&mut self.queue, &mut batch, BATCH_MAX)
+        {
             let now = now();
             let mut close = None;
             for message in batch.drain(..) {
@@ -85,9 +93,11 @@ impl ShardShell {
                     Message::Append(command, stamps) => self.on_append(command, &stamps, now),
                     Message::Committed(done) => self.on_committed(done),
                     Message::Maintained(done) => self.on_maintained(*done),
-                    Message::Tick => self.on_tick(now),
                     Message::Close(closed) => close = Some(closed),
                 }
+            }
+            if has_ticked {
+                self.on_tick(now);
             }
             self.commit();
             self.deliver(&mut moved);
@@ -281,7 +291,7 @@ impl ShardShell {
                 Some(Message::Command(command) | Message::Append(command, _)) => {
                     self.core.on_command(command, now);
                 }
-                Some(Message::Tick | Message::Close(_)) => {}
+                Some(Message::Close(_)) => {}
                 None => break,
             }
         }

@@ -86,6 +86,8 @@ pub struct SteppedBroker {
     last_call: &'static str,
     next_number: u64,
     quorum_tick_ms: i64,
+    /// The quorum has yet to hear of its last tick.
+    has_ticked: bool,
     shard_tick_ms: i64,
     maintained_ms: i64,
     outputs: VecDeque<Output>,
@@ -200,6 +202,7 @@ impl SteppedBroker {
             last_call: "",
             next_number: 1,
             quorum_tick_ms: now_ms + QUORUM_TICK_MS,
+            has_ticked: false,
             shard_tick_ms: now_ms + SHARD_TICK_MS,
             maintained_ms: now_ms,
             outputs: VecDeque::new(),
@@ -245,7 +248,7 @@ impl SteppedBroker {
         let now_ms = self.now.monotonic_ms;
         if now_ms >= self.quorum_tick_ms {
             self.quorum_tick_ms = now_ms + QUORUM_TICK_MS;
-            self.metadata.tick();
+            self.has_ticked = true;
         }
         if let Some(shard) = self.shard.clone()
             && now_ms >= self.shard_tick_ms
@@ -381,7 +384,8 @@ impl SteppedBroker {
             );
             self.poll_calls();
             // A failed log is seen by the world, which owns the disk.
-            let _ = self.writer.run_ready(self.now.monotonic_ms);
+            let has_ticked = std::mem::take(&mut self.has_ticked);
+            let _ = self.writer.run_ready(has_ticked, self.now.monotonic_ms);
             self.follow_controller();
             self.follow_image();
             self.join()?;

@@ -266,12 +266,9 @@ impl<D: Disk, A> ShardCore<D, A> {
     pub(super) fn judge_followers(&mut self, now: Now) {
         let with_followers = self.partitions.iter_mut();
         let with_followers = with_followers.filter(|(_, partition)| partition.has_followers());
-        let mut told = Vec::new();
-        for (tip, partition) in with_followers {
-            partition.on_tick(now.monotonic_ms);
-            told.push(*tip);
-        }
-        for tip in told {
+        let stirred = with_followers
+            .filter_map(|(tip, partition)| partition.on_tick(now.monotonic_ms).then_some(*tip));
+        for tip in stirred.collect::<Vec<_>>() {
             self.advance(&tip);
         }
     }
