@@ -1,22 +1,22 @@
 //! Threads that serve a queue and follow the clock.
 //!
-//! Each waits by a timer of its own: most of what an idle broker does is waking up, and a ticker among the
-//! network workers would wake two threads where one is needed.
+//! Each waits by itself for whichever is first: most of what an idle broker does is waking up, and a ticker among
+//! the network workers would wake two threads where one is needed.
 
-use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
-use tokio::time::timeout_at;
 
 use crate::clock;
 
 /// When a thread ticks.
 #[derive(Debug)]
 pub(crate) struct Ticker {
-    /// Has nothing but a timer.
-    runtime: Runtime,
+    waker: Waker,
     period: Duration,
     due: Instant,
 }
@@ -30,32 +30,50 @@ pub(crate) enum Woken {
     Deserted,
 }
 
-impl Ticker {
-    /// # Errors
-    /// The system's, when it gives no timer.
-    pub(crate) fn new(period: Duration) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_time().build()?;
-        Ok(Self { runtime, period, due: clock::now() + period })
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 
-    /// Takes what has come, up to so many; waits for something or the next tick. Not for an async worker.
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+impl Ticker {
+    /// For the calling thread.
+    pub(crate) fn new(period: Duration) -> Self {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        Self { waker, period, due: clock::now() + period }
+    }
+
+    /// Takes what has come, up to so many; waits for something or the next tick. To be called on the thread
+    /// that it was made for, which is not an async worker.
     pub(crate) fn recv_many<T>(
         &mut self,
         queue: &mut mpsc::Receiver<T>,
         taken: &mut Vec<T>,
         taken_max: usize,
     ) -> Woken {
-        let Self { runtime, period, due } = self;
-        let receive = async { timeout_at((*due).into(), queue.recv_many(taken, taken_max)).await };
-        if let Ok(0) = runtime.block_on(receive) {
-            return Woken::Deserted;
+        let Self { waker, period, due } = self;
+        let mut received = pin!(queue.recv_many(taken, taken_max));
+        loop {
+            let polled = received.as_mut().poll(&mut Context::from_waker(waker));
+            if polled == Poll::Ready(0) {
+                return Woken::Deserted;
+            }
+            let now = clock::now();
+            let has_ticked = now >= *due;
+            if has_ticked {
+                *due = (*due + *period).max(now);
+            }
+            if has_ticked || polled.is_ready() {
+                return Woken::Up { has_ticked };
+            }
+            thread::park_timeout(*due - now);
         }
-        let now = clock::now();
-        let has_ticked = now >= *due;
-        if has_ticked {
-            *due = (*due + *period).max(now);
-        }
-        Woken::Up { has_ticked }
     }
 }
 
@@ -66,7 +84,7 @@ mod tests {
     #[test]
     fn it_ticks_while_nothing_comes_and_while_much_comes() {
         let (sender, mut queue) = mpsc::channel(8);
-        let mut ticker = Ticker::new(Duration::from_millis(5)).unwrap();
+        let mut ticker = Ticker::new(Duration::from_millis(5));
         let mut taken = Vec::new();
         let mut wake = |taken: &mut Vec<i32>| ticker.recv_many(&mut queue, taken, 4);
         assert_eq!(wake(&mut taken), Woken::Up { has_ticked: true });

@@ -377,7 +377,7 @@ impl LeaderReplica {
                 .get(id)
                 .is_none_or(|progress| progress.is_caught_up(leader_end, now_ms, lag_ms_max))
         };
-        // Nearly always all are, of thousands of partitions five times a second.
+        // Nearly always all are, of thousands of partitions twice a second.
         let members = self.isr.members();
         if !members.iter().all(is_in_sync) {
             let rest = members.iter().filter(|id| is_in_sync(id)).copied().collect();

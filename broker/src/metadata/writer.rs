@@ -58,14 +58,10 @@ impl MetadataWriter {
     ///
     /// A panic ends the process: what this broker knows of the quorum is not certain any more, and a
     /// restart finds out.
-    ///
-    /// # Panics
-    /// When the system gives the thread no timer.
     pub fn run(mut self) {
         let _abort = crate::spawn::AbortOnPanic("metadata");
         let mut commands = Vec::with_capacity(BATCH_COMMANDS_MAX);
-        let ticker = || Ticker::new(QUORUM_TICK).expect("the system has timers");
-        let mut ticker = (!self.is_alone).then(ticker);
+        let mut ticker = (!self.is_alone).then(|| Ticker::new(QUORUM_TICK));
         while self.step(clock::monotonic_ms()) {
             let queue = &mut self.commands;
             let woken = match &mut ticker {

@@ -33,7 +33,7 @@ use crate::partition::{Partition, RecoveredLog, WaitingAppend, Wish};
 use deletions::Deletion;
 
 /// Between two looks at who lags.
-const FOLLOWERS_JUDGED_MS: i64 = 200;
+const FOLLOWERS_JUDGED_MS: i64 = 500;
 /// Between two times that a follower which is not in sync says how far it is.
 const TOLD_AGAIN_MS: i64 = 1_000;
 

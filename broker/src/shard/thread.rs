@@ -73,12 +73,9 @@ pub(super) struct ShardShell {
 
 impl ShardShell {
     /// Steps the core until it is told to close or nobody is left who could send.
-    ///
-    /// # Panics
-    /// When the system gives the thread no timer.
     pub(super) fn run(mut self) {
         let _abort = AbortOnPanic("log shard");
-        let mut ticker = Ticker::new(TICK).expect("the system has timers");
+        let mut ticker = Ticker::new(TICK);
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut moved = Vec::new();
         self.deliver(&mut moved);
