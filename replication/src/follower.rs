@@ -4,7 +4,7 @@
 //!   on_news                  the owner                     then
 //!   Records      ─► Append      appends the batches          on_appended, later on_durable
 //!   Diverging    ─► TruncateTo  cuts its log                 on_truncated
-//!   OutOfRange   ─► ResetTo     drops its log, begins anew   on_reset
+//!   OutOfRange   ─► ResetTo     drops its log, begins anew   on_begun_anew
 //! ```
 //! A follower keeps what it has until its leader contradicts it: each fetch tells the epoch of its
 //! last record, and the leader answers with where that epoch ends if it ends elsewhere (KIP-101,
@@ -245,6 +245,13 @@ impl FollowerReplica {
             // Only an epoch without records went. What the leader has told holds, and is not told again.
             self.advance();
         }
+    }
+
+    /// The log was dropped as the leader's answer asked, and begins where the leader's does. Nothing in it can
+    /// contradict the leader, which may have nothing more to say to who asks from there.
+    pub fn on_begun_anew(&mut self, log_start: Offset) {
+        self.on_reset(log_start);
+        self.is_reconciled = true;
     }
 
     /// The log was dropped and begins here now.

@@ -347,13 +347,14 @@ impl LeaderReplica {
     }
 
     /// Whether the logs of all replicas that are or may be in sync begin at `log_start` or later, so that
-    /// no next leader gives records from below.
+    /// no next leader gives records from below. Of fewer than commit anything nobody holds it: one that
+    /// left them may be elected (KIP-966), and begins where it did.
     #[must_use]
     pub fn is_log_start_held(&self, log_start: Offset) -> bool {
         let holds = |(id, progress): (&BrokerId, &Progress)| {
             progress.log_start() >= log_start || !self.isr.may_count(*id)
         };
-        self.positions.log_start >= log_start && self.followers.iter().all(holds)
+        self.commits() && self.positions.log_start >= log_start && self.followers.iter().all(holds)
     }
 
     /// Something below the log's end is damaged, and others have it whole: this replica asks to be
@@ -475,10 +476,14 @@ impl LeaderReplica {
         self.positions.check();
     }
 
+    /// Whether enough are in sync for anything to be committed.
+    fn commits(&self) -> bool {
+        self.isr.members().len() >= self.options.assignment.committing_min()
+    }
+
     fn high_watermark(&self) -> Offset {
         let current = self.positions.high_watermark;
-        let is_too_few = self.isr.members().len() < self.options.assignment.committing_min();
-        if is_too_few && !sabotage::is_on(Sabotage::IgnoreMinInsync) {
+        if !self.commits() && !sabotage::is_on(Sabotage::IgnoreMinInsync) {
             return current;
         }
         let ignores_pending = sabotage::is_on(Sabotage::IgnorePendingIsr);

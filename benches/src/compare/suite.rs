@@ -9,12 +9,16 @@ use crate::load::{self, Outcome, Produce};
 use crate::report::Figure;
 use crate::{failover, restart, topics};
 
+/// What was written is fetched, synced and forgotten before a broker is idle.
+const IDLE_SETTLING: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(20);
+
 /// Runs the chosen tests and returns their figures.
 pub(crate) fn run<'a>(
     arguments: &'a Arguments,
     broker: &'a mut dyn Brokers,
 ) -> Result<Vec<Figure>, Failure> {
-    let mut suite = Suite { arguments, broker, figures: Vec::new() };
+    let mut suite = Suite { arguments, broker, figures: Vec::new(), topics: Vec::new() };
     let tests: [(&str, Test<'a>); 11] = [
         ("idle", Suite::idle),
         ("throughput", Suite::throughput),
@@ -33,6 +37,7 @@ pub(crate) fn run<'a>(
             eprintln!("{}: {name}", suite.broker.name());
             suite.broker.start()?;
             test(&mut suite)?;
+            suite.delete_topics();
         }
     }
     suite.broker.discard()?;
@@ -46,6 +51,8 @@ struct Suite<'a> {
     arguments: &'a Arguments,
     broker: &'a mut dyn Brokers,
     figures: Vec<Figure>,
+    /// What the test under way has created.
+    topics: Vec<String>,
 }
 
 impl Suite<'_> {
@@ -64,10 +71,20 @@ impl Suite<'_> {
     }
 
     /// Creates a topic with a replica on every broker.
-    fn create(&self, topic: &str, partitions: i32, config: &Config) -> Result<(), Failure> {
+    fn create(&mut self, topic: &str, partitions: i32, config: &Config) -> Result<(), Failure> {
         let replicas = i32::from(self.arguments.nodes);
-        topics::create(self.broker.bootstrap(), topic, partitions, replicas, config)?;
-        Ok(())
+        self.topics.push(topic.to_owned());
+        topics::create(self.broker.bootstrap(), topic, partitions, replicas, config)
+    }
+
+    /// What a test wrote is not needed by the next; all of them would fill a disk.
+    fn delete_topics(&mut self) {
+        let topics = std::mem::take(&mut self.topics);
+        if !topics.is_empty()
+            && let Err(error) = topics::delete(self.broker.bootstrap(), &topics)
+        {
+            eprintln!("  {topics:?} stay until the end: {error}");
+        }
     }
 
     /// Runs `work` and returns its outcome with the broker's processor time a gigabyte.
@@ -89,16 +106,22 @@ impl Suite<'_> {
     }
 
     fn idle(&mut self) -> Result<(), Failure> {
-        self.create("idle", 100, &[])?;
+        let partitions = if self.arguments.nodes > 1 { 1_000 } else { 100 };
+        self.create("idle", partitions, &[])?;
         let mut work = self.work(self.broker.bootstrap(), "idle");
         work.records_max = 1000;
         load::produce(&work)?;
         let (resident, _) = self.broker.processes().resident_mib()?;
+        std::thread::sleep(IDLE_SETTLING);
         let before = self.broker.processes().cpu_seconds()?;
-        std::thread::sleep(Duration::from_secs(5));
-        let used = (self.broker.processes().cpu_seconds()? - before) / 5.0;
-        self.figures.push(Figure::lower("idle, 100 partitions: resident", "MiB", resident));
-        self.figures.push(Figure::lower("idle, 100 partitions: of a core", "%", used * 100.0));
+        std::thread::sleep(IDLE);
+        let used = (self.broker.processes().cpu_seconds()? - before) / IDLE.as_secs_f64();
+        let (held, busy) = match partitions {
+            100 => ("idle, 100 partitions: resident", "idle, 100 partitions: of a core"),
+            _ => ("idle, 1,000 partitions: resident", "idle, 1,000 partitions: of a core"),
+        };
+        self.figures.push(Figure::lower(held, "MiB", resident));
+        self.figures.push(Figure::lower(busy, "%", used * 100.0));
         Ok(())
     }
 

@@ -31,6 +31,18 @@ pub(crate) fn create(
     wait_for_leaders(bootstrap, topic, partitions)
 }
 
+/// Deletes topics.
+pub(crate) fn delete(bootstrap: &str, topics: &[String]) -> Result<(), Failure> {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(60)));
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    for result in block_on(admin.delete_topics(&names, &options))? {
+        result.map_err(|(topic, code)| format!("deleting {topic}: {code}"))?;
+    }
+    Ok(())
+}
+
 fn wait_for_leaders(bootstrap: &str, topic: &str, partitions: i32) -> Result<(), Failure> {
     let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
     for _ in 0..300 {

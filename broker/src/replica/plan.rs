@@ -196,7 +196,16 @@ impl FetchPlan {
     ) {
         let Some(planned) = self.planned.get_mut(tip) else { return };
         if planned.stage != Stage::Appending {
-            // Followed anew meanwhile, or only news of positions.
+            // Followed anew meanwhile, or only news of positions. By those a log moves only if it is dropped or
+            // cut, of which the leader has to hear: it has nothing else to say to a position that it knows.
+            if let (Stage::Told(_), Ok(position)) = (planned.stage, result)
+                && position.leader_epoch == planned.position.leader_epoch
+                && position != planned.position
+            {
+                planned.position = position;
+                planned.stage = Stage::Wanted;
+                self.wanted.insert(*tip);
+            }
             return;
         }
         match result {
@@ -425,6 +434,21 @@ mod tests {
         assert!(plan.on_answer(1, news, 0).is_some());
         plan.on_appended(&tip(0), Ok(at(0, 5)), 0);
         assert!(!plan.has_news());
+        assert!(plan.on_answer(2, records(0), 0).is_some());
+    }
+
+    /// A log that lay before its leader's start was dropped: the leader answers nothing more to the position
+    /// that it knows.
+    #[test]
+    fn a_log_that_was_dropped_by_news_of_positions_is_told_anew() {
+        let mut plan = FetchPlan::default();
+        plan.on_follow(at(0, 5));
+        plan.take_request(1);
+        let news = ReplicaFetchedPartition { records: RecordSet::default(), ..records(0) };
+        assert!(plan.on_answer(1, news, 0).is_some());
+        let dropped = FetchPosition { last_fetched_epoch: LeaderEpoch(-1), ..at(0, 5) };
+        plan.on_appended(&tip(0), Ok(dropped), 0);
+        assert_eq!(request(&mut plan, 2), "0@5|");
         assert!(plan.on_answer(2, records(0), 0).is_some());
     }
 }

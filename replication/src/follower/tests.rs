@@ -72,9 +72,13 @@ fn a_log_before_the_leaders_start_is_not_believed() {
     let log = Log { start: 0, epochs: vec![(1, 14)] };
     let records =
         |start| LeaderNews::Records { high_watermark: Offset(23), log_start: Offset(start) };
-    let follower = check(&log, records(14), Ok(FollowerStep::ResetTo(Offset(14))));
+    let mut follower = check(&log, records(14), Ok(FollowerStep::ResetTo(Offset(14))));
     assert_eq!(follower.positions().high_watermark, Offset(0));
     assert!(!follower.is_reconciled());
+    // It asks from where it asked before, to which the leader may have nothing to say.
+    follower.on_begun_anew(Offset(14));
+    assert!(follower.is_reconciled());
+    assert_eq!(*follower.positions(), Positions::recovered(Offset(14), Offset(14), Offset(14)));
     // Something is left that the leader has too.
     check(&log, records(13), Ok(FollowerStep::Append));
     // Nothing is there to be dropped.

@@ -133,6 +133,23 @@ fn a_log_start_is_held_by_all_that_may_be_in_sync() {
     assert!(!after("f2e1:5/5^0"), "another run, with another disk perhaps");
 }
 
+/// Who left fewer than commit anything may be elected, and begins where it did (KIP-966).
+#[test]
+fn fewer_than_commit_hold_no_log_start() {
+    let rule = AckRule { replicas_min: 2, ..AckRule::default() };
+    let assignment = assignment(&[1, 2, 3], &[1], 10, rule);
+    let durability = Durability::Disk;
+    let options = LeaderOptions { broker: BrokerId(1), assignment, durability, lag_ms_max: 100 };
+    let mut leader =
+        LeaderReplica::new(options, Positions::recovered(Offset(0), Offset(5), Offset(5)), 0);
+    leader.on_log_start(Offset(4));
+    assert!(!leader.is_log_start_held(Offset(4)));
+    for input in ["f2:5/5^4", "c1,2@11"] {
+        step(&mut leader, input, &mut 0).unwrap();
+    }
+    assert!(leader.is_log_start_held(Offset(4)));
+}
+
 /// A leader whose log is damaged gives way as soon as somebody is in sync, and asks until it is heard.
 #[test]
 fn a_leader_withdraws_in_favour_of_who_is_in_sync() {

@@ -188,6 +188,10 @@ impl World {
             let what = format!("{tip} on {id}: begins at {log_start}, asked was {before}");
             return Err(Violation { invariant: "A18: what is deleted is gone", what });
         }
+        let broker = self.machines[index].broker.as_ref();
+        if let Some(view) = broker.and_then(|broker| broker.replica(&tip)) {
+            self.invariants.on_deleted(tip, before, view.role.leader_epoch);
+        }
         Ok(())
     }
 

@@ -109,6 +109,8 @@ branches! {
     RecordsDeleted => "records deleted",
     /// A follower deleted what its leader had deleted.
     LogStartFollowed => "log start followed",
+    /// A leader that was elected after an answered deletion was looked at.
+    LedAfterDeletion => "led after a deletion",
     /// A member got its assignment.
     Assigned => "group: member assigned",
     /// Offsets were committed.

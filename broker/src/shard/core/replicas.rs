@@ -104,7 +104,7 @@ impl<D: Disk, A> ShardCore<D, A> {
                 tracing::warn!(partition = %tip, log_end = %log.log_end(), %log_start,
                     "the leader's log begins behind the end of this one, which is dropped");
                 log.reset_to(log_start, now.wall)?;
-                partition.follower_mut().ok_or(gone.clone())?.on_reset(log_start);
+                partition.follower_mut().ok_or(gone.clone())?.on_begun_anew(log_start);
             }
             Ok(FollowerStep::Append) => {
                 self.append_fetched(&tip, &records, now)?;

@@ -27,7 +27,7 @@ mod truncation;
 use std::collections::BTreeMap;
 
 use varve_broker::simulation::{LogWitness, MetadataView, ReplicaView, SteppedBroker};
-use varve_protocol::vocabulary::{BrokerId, Offset, TopicIdPartition};
+use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset, TopicIdPartition};
 use varve_storage::Disk;
 
 pub use acknowledged::{Acknowledged, Demand, Sent};
@@ -178,6 +178,11 @@ impl Invariants {
             strong_isr::check(&self.newest, &self.replicas, &self.committed)?;
         }
         Ok(())
+    }
+
+    /// A leader of this epoch has answered that everything before is deleted.
+    pub fn on_deleted(&mut self, tip: TopicIdPartition, before: i64, epoch: LeaderEpoch) {
+        self.log_starts.on_deleted(tip, before, epoch);
     }
 
     /// A sync or a write of a broker has failed in the middle of a step. That may have been cutting off
