@@ -428,7 +428,9 @@ impl LeaderReplica {
         let is_ready = progress.durable_end().is_some_and(|end| end >= least);
         let is_near =
             progress.is_caught_up(self.positions.log_end, now_ms, self.options.lag_ms_max);
-        if is_ready && is_near && !self.isr.members().contains(&follower) {
+        // What was deleted stays so when it leads.
+        let has_deleted = progress.log_start() >= self.positions.log_start;
+        if is_ready && is_near && has_deleted && !self.isr.members().contains(&follower) {
             let mut wider = self.isr.members().clone();
             wider.insert(follower);
             if self.propose(wider, now_ms) {

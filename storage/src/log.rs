@@ -354,6 +354,8 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// [`TruncateError::OutOfRange`] past the log's end; [`TruncateError::DirectoryFailed`].
     pub fn advance_log_start(&mut self, offset: Offset) -> Result<Offset, TruncateError> {
+        // A start that moved before the disk failed may be in memory only.
+        self.context.disk.latch().check()?;
         let log_end = self.log_end();
         if offset > log_end {
             return Err(TruncateError::OutOfRange { offset, log_start: self.log_start(), log_end });

@@ -209,6 +209,19 @@ fn a_failed_sync_acknowledges_nothing_ever_again() {
     assert!(world.shard().failure().is_some());
 }
 
+/// A deletion that was not written is not taken for one that was, when it is asked for again.
+#[test]
+fn a_failed_deletion_is_not_answered_later() {
+    let mut world = world();
+    world.append(0, 4, 100, None).unwrap();
+    world.commit().unwrap();
+    world.disk.fail_sync_at(0);
+    for _ in 0..2 {
+        let log = world.shard().log_mut(&partition(0)).unwrap();
+        assert!(log.advance_log_start(Offset(3)).is_err());
+    }
+}
+
 #[test]
 fn timestamps_find_the_first_record_at_or_after() {
     let mut world = world();

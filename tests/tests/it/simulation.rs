@@ -101,6 +101,28 @@ fn a_producer_that_is_half_forgotten_gives_up() {
     check(&[13496]);
 }
 
+/// A follower dropped its log, which ended where its leader's begins, and asked from the same offset as before. The leader
+/// had nothing more to say to that; the follower never counted, and nothing was ever written again
+/// (`a_log_before_the_leaders_start_is_not_believed`).
+#[test]
+fn a_follower_that_begins_anew_where_it_ended_counts() {
+    check(&[330, 1221]);
+}
+
+/// What DeleteRecords had answered came back: a replica that had left too small an in-sync set was elected (KIP-966;
+/// `fewer_than_commit_hold_no_log_start`).
+#[test]
+fn too_few_in_sync_delete_nothing() {
+    check(&[101, 941, 1544]);
+}
+
+/// So it did with a replica that came into sync with an earlier start (`who_has_not_deleted_does_not_join`), and after a
+/// deletion that a failed disk had refused was asked for again (`a_failed_deletion_is_not_answered_later`).
+#[test]
+fn what_is_deleted_stays_deleted() {
+    check(&[1736, 837]);
+}
+
 /// Seeds that once violated something hold. What a seed does changes with the simulator: the rule that was
 /// broken has a test of its own where a core could break it.
 #[track_caller]
