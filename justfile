@@ -25,7 +25,7 @@ ci:
 reference:
     BLESS=1 cargo test -p varve-broker --lib config
 
-# Criterion benches: encode, decode, append, read, group commit
+# Criterion benches: encode, decode, append, read, group commit, the simulator
 bench *filter:
     cargo bench -p varve-benches {{filter}}
 
