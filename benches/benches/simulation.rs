@@ -16,7 +16,7 @@ fn run() -> Outcome {
 
 fn three_calm_brokers(criterion: &mut Criterion) {
     let once = run();
-    let mut group = criterion.benchmark_group("three calm brokers");
+    let mut group = criterion.benchmark_group("simulation of three calm brokers");
     group.sample_size(10);
     for (name, elements) in
         [("simulated milliseconds", once.simulated_us / 1_000), ("events", once.events)]

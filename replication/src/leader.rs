@@ -354,7 +354,9 @@ impl LeaderReplica {
         let holds = |(id, progress): (&BrokerId, &Progress)| {
             progress.log_start() >= log_start || !self.isr.may_count(*id)
         };
-        self.commits() && self.positions.log_start >= log_start && self.followers.iter().all(holds)
+        let is_held = self.commits() && self.followers.iter().all(holds);
+        let is_own = self.positions.log_start >= log_start;
+        is_own && (is_held || sabotage::is_on(Sabotage::DeleteAlone))
     }
 
     /// Something below the log's end is damaged, and others have it whole: this replica asks to be
@@ -429,7 +431,8 @@ impl LeaderReplica {
         let is_near =
             progress.is_caught_up(self.positions.log_end, now_ms, self.options.lag_ms_max);
         // What was deleted stays so when it leads.
-        let has_deleted = progress.log_start() >= self.positions.log_start;
+        let has_deleted = progress.log_start() >= self.positions.log_start
+            || sabotage::is_on(Sabotage::DeleteAlone);
         if is_ready && is_near && has_deleted && !self.isr.members().contains(&follower) {
             let mut wider = self.isr.members().clone();
             wider.insert(follower);

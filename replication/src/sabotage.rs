@@ -42,6 +42,8 @@ pub enum Sabotage {
     LoadGroupsEarly,
     /// Generations that were given out and not stored are given out again.
     ForgetGenerations,
+    /// DeleteRecords is answered once the leader has deleted, and who has not deleted joins.
+    DeleteAlone,
 }
 
 #[cfg(feature = "sabotage")]

@@ -63,6 +63,7 @@ impl Bug {
         core("forget generations", Sabotage::ForgetGenerations, 100),
         storage("dedup window of one", StorageSabotage::DedupWindowOfOne, 50),
         storage("no dedup", StorageSabotage::NoDedup, 50),
+        core("answer deletions alone", Sabotage::DeleteAlone, 200),
     ];
 
     /// Makes a disk part of it.
