@@ -67,7 +67,10 @@ impl Ticker {
             let now = clock::now();
             let has_ticked = now >= *due;
             if has_ticked {
-                *due = (*due + *period).max(now);
+                *due += *period;
+                if *due <= now {
+                    *due = now + *period;
+                }
             }
             if has_ticked || polled.is_ready() {
                 return Woken::Up { has_ticked };
@@ -103,5 +106,19 @@ mod tests {
         assert_eq!(taken.len(), ticks + others);
         drop(sender);
         assert_eq!(wake(&mut taken), Woken::Deserted);
+    }
+
+    #[test]
+    fn missed_ticks_count_as_one() {
+        let (sender, mut queue) = mpsc::channel(8);
+        let mut ticker = Ticker::new(Duration::from_secs(60));
+        let mut taken = Vec::new();
+        ticker.due = clock::now().checked_sub(Duration::from_secs(600)).unwrap_or(clock::now());
+        let mut wake = || {
+            sender.try_send(7).unwrap();
+            ticker.recv_many(&mut queue, &mut taken, 4)
+        };
+        assert_eq!(wake(), Woken::Up { has_ticked: true });
+        assert_eq!(wake(), Woken::Up { has_ticked: false });
     }
 }

@@ -196,8 +196,8 @@ impl FetchPlan {
     ) {
         let Some(planned) = self.planned.get_mut(tip) else { return };
         if planned.stage != Stage::Appending {
-            // Followed anew meanwhile, or only news of positions. By those a log moves only if it is dropped or
-            // cut, of which the leader has to hear: it has nothing else to say to a position that it knows.
+            // Followed anew meanwhile, or only news of positions. By those a log moves only if it is dropped, and
+            // what the leader compares from then on must be what it is.
             if let (Stage::Told(_), Ok(position)) = (planned.stage, result)
                 && position.leader_epoch == planned.position.leader_epoch
                 && position != planned.position
@@ -437,8 +437,7 @@ mod tests {
         assert!(plan.on_answer(2, records(0), 0).is_some());
     }
 
-    /// A log that lay before its leader's start was dropped: the leader answers nothing more to the position
-    /// that it knows.
+    /// A log that lay before its leader's start has no last epoch any more.
     #[test]
     fn a_log_that_was_dropped_by_news_of_positions_is_told_anew() {
         let mut plan = FetchPlan::default();
