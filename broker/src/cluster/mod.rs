@@ -174,9 +174,10 @@ impl Membership {
             tracing::warn!("not all partitions could be handed over within {RELIEF_MAX:?}");
         }
         if self.metadata.is_controller() {
-            let voters = self.metadata.quorum_status().membership.voters;
+            let status = self.metadata.quorum_status();
             let own = self.metadata.broker_id();
-            let heir = voters.into_iter().find(|id| *id != own && self.peers.is_connected(*id));
+            let mut voters = status.membership.voters.iter().copied();
+            let heir = voters.find(|id| *id != own && self.peers.is_connected(*id));
             if let Some(heir) = heir {
                 self.metadata.transfer_leadership(heir);
                 let mut controllers = self.metadata.watch_controller();

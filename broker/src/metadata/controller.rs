@@ -61,8 +61,8 @@ impl MetadataHandle {
 
     /// How far the quorum is, as of the last step of this broker's member.
     #[must_use]
-    pub fn quorum_status(&self) -> QuorumStatus {
-        self.shared.status.borrow().clone()
+    pub fn quorum_status(&self) -> Arc<QuorumStatus> {
+        Arc::clone(&self.shared.status.borrow())
     }
 
     /// How much of the metadata log the image shows.

@@ -55,7 +55,7 @@ pub(super) struct Shared {
     pub(super) gateway: OnceLock<Arc<dyn ControllerGateway>>,
     /// The broker that decides changes, as far as is known.
     pub(super) controller: watch::Receiver<Option<BrokerId>>,
-    pub(super) status: watch::Receiver<QuorumStatus>,
+    pub(super) status: watch::Receiver<Arc<QuorumStatus>>,
     /// The last entry of the log that the image shows.
     pub(super) applied: watch::Sender<u64>,
     pub(super) metrics: Arc<QuorumMetrics>,
@@ -164,7 +164,7 @@ impl MetadataHandle {
         broker_id: BrokerId,
         fixed: StaticConfig,
         controller: watch::Receiver<Option<BrokerId>>,
-        status: watch::Receiver<QuorumStatus>,
+        status: watch::Receiver<Arc<QuorumStatus>>,
         metrics: Arc<QuorumMetrics>,
     ) -> (Self, mpsc::Receiver<Command>, Arc<Shared>) {
         let (commands, receiver) = mpsc::channel(CHANGES_MAX);

@@ -139,6 +139,11 @@ impl Node {
         self.quorum.status()
     }
 
+    /// Whether [`Self::status`] would say the same again.
+    pub(super) fn is_still(&self, status: &QuorumStatus) -> bool {
+        self.quorum.is_still(status)
+    }
+
     /// The image as it will be, on the controller.
     pub(super) fn planned_image(&self) -> Option<&MetadataImage> {
         self.planned.as_ref()
@@ -211,7 +216,7 @@ impl Node {
 
     /// The last entry of this broker's log.
     pub(super) fn last_index(&self) -> u64 {
-        self.quorum.status().last
+        self.quorum.last()
     }
 
     /// Takes changes; they are decided by [`Self::step`].
@@ -245,6 +250,10 @@ impl Node {
     /// Does all that is to be done: plans, writes, sends, applies. Blocks for the disk. Answers what
     /// was committed.
     pub(super) fn step(&mut self, transport: &dyn QuorumTransport) -> Option<Batch> {
+        if self.is_idle() {
+            self.snapshot_if_due();
+            return None;
+        }
         let mut committed = Committed::on(&self.image);
         self.retry_stuck(transport, &mut committed);
         loop {
@@ -266,6 +275,12 @@ impl Node {
         }
         self.snapshot_if_due();
         committed.into_batch(&self.image, self.applied)
+    }
+
+    /// Whether neither the quorum nor anybody who waits has anything to do; most ticks find it so.
+    fn is_idle(&self) -> bool {
+        let follows_role = self.quorum.role().is_leader == self.planned.is_some();
+        follows_role && self.stuck.is_none() && self.waiting.is_empty() && !self.quorum.has_work()
     }
 
     /// The quorum has something durable: its promises leave, its entries are applied.

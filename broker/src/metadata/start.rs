@@ -214,7 +214,7 @@ impl OpenedMetadata {
             decide_at_start(&mut node, MetadataChange::RegisterBroker(registration))?;
         }
         let controller = watch::Sender::new(node.controller());
-        let status = watch::Sender::new(node.status());
+        let status = watch::Sender::new(Arc::new(node.status()));
         let (handle, commands, shared) = MetadataHandle::new(
             Arc::clone(node.image()),
             broker_id,

@@ -40,7 +40,7 @@ pub struct MetadataWriter {
     pub(super) transport: Arc<dyn QuorumTransport>,
     /// The broker that decides changes.
     pub(super) controller: watch::Sender<Option<BrokerId>>,
-    pub(super) status: watch::Sender<QuorumStatus>,
+    pub(super) status: watch::Sender<Arc<QuorumStatus>>,
     pub(super) liveness: Liveness,
     pub(super) is_controller: bool,
     /// Brokers that wait for an answer to their heartbeats.
@@ -242,15 +242,14 @@ impl MetadataWriter {
         let controller = self.node.controller();
         self.controller
             .send_if_modified(|known| std::mem::replace(known, controller) != controller);
+        if self.node.is_still(&self.status.borrow()) {
+            return;
+        }
         let status = self.node.status();
         let leader = status.role.leader;
         if leader.is_some() && leader != self.status.borrow().role.leader {
             self.shared.metrics.leader_changes.increment();
         }
-        self.status.send_if_modified(|known| {
-            let is_news = *known != status;
-            *known = status;
-            is_news
-        });
+        self.status.send_replace(Arc::new(status));
     }
 }

@@ -34,8 +34,8 @@ use super::wishes::Wishes;
 use super::witness::{LogWitness, WitnessedLog};
 use crate::metadata::store::{LogOwner, MetadataStore};
 use crate::metadata::{
-    BrokerRegistration, HostReady, MetadataHandle, MetadataOptions, MetadataWriter, OpenedMetadata,
-    PlanSettings, QuorumTransport, ReconcileError, Reconciled,
+    BrokerRegistration, HostReady, MetadataHandle, MetadataImage, MetadataOptions, MetadataWriter,
+    OpenedMetadata, PlanSettings, QuorumTransport, ReconcileError, Reconciled,
 };
 use crate::shard::{CoreSettings, Now};
 use crate::topic_config::StaticConfig;
@@ -77,6 +77,8 @@ pub struct SteppedBroker {
     /// The cluster's id as another broker says it: who does not vote has no metadata of its own before
     /// it is registered.
     cluster_seen: String,
+    /// The metadata that requests see.
+    image: Arc<MetadataImage>,
     /// The last entry of the metadata that the links and the seats have followed.
     followed: u64,
     /// Fetches from before the logs were open.
@@ -175,6 +177,7 @@ impl SteppedBroker {
             options,
             disk,
             now,
+            image: started.handle.image(),
             metadata: started.handle,
             writer: started.writer,
             finisher: Box::pin(finisher),
@@ -223,7 +226,7 @@ impl SteppedBroker {
         let others = [self.links.next_due_ms(), self.sessions.next_due_ms()];
         due = others.into_iter().flatten().fold(due, i64::min);
         match self.phase {
-            Phase::Joining if !self.cluster_id().is_empty() => {
+            Phase::Joining if self.knows_cluster() => {
                 due = due.min(self.register.next_due_ms());
             }
             Phase::Joining => due = self.links.next_redial_ms().map_or(due, |at| due.min(at)),
@@ -249,6 +252,9 @@ impl SteppedBroker {
         if now_ms >= self.quorum_tick_ms {
             self.quorum_tick_ms = now_ms + QUORUM_TICK_MS;
             self.has_ticked = true;
+            if self.phase == Phase::Serving && now_ms < self.next_due_ms() && self.is_tick_idle() {
+                return Ok(());
+            }
         }
         if let Some(shard) = self.shard.clone()
             && now_ms >= self.shard_tick_ms
@@ -262,6 +268,26 @@ impl SteppedBroker {
             }
         }
         self.settle()
+    }
+
+    /// Whether nothing follows from a tick of the quorum, as from most of them; it has heard of it then.
+    fn is_tick_idle(&mut self) -> bool {
+        if !self.calls.is_empty() {
+            return false;
+        }
+        self.run_writer();
+        self.transport.0.lock().is_empty()
+            && !self.writer.has_commands()
+            && !self.finisher_woken.0.load(Ordering::Relaxed)
+            && self.metadata.applied_index() == self.followed
+            && self.metadata.controller() == self.controller
+    }
+
+    /// The quorum does what it can, with the tick that it has yet to hear of.
+    fn run_writer(&mut self) {
+        let has_ticked = std::mem::take(&mut self.has_ticked);
+        // A failed log is seen by the world, which owns the disk.
+        let _ = self.writer.run_ready(has_ticked, self.now.monotonic_ms);
     }
 
     /// A connection that was dialed is there.
@@ -383,9 +409,7 @@ impl SteppedBroker {
                 self.writer.has_commands()
             );
             self.poll_calls();
-            // A failed log is seen by the world, which owns the disk.
-            let has_ticked = std::mem::take(&mut self.has_ticked);
-            let _ = self.writer.run_ready(has_ticked, self.now.monotonic_ms);
+            self.run_writer();
             self.follow_controller();
             self.follow_image();
             self.join()?;
@@ -421,17 +445,20 @@ impl SteppedBroker {
             return;
         }
         self.followed = shown;
-        let image = self.metadata.image();
+        self.image = self.metadata.image();
         let own = self.options.id;
-        let others = image.brokers().map(|broker| broker.id).filter(|id| *id != own);
+        let others = self.image.brokers().map(|broker| broker.id).filter(|id| *id != own);
         self.links.learn(others, self.now.monotonic_ms);
-        self.seats.follow(own, &image);
+        self.seats.follow(own, &self.image);
+    }
+
+    fn knows_cluster(&self) -> bool {
+        !self.cluster_seen.is_empty() || !self.image.cluster_id().is_empty()
     }
 
     /// The cluster's id, by this broker's own metadata or that of others.
     fn cluster_id(&self) -> String {
-        let image = self.metadata.load();
-        match image.cluster_id() {
+        match self.image.cluster_id() {
             "" => self.cluster_seen.clone(),
             known => known.to_owned(),
         }

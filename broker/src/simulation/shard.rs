@@ -121,6 +121,20 @@ impl SteppedShard {
         self.state.lock().view(tip)
     }
 
+    /// A replica, unless it is as it was `known`.
+    pub(super) fn replica_news(
+        &self,
+        tip: &TopicIdPartition,
+        known: Option<&ReplicaView>,
+    ) -> Option<ReplicaView> {
+        let state = self.state.lock();
+        let birth = state.births.get(tip).copied().unwrap_or(0);
+        if known.is_some_and(|known| known.is_still(&state.core, tip, birth)) {
+            return None;
+        }
+        state.view(tip)
+    }
+
     /// What replicas were, right after they were given their roles, since this was asked last.
     pub(super) fn take_glimpses(&self) -> Vec<(TopicIdPartition, ReplicaView)> {
         std::mem::take(&mut self.state.lock().glimpses)

@@ -14,7 +14,7 @@ use crate::shard::{RoleView, ShardCore};
 #[derive(Clone, Debug)]
 pub struct MetadataView {
     /// Term, leader, positions.
-    pub status: QuorumStatus,
+    pub status: Arc<QuorumStatus>,
     /// The metadata that requests see, as of `shown`.
     pub image: Arc<MetadataImage>,
     /// The last entry that `image` shows.
@@ -24,7 +24,7 @@ pub struct MetadataView {
 }
 
 /// A replica of a partition.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaView {
     /// Its role as everybody sees it.
     pub role: RoleView,
@@ -67,6 +67,34 @@ impl ReplicaView {
             log: (reader.log_start(), reader.durable_end(), reader.log_end()),
             epochs: reader.epochs().iter().map(|at| (at.epoch, at.start_offset)).collect(),
         })
+    }
+}
+
+impl ReplicaView {
+    /// Whether [`Self::of`] would say the same again: most steps touch few replicas, if any.
+    pub(super) fn is_still<D: Disk, A>(
+        &self,
+        core: &ShardCore<D, A>,
+        tip: &TopicIdPartition,
+        birth: u64,
+    ) -> bool {
+        let (Some(partition), Some(reader)) = (core.partition(tip), core.reader(tip)) else {
+            return false;
+        };
+        let leader = partition.leader();
+        let told = leader.into_iter().flat_map(|leader| leader.followers());
+        self.positions == *partition.positions()
+            && self.birth == birth
+            && self.log == (reader.log_start(), reader.durable_end(), reader.log_end())
+            && self.isr.as_ref() == leader.map(|leader| leader.isr())
+            && told.map(|(id, progress)| (id, progress.durable_end())).eq(self.told.iter().copied())
+            && self.is_reconciled == partition.follower().is_some_and(|one| one.is_reconciled())
+            && self.role == partition.view()
+            && self
+                .epochs
+                .iter()
+                .copied()
+                .eq(reader.epochs().iter().map(|at| (at.epoch, at.start_offset)))
     }
 }
 

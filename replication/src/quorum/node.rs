@@ -7,7 +7,7 @@ use raft::eraftpb::{self, Entry, Message, MessageType};
 use raft::{Config, INVALID_ID, ProgressState, RawNode, Ready, StateRole};
 use varve_protocol::vocabulary::BrokerId;
 
-use super::convert::{conf_change, membership_of, raft_entry};
+use super::convert::{conf_change, raft_entry};
 use super::entry::{HardState, LogEntry, Membership, MembershipChange, Payload, QuorumSnapshot};
 use super::guard::{check_message, is_between_brokers, is_for_election};
 use super::message;
@@ -413,7 +413,13 @@ impl Quorum {
     /// Who takes part, as of the last applied entry.
     #[must_use]
     pub fn membership(&self) -> Membership {
-        membership_of(self.node.store().conf_state())
+        self.node.store().membership().clone()
+    }
+
+    /// The last entry of the log.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.node.raft.raft_log.last_index()
     }
 
     /// How far the quorum is.
@@ -431,11 +437,34 @@ impl Quorum {
             role: self.role(),
             commit: raft.raft_log.committed,
             applied: self.applied,
-            last: raft.raft_log.last_index(),
+            last: self.last(),
             membership: self.membership(),
             first_voters: self.options.voters.clone(),
             matched,
         }
+    }
+
+    /// Whether [`Self::status`] would say the same again: most steps change nothing of it, and it costs an
+    /// allocation or three.
+    #[must_use]
+    pub fn is_still(&self, status: &QuorumStatus) -> bool {
+        let raft = &self.node.raft;
+        let progress =
+            || raft.prs().iter().filter_map(|(id, at)| Some((broker_id(*id)?, at.matched)));
+        let has_matched = match raft.state {
+            StateRole::Leader => {
+                progress().all(|known| status.matched.contains(&known))
+                    && progress().count() == status.matched.len()
+            }
+            _ => status.matched.is_empty(),
+        };
+        has_matched
+            && status.role == self.role()
+            && status.commit == raft.raft_log.committed
+            && status.applied == self.applied
+            && status.last == self.last()
+            && status.membership == *self.node.store().membership()
+            && status.first_voters == self.options.voters
     }
 
     /// Whoever has not answered a snapshot for so long is asked again what it has.

@@ -12,6 +12,12 @@ use super::raft_ids::{broker_id, raft_id};
 use super::vocabulary::{Persist, QuorumDone, QuorumStep};
 
 impl Quorum {
+    /// Whether [`Self::poll`] has something to be done.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.keeps || self.node.has_ready()
+    }
+
     /// What is to be done next; none when nothing is. Each step must be ended by
     /// [`Self::on_persisted`] before the next.
     ///
@@ -113,7 +119,7 @@ impl Quorum {
     /// can be when it was elected before it knew of the change.
     fn resign_without_vote(&mut self) {
         let raft = &self.node.raft;
-        let voters = self.membership().voters;
+        let voters = &self.node.store().membership().voters;
         if raft.state != StateRole::Leader || voters.contains(&self.id) {
             return;
         }

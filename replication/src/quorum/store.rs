@@ -9,7 +9,7 @@ use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError, util};
 
-use super::convert::conf_state;
+use super::convert::{conf_state, membership_of};
 use super::entry::{Membership, QuorumSnapshot};
 
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(super) struct Store {
     hard_state: HardState,
     /// As of the last applied entry; at first, of the last one that is known to be committed.
     conf_state: ConfState,
+    /// The same, as everybody else names it.
+    membership: Membership,
     snapshot_index: u64,
     snapshot_term: u64,
     snapshot_conf_state: ConfState,
@@ -38,6 +40,7 @@ impl Store {
         Self {
             hard_state,
             conf_state: conf_state(members),
+            membership: members.clone(),
             snapshot_index: snapshot.map_or(0, |snapshot| snapshot.index),
             snapshot_term: snapshot.map_or(0, |snapshot| snapshot.term),
             snapshot_conf_state: conf_state(membership),
@@ -51,11 +54,12 @@ impl Store {
         self.snapshot_wanted.get()
     }
 
-    pub(super) fn conf_state(&self) -> &ConfState {
-        &self.conf_state
+    pub(super) fn membership(&self) -> &Membership {
+        &self.membership
     }
 
     pub(super) fn set_conf_state(&mut self, state: ConfState) {
+        self.membership = membership_of(&state);
         self.conf_state = state;
     }
 
@@ -105,7 +109,7 @@ impl Store {
         self.snapshot_index = metadata.index;
         self.snapshot_term = metadata.term;
         self.snapshot_conf_state = metadata.get_conf_state().clone();
-        self.conf_state = self.snapshot_conf_state.clone();
+        self.set_conf_state(self.snapshot_conf_state.clone());
         self.snapshot_data = snapshot.data.clone();
         self.hard_state.commit = self.hard_state.commit.max(metadata.index);
         self.hard_state.term = self.hard_state.term.max(metadata.term);

@@ -12,6 +12,10 @@ use varve_tests::sim::fleet::{Fleet, FleetOptions, Hunt, HuntObserver, Observer}
 use varve_tests::sim::sabotage::Bug;
 use varve_tests::sim::{Length, RunOptions, fleet, simulate};
 
+/// Of a run's time an eighth was the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "\
 usage: simulate [--seeds N] [--from SEED] [--threads N] [--failures N] [--report SECONDS] [--long]
                                                                many seeds; 0: without end

@@ -5,7 +5,7 @@
 //! broker the [`invariants`] look at it. Faults strike for a while; then everything heals, and the
 //! cluster must come to rest: all replicas equal, all in sync, a new record acknowledged.
 //!
-//! - `world`: the events and their order. `step`: what a broker does. `wires`: what it sends.
+//! - `world`: what happens. `agenda`: in which order. `step`: what a broker does. `wires`: what it sends.
 //!   `machine`: a broker's process, disk and clocks. `network` (of `varve_broker::simulation`, as are `random` and
 //!   `trace`): connections. `nemesis`: faults.
 //! - `clients`: producers and a reader. `members`: consumer groups. `administrator`: topics, moves of
@@ -20,6 +20,7 @@ pub mod profile;
 pub mod sabotage;
 
 mod administrator;
+mod agenda;
 mod clients;
 mod machine;
 mod members;

@@ -68,8 +68,12 @@ impl World {
         for (tip, view) in &glimpses {
             self.trace.line(now_us, format_args!("  {id} {}", became(tip, view)));
         }
+        let metadata = broker.metadata();
+        let role = metadata.status.role;
+        let positions = [role.term, metadata.status.commit, metadata.shown];
+        let looked_at = (&*broker, metadata, glimpses);
         let checked = catch_unwind(AssertUnwindSafe(|| {
-            self.invariants.after_step((id, run), broker, glimpses, &mut self.coverage)
+            self.invariants.after_step((id, run), looked_at, &mut self.coverage)
         }));
         checked.map_err(panicked)??;
         let is_slow = self.machines[index].slow_until_us > now_us;
@@ -81,7 +85,7 @@ impl World {
         if self.machines[index].disk.latch().is_closed() {
             self.on_failed_disk(index);
         }
-        self.note_state(index);
+        self.note_state(index, &positions);
         self.schedule_wake(index);
         Ok(())
     }
@@ -102,11 +106,11 @@ impl World {
     }
 
     /// The positions of a broker are part of the trace.
-    fn note_state(&mut self, index: usize) {
-        let Some(broker) = &self.machines[index].broker else { return };
-        let metadata = broker.metadata();
-        let role = metadata.status.role;
-        self.trace.note(&[role.term, metadata.status.commit, metadata.shown]);
+    fn note_state(&mut self, index: usize, positions: &[u64]) {
+        if self.machines[index].broker.is_none() {
+            return;
+        }
+        self.trace.note(positions);
         if let Some(committed) = self.clients.tips().first() {
             let end = self.invariants.committed.end(*committed);
             self.trace.note(&[u64::try_from(end).unwrap_or(0)]);

@@ -1,6 +1,5 @@
 //! The events, in their order, and the step of a broker.
 
-use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use varve_broker::simulation::{ConnectionId, Lane, StartError, SteppedBroker, Work};
@@ -8,6 +7,7 @@ use varve_protocol::vocabulary::BrokerId;
 
 use varve_storage::Disk;
 
+use super::agenda::Agenda;
 use super::clients::{ClientEvent, Clients};
 use super::coverage::{Branch, Coverage};
 use super::invariants::{Invariants, Verdict, Violation};
@@ -75,42 +75,13 @@ pub(super) enum Event {
     LookAtRest,
 }
 
-#[derive(Debug)]
-struct Scheduled {
-    at_us: u64,
-    number: u64,
-    event: Event,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    /// The heap gives the greatest: the earliest.
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (other.at_us, other.number).cmp(&(self.at_us, self.number))
-    }
-}
-
 /// Everything.
 pub(super) struct World {
     pub(super) seed: u64,
     pub(super) profile: Profile,
     pub(super) random: Random,
     pub(super) now_us: u64,
-    queue: BinaryHeap<Scheduled>,
-    next_number: u64,
+    agenda: Agenda<Event>,
     pub(super) machines: Vec<Machine>,
     pub(super) network: Network,
     pub(super) nemesis: Nemesis,
@@ -177,8 +148,7 @@ impl World {
             profile,
             random,
             now_us: 0,
-            queue: BinaryHeap::new(),
-            next_number: 0,
+            agenda: Agenda::default(),
             machines,
             network: Network::default(),
             nemesis: Nemesis::default(),
@@ -202,7 +172,7 @@ impl World {
 
     fn run(&mut self) -> Verdict {
         while !self.is_over {
-            let Some(Scheduled { at_us, event, .. }) = self.queue.pop() else {
+            let Some((at_us, event)) = self.agenda.pop() else {
                 return stuck("nothing is left to happen");
             };
             self.now_us = self.now_us.max(at_us);
@@ -221,9 +191,7 @@ impl World {
     }
 
     pub(super) fn at(&mut self, at_us: u64, event: Event) {
-        let number = self.next_number;
-        self.next_number += 1;
-        self.queue.push(Scheduled { at_us: at_us.max(self.now_us), number, event });
+        self.agenda.push(at_us.max(self.now_us), event);
     }
 
     /// What happens to a process that stands still happens when it goes on.

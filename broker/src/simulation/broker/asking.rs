@@ -16,18 +16,18 @@ impl SteppedBroker {
     pub(super) fn ask(&mut self) {
         let now_ms = self.now.monotonic_ms;
         let number = self.next_number;
-        let cluster_id = self.cluster_id();
-        if cluster_id.is_empty() && !self.options.voters.contains(&self.options.id) {
+        let knows_cluster = self.knows_cluster();
+        if !knows_cluster && !self.options.voters.contains(&self.options.id) {
             for connection in self.links.redial(now_ms) {
                 self.outputs.push_back(Output::Hang(connection));
             }
         }
         // A registration that an earlier run had asked for may come late, and take this one's place.
         let is_registered = self.phase != Phase::Joining && self.epoch() >= 0;
-        if !is_registered && !cluster_id.is_empty() && self.register.is_due(number, now_ms) {
+        if !is_registered && knows_cluster && self.register.is_due(number, now_ms) {
             let request = BrokerRegistrationRequest {
                 broker_id: self.options.id.0,
-                cluster_id,
+                cluster_id: self.cluster_id(),
                 incarnation_id: TopicId(self.options.incarnation),
                 listeners: vec![Listener::default()],
                 rack: self.options.rack.clone(),
@@ -54,7 +54,7 @@ impl SteppedBroker {
         let Some(shard) = self.shard.clone() else { return };
         let number = self.next_number;
         let registration = (self.options.id, self.epoch());
-        let image = self.metadata.image();
+        let image = &self.image;
         let is_over = |proposal: &ProposedIsr| {
             let name = &proposal.partition;
             let partition = image.partition(name);

@@ -43,8 +43,7 @@ impl SteppedBroker {
     /// The coordinators do what they can; whether the shard was given anything.
     pub(super) fn coordinate(&mut self) -> bool {
         let Some(shard) = self.shard.clone() else { return false };
-        let image = self.metadata.image();
-        let (answers, has_appended) = self.seats.pump(&shard, &image, moment(self.now));
+        let (answers, has_appended) = self.seats.pump(&shard, &self.image, moment(self.now));
         for (number, answer) in answers {
             self.outputs.push_back(Output::Coordinated(number, answer));
         }

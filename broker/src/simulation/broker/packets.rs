@@ -120,7 +120,7 @@ impl SteppedBroker {
 
     /// Whether a broker is registered with the epoch that it says.
     fn check_epoch(&self, broker: BrokerId, epoch: i64) -> ErrorCode {
-        match self.metadata.load().broker(broker) {
+        match self.image.broker(broker) {
             Some(registered) if registered.epoch == epoch => ErrorCode::None,
             Some(_) => ErrorCode::StaleBrokerEpoch,
             None => ErrorCode::BrokerIdNotRegistered,

@@ -1,5 +1,7 @@
 //! What the world may look at in a stepped broker.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use varve_protocol::vocabulary::{LeaderEpoch, Offset, TimestampMs, TopicIdPartition};
 use varve_storage::{SimDisk, TimestampOffset};
@@ -39,8 +41,7 @@ impl SteppedBroker {
     /// The epoch with which this run is registered, as its own metadata shows; −1 before that.
     #[must_use]
     pub fn epoch(&self) -> i64 {
-        let image = self.metadata.load();
-        let own = image.broker(self.options.id);
+        let own = self.image.broker(self.options.id);
         own.filter(|own| own.incarnation == self.options.incarnation).map_or(-1, |own| own.epoch)
     }
 
@@ -49,8 +50,8 @@ impl SteppedBroker {
     pub fn metadata(&self) -> MetadataView {
         MetadataView {
             status: self.metadata.quorum_status(),
-            image: self.metadata.image(),
-            shown: self.metadata.applied_index(),
+            image: Arc::clone(&self.image),
+            shown: self.followed,
             controller: self.metadata.controller(),
         }
     }
@@ -58,7 +59,7 @@ impl SteppedBroker {
     /// Grows with every change of the metadata that requests see.
     #[must_use]
     pub fn metadata_version(&self) -> u64 {
-        self.metadata.applied_index()
+        self.followed
     }
 
     /// Its coordinators that answer.
@@ -84,6 +85,16 @@ impl SteppedBroker {
     #[must_use]
     pub fn replica(&self, tip: &TopicIdPartition) -> Option<ReplicaView> {
         self.shard.as_ref()?.replica(tip)
+    }
+
+    /// A replica, unless it is as it was `known`.
+    #[must_use]
+    pub fn replica_news(
+        &self,
+        tip: &TopicIdPartition,
+        known: Option<&ReplicaView>,
+    ) -> Option<ReplicaView> {
+        self.shard.as_ref()?.replica_news(tip, known)
     }
 
     /// What replicas were after each word of the metadata in the last step, in order: one step takes

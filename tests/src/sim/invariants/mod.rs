@@ -25,9 +25,11 @@ mod strong_isr;
 mod truncation;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use varve_broker::simulation::{LogWitness, MetadataView, ReplicaView, SteppedBroker};
 use varve_protocol::vocabulary::{BrokerId, LeaderEpoch, Offset, TopicIdPartition};
+use varve_replication::quorum::QuorumStatus;
 use varve_storage::Disk;
 
 pub use acknowledged::{Acknowledged, Demand, Sent};
@@ -56,6 +58,17 @@ pub(super) fn violated(invariant: &'static str, what: String) -> Verdict {
     Err(Violation { invariant, what })
 }
 
+/// What was looked at in a broker: what is still that need not be looked at again.
+#[derive(Debug, Default)]
+struct Looked {
+    run: u64,
+    witness: u64,
+    shard: u64,
+    status: Option<Arc<QuorumStatus>>,
+    shown: u64,
+    replicas: BTreeMap<TopicIdPartition, ReplicaView>,
+}
+
 /// One broker after a step.
 #[derive(Debug)]
 pub struct Seen {
@@ -65,12 +78,16 @@ pub struct Seen {
     pub run: u64,
     /// Its metadata.
     pub metadata: MetadataView,
+    /// Whether its metadata has changed.
+    pub is_metadata_new: bool,
     /// What its metadata log holds, if that has changed.
     pub witness: Option<LogWitness>,
     /// What its replicas were in the course of the step, in order.
     pub glimpses: Vec<(TopicIdPartition, ReplicaView)>,
-    /// Its replicas, if they may have changed; none if they cannot have.
-    pub replicas: Option<Vec<(TopicIdPartition, ReplicaView)>>,
+    /// The partitions whose logs lie there, if they may have changed; none if they cannot have.
+    pub partitions: Option<Vec<TopicIdPartition>>,
+    /// Those of its replicas that have changed.
+    pub replicas: Vec<(TopicIdPartition, ReplicaView)>,
 }
 
 /// All invariants, and what they remember.
@@ -78,8 +95,7 @@ pub struct Seen {
 pub struct Invariants {
     /// What every member's metadata log promised to hold.
     witnesses: BTreeMap<BrokerId, LogWitness>,
-    /// By broker: the run and versions that were looked at.
-    looked: BTreeMap<BrokerId, (u64, u64, u64)>,
+    looked: BTreeMap<BrokerId, Looked>,
     elections: election_safety::ElectionSafety,
     quorum: quorum_commit::QuorumCommit,
     monotonic: monotonic::Monotonic,
@@ -100,29 +116,49 @@ pub struct Invariants {
 }
 
 impl Invariants {
-    /// After a step of a broker, in the course of which its replicas were as in `glimpses`.
+    /// After a step of a broker, whose metadata are these now, and in the course of which its replicas were as in the
+    /// glimpses.
     ///
     /// # Errors
     /// The first violation.
     pub fn after_step(
         &mut self,
         (id, run): (BrokerId, u64),
-        broker: &SteppedBroker,
-        glimpses: Vec<(TopicIdPartition, ReplicaView)>,
+        (broker, metadata, glimpses): (
+            &SteppedBroker,
+            MetadataView,
+            Vec<(TopicIdPartition, ReplicaView)>,
+        ),
         coverage: &mut Coverage,
     ) -> Verdict {
         let looked = self.looked.entry(id).or_default();
         let (witness_version, shard_version) = (broker.witness_version(), broker.shard_version());
-        let is_new_run = looked.0 != run;
-        let witness = (is_new_run || looked.1 != witness_version).then(|| broker.witness());
-        let looks_at_shard = is_new_run || looked.2 != shard_version;
-        *looked = (run, witness_version, shard_version);
-        let views = || {
-            let view = |tip| Some((tip, broker.replica(&tip)?));
-            broker.partitions().into_iter().filter_map(view).collect()
-        };
-        let replicas = (looks_at_shard && broker.shard_version() > 0).then(views);
-        let seen = Seen { id, run, metadata: broker.metadata(), witness, glimpses, replicas };
+        let is_new_run = looked.run != run;
+        let witness = (is_new_run || looked.witness != witness_version).then(|| broker.witness());
+        let looks_at_shard = is_new_run || looked.shard != shard_version;
+        let is_status_known =
+            looked.status.as_ref().is_some_and(|known| Arc::ptr_eq(known, &metadata.status));
+        let is_metadata_new = is_new_run || !is_status_known || looked.shown != metadata.shown;
+        if is_metadata_new {
+            looked.status = Some(Arc::clone(&metadata.status));
+        }
+        (looked.run, looked.witness, looked.shard) = (run, witness_version, shard_version);
+        looked.shown = metadata.shown;
+        if is_metadata_new {
+            // What a replica may do depends on it too.
+            looked.replicas.clear();
+        }
+        let looks_at_shard = looks_at_shard && shard_version > 0;
+        let partitions = looks_at_shard.then(|| broker.partitions());
+        let mut replicas = Vec::new();
+        for tip in partitions.iter().flatten() {
+            if let Some(news) = broker.replica_news(tip, looked.replicas.get(tip)) {
+                looked.replicas.insert(*tip, news.clone());
+                replicas.push((*tip, news));
+            }
+        }
+        let seen =
+            Seen { id, run, metadata, is_metadata_new, witness, glimpses, partitions, replicas };
         let records =
             |tip: &TopicIdPartition, from: Offset| broker.records(tip, from).unwrap_or_default();
         self.check(seen, &records, coverage)
@@ -139,11 +175,14 @@ impl Invariants {
             self.quorum.on_log(seen.id, witness, self.witnesses.get(&seen.id), coverage)?;
             self.witnesses.insert(seen.id, witness.clone());
         }
-        self.monotonic.on_status(&seen)?;
-        self.elections.on_status(&seen, coverage)?;
-        self.quorum.on_status(&seen, &self.witnesses)?;
-        self.states.on_image(&seen)?;
-        let is_news = self.newest.on_image(&seen, coverage)?;
+        let mut is_news = false;
+        if seen.is_metadata_new || seen.witness.is_some() {
+            self.monotonic.on_status(&seen)?;
+            self.elections.on_status(&seen, coverage)?;
+            self.quorum.on_status(&seen, &self.witnesses)?;
+            self.states.on_image(&seen)?;
+            is_news = self.newest.on_image(&seen, coverage)?;
+        }
         // A leader that is deposed may have committed something right before, when it heard that who
         // lacked it is not in sync any more. A role changes no records: those of before the step stand.
         for (tip, view) in &seen.glimpses {
@@ -152,16 +191,14 @@ impl Invariants {
             self.high_watermarks.check(&seen, *tip, view, known)?;
             self.committed.on_view(&seen, *tip, view, &mut self.replicas)?;
         }
-        let looked_at = seen.replicas.as_deref();
-        if let Some(replicas) = looked_at {
-            let tips: Vec<_> = replicas.iter().map(|(tip, _)| *tip).collect();
-            for _ in 0..self.replicas.retain(seen.id, &tips) {
+        if let Some(tips) = &seen.partitions {
+            for _ in 0..self.replicas.retain(seen.id, tips) {
                 coverage.hit(Branch::ReplicaDeleted);
             }
-            self.high_watermarks.retain(seen.id, &tips);
-            self.log_starts.retain(seen.id, &tips);
+            self.high_watermarks.retain(seen.id, tips);
+            self.log_starts.retain(seen.id, tips);
         }
-        for (tip, view) in looked_at.unwrap_or_default() {
+        for (tip, view) in &seen.replicas {
             let known = (records, &self.committed);
             let changed = self.replicas.on_view(&seen, *tip, view, known)?;
             let batches = self.replicas.batches(*tip, seen.id);
@@ -174,7 +211,7 @@ impl Invariants {
             self.high_watermarks.check(&seen, *tip, view, known)?;
             self.committed.on_view(&seen, *tip, view, &mut self.replicas)?;
         }
-        if is_news || looked_at.is_some() {
+        if is_news || !seen.replicas.is_empty() {
             strong_isr::check(&self.newest, &self.replicas, &self.committed)?;
         }
         Ok(())
