@@ -52,6 +52,8 @@ pub(super) struct Batch {
     /// Given at the first attempt. Invariant: stays until the fate of that attempt is known.
     pub(super) sequence: Option<Sequence>,
     pub(super) attempts: u32,
+    /// The broker that it was sent to last.
+    pub(super) sent_to: Option<i32>,
     /// Whether some attempt may have been written.
     pub(super) possibly_written: bool,
     /// What went wrong last.
@@ -144,6 +146,7 @@ impl Batch {
             deadline: now + options.delivery_timeout,
             sequence: None,
             attempts: 0,
+            sent_to: None,
             possibly_written: false,
             trouble: None,
         }

@@ -26,6 +26,8 @@ pub(super) struct PartitionQueue {
     /// Under which the next sequence counts. Older than the producer's while batches under it are unresolved.
     identity: Option<Identity>,
     next_sequence: i32,
+    /// The newest batch that was acknowledged under this identity.
+    acknowledged: Option<u64>,
     /// The broker has acknowledged a batch under this identity. Until then one batch travels alone: a broker that
     /// knows nothing of a producer takes any first sequence, so that a batch could overtake one that failed.
     is_established: bool,
@@ -52,6 +54,7 @@ impl PartitionQueue {
             retry_at: None,
             identity: None,
             next_sequence: 0,
+            acknowledged: None,
             is_established: false,
             is_unresolved: false,
             must_restart: false,
@@ -111,6 +114,7 @@ impl PartitionQueue {
         }
         self.identity = Some(identity);
         self.next_sequence = 0;
+        self.acknowledged = None;
         self.is_established = false;
         self.is_unresolved = false;
         self.must_restart = false;
@@ -122,9 +126,20 @@ impl PartitionQueue {
         }
     }
 
+    /// Whether the oldest waiting batch may go to this broker while others are under way. A new one never passes one
+    /// that is still with another broker, which led before: that may have been written there, and been copied. Its
+    /// successors would be taken then, and once there are more than the broker remembers (five), it would be refused
+    /// as out of order when it comes again, though it was written.
+    pub(super) fn may_go_to(&self, broker: i32) -> bool {
+        let is_new = self.waiting.front().is_some_and(|front| front.sequence.is_none());
+        let binds = self.identity.is_some() && is_new;
+        !binds || self.in_flight.iter().all(|batch| batch.sent_to == Some(broker))
+    }
+
     /// Sends the oldest waiting batch on its way.
-    pub(super) fn depart(&mut self) -> Option<(u64, Cargo)> {
+    pub(super) fn depart(&mut self, broker: i32) -> Option<(u64, Cargo)> {
         let mut batch = self.waiting.pop_front()?;
+        batch.sent_to = Some(broker);
         if let (None, Some(identity)) = (batch.sequence, self.identity) {
             batch.sequence = Some(Sequence { identity, first: self.next_sequence });
             self.next_sequence = sequence_after(self.next_sequence, batch.record_count);
@@ -154,7 +169,17 @@ impl PartitionQueue {
     }
 
     pub(super) fn on_acknowledged(&mut self, batch: &Batch) {
-        self.is_established |= self.identity == batch.sequence.map(|sequence| sequence.identity);
+        if self.identity == batch.sequence.map(|sequence| sequence.identity) {
+            self.is_established = true;
+            self.acknowledged = self.acknowledged.max(Some(batch.id));
+        }
+    }
+
+    /// Whether a newer batch under the same identity was acknowledged: then a broker that refuses this one as out of
+    /// order may have it, and remember it no more.
+    pub(super) fn was_passed(&self, batch: &Batch) -> bool {
+        let identity = batch.sequence.map(|sequence| sequence.identity);
+        self.identity == identity && self.acknowledged > Some(batch.id)
     }
 
     /// Whether no earlier batch is unresolved: then a missing sequence is a real gap, and waiting does not help.

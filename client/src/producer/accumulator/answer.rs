@@ -190,6 +190,10 @@ impl Accumulator {
                     },
                 };
             }
+            // Sent again under another epoch it could be there twice.
+            ErrorCode::OutOfOrderSequenceNumber if queue.was_passed(&batch) => {
+                batch.possibly_written = true;
+            }
             ErrorCode::OutOfOrderSequenceNumber if self.options.is_idempotent && may_retry => {
                 // A gap before this batch was to be expected while an earlier one is being sent again.
                 if queue.is_oldest(&batch) && queue.restart() {

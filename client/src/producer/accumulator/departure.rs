@@ -97,6 +97,9 @@ impl Accumulator {
                 drained.leaderless.insert(Arc::clone(&topic.metadata.name));
                 continue;
             };
+            if !queue.may_go_to(leader) {
+                continue;
+            }
             let way = Way { broker: leader, lane: lane_of(key, self.options.lanes) };
             let room = room
                 .entry(way)
@@ -115,7 +118,7 @@ impl Accumulator {
                         continue;
                     }
                     *left = left.saturating_sub(size);
-                    let Some((id, cargo)) = queue.depart() else { continue };
+                    let Some((id, cargo)) = queue.depart(leader) else { continue };
                     let topic = Arc::clone(&topic.metadata.name);
                     due.push(Due { reference: BatchReference { key, id, topic }, cargo });
                 }

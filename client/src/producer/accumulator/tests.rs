@@ -169,6 +169,62 @@ fn a_fenced_producer_fails_everything_and_takes_nothing() {
     assert!(accumulator.append(&record, 9, 0, now).unwrap_err().is_fatal());
 }
 
+fn answer(accumulator: &mut Accumulator, due: Due, code: ErrorCode, now: Instant) {
+    let bytes = due.cargo.build().unwrap();
+    let answer = match code {
+        ErrorCode::None => {
+            Answer::Acknowledged { base_offset: 0, append_time_ms: None, size: bytes.len() }
+        }
+        code => Answer::Refused { code, message: None, names_leader: false, bytes },
+    };
+    accumulator.on_answer(&due.reference, answer, Jitter(0.5), now);
+}
+
+/// With the first batch acknowledged, so that several may be under way.
+fn established(now: Instant) -> Accumulator {
+    let config = ProducerConfig { batch_size: 1, ..ProducerConfig::default() };
+    let mut accumulator = accumulator(&config);
+    append(&mut accumulator, 0, "first", now);
+    let due = check_drain(&mut accumulator, true, now, "1: 0×1").pop().unwrap();
+    answer(&mut accumulator, due, ErrorCode::None, now);
+    accumulator
+}
+
+/// A batch that is still with the broker that led before may be written: were it passed by more than five others, the
+/// broker that leads now would call it out of order when it comes again.
+#[test]
+fn nothing_new_passes_a_batch_that_is_with_the_broker_that_led_before() {
+    let now = clock::now();
+    let mut accumulator = established(now);
+    append(&mut accumulator, 0, "old", now);
+    let old = check_drain(&mut accumulator, true, now, "1: 0×1").pop().unwrap();
+    accumulator.set_topic(&Arc::new(test_topic("t", &[Some(2), Some(2)])));
+    append(&mut accumulator, 0, "new", now);
+    check_drain(&mut accumulator, true, now, "");
+    answer(&mut accumulator, old, ErrorCode::NotLeaderOrFollower, now);
+    let later = now + Duration::from_secs(1);
+    let old = check_drain(&mut accumulator, true, later, "2: 0×1").pop().unwrap();
+    check_drain(&mut accumulator, true, later, "");
+    answer(&mut accumulator, old, ErrorCode::None, later);
+    check_drain(&mut accumulator, true, later, "2: 0×1");
+}
+
+/// A newer batch was acknowledged: the older one may be written, and is not sent again under another epoch.
+#[test]
+fn what_was_passed_and_is_called_out_of_order_may_be_written() {
+    let now = clock::now();
+    let mut accumulator = established(now);
+    let delivery = append(&mut accumulator, 0, "old", now).delivery;
+    let old = check_drain(&mut accumulator, true, now, "1: 0×1").pop().unwrap();
+    append(&mut accumulator, 0, "new", now);
+    let new = check_drain(&mut accumulator, true, now, "1: 0×1").pop().unwrap();
+    answer(&mut accumulator, new, ErrorCode::None, now);
+    answer(&mut accumulator, old, ErrorCode::OutOfOrderSequenceNumber, now);
+    assert!(accumulator.is_empty());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(runtime.block_on(delivery).unwrap_err().possibly_written());
+}
+
 /// One partition of Kafka as an idempotent producer sees it.
 #[derive(Default)]
 struct Log {
@@ -257,7 +313,8 @@ fn fate(log: &mut Log, bytes: Bytes, fate: u8) -> Answer {
 }
 
 proptest! {
-    /// Whatever is lost, refused or too large: each record is written once, in order, at the offset that was told.
+    /// Whatever is lost, refused or too large, and whoever leads: each record is written once, in order, at the offset
+    /// that was told. A broker that leads no more answers late, and has written or not what was sent to it.
     #[test]
     fn retries_neither_duplicate_nor_reorder(
         fates in prop::collection::vec(any::<u8>(), 0..200),
@@ -272,7 +329,8 @@ proptest! {
         let mut now = clock::now();
         let mut log = Log::default();
         let mut fates = fates.into_iter();
-        let mut on_the_way: VecDeque<(BatchReference, Answer)> = VecDeque::new();
+        let mut on_the_way: [VecDeque<(BatchReference, Answer, Bytes)>; 2] = Default::default();
+        let mut leader = 0;
         let mut deliveries = Vec::new();
         let mut paces = paces.into_iter();
         let mut released = 0;
@@ -282,15 +340,34 @@ proptest! {
                 let value = deliveries.len().to_string();
                 deliveries.push(append(&mut accumulator, 0, &value, now).delivery);
             }
-            for due in accumulator.drain(true, |_| true, now).requests.into_values().flatten() {
-                let bytes = due.cargo.build().unwrap();
-                let answer = fate(&mut log, bytes, fates.next().unwrap_or(u8::MAX));
-                on_the_way.push_back((due.reference, answer));
+            for (way, all) in accumulator.drain(true, |_| true, now).requests {
+                for due in all {
+                    let bytes = due.cargo.build().unwrap();
+                    let fate_drawn = fates.next().unwrap_or(u8::MAX);
+                    let answer = fate(&mut log, bytes.clone(), fate_drawn);
+                    on_the_way[way.broker as usize - 1].push_back((due.reference, answer, bytes));
+                    if fate_drawn >= 230 && pace.is_some() {
+                        // Whoever led before has its answer lost, whatever it did.
+                        if let Some((_, answer, bytes)) = on_the_way[leader].back_mut() {
+                            let (code, bytes) = (ErrorCode::NotLeaderOrFollower, bytes.clone());
+                            *answer =
+                                Answer::Refused { code, message: None, names_leader: false, bytes };
+                        }
+                        leader = 1 - leader;
+                        let leads = Some(leader as i32 + 1);
+                        accumulator.set_topic(&Arc::new(test_topic("t", &[leads, Some(2)])));
+                    }
+                }
             }
             // Answers lag behind, so that several batches are in flight.
-            while on_the_way.len() > (round % 5) * usize::from(pace.is_some()) {
-                let (reference, answer) = on_the_way.pop_front().unwrap();
-                released += accumulator.on_answer(&reference, answer, Jitter(0.5), now).released_bytes;
+            for broker in [0, 1] {
+                let lag = if broker == leader { round % 5 } else { 5 };
+                let is_late = broker != leader && round % 16 != 0;
+                while on_the_way[broker].len() > lag * usize::from(pace.is_some() || is_late) {
+                    let (reference, answer, _) = on_the_way[broker].pop_front().unwrap();
+                    let consequence = accumulator.on_answer(&reference, answer, Jitter(0.5), now);
+                    released += consequence.released_bytes;
+                }
             }
             now += Duration::from_millis(50);
             if pace.is_none() && accumulator.is_empty() {
