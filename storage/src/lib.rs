@@ -58,7 +58,7 @@ pub use file::{DirEntry, DirectoryFailed, Disk, DiskFile, FailureLatch, OpenMode
 pub use log::{
     AppendBatchesError, AppendError, AppendOrigin, Appended, AppendedBatches, Log, TruncateError,
 };
-pub use mem::{SimCounts, SimDisk, SimFile};
+pub use mem::{Harm, SimCounts, SimDisk, SimFile};
 pub use mmap::{RealDisk, RealFile};
 pub use producer_state::{BATCHES_REMEMBERED, ProducerSummary};
 pub use reader::{LogReader, ReadError, ReadSlices, TimestampOffset};

@@ -5,7 +5,7 @@
 //! since their directory was last synced. That is more than real file systems lose, on purpose.
 //!
 //! Faults: power cut at the nth sync, a sync that fails once and then succeeds without the data
-//! (fsyncgate), failed writes, a full disk, and flipped bits. Everything is derived from a seed;
+//! (fsyncgate), failed writes, a full disk, flipped bits, lost and misdirected writes. Everything is derived from a seed;
 //! the same seed and the same calls give the same images.
 
 mod inode;
@@ -33,6 +33,31 @@ pub struct SimDisk {
     /// Guards everything; operations are short.
     state: Arc<Mutex<State>>,
     latch: FailureLatch,
+}
+
+/// What a disk may make of what it was given, without a word. Source: Bairavasundaram and others, An Analysis of Data
+/// Corruption in the Storage Stack (FAST 2008), §2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Harm {
+    /// A bit of a sector, by its number in the file, is another one.
+    Flip {
+        /// Which sector.
+        sector: u64,
+        /// Which of its 4,096 bits, modulo that.
+        bit: u64,
+    },
+    /// What was written to a sector never came there.
+    Lose {
+        /// Which sector.
+        sector: u64,
+    },
+    /// What was written to one sector came to another.
+    Misdirect {
+        /// Where it belongs, too.
+        from: u64,
+        /// Where it came.
+        to: u64,
+    },
 }
 
 /// What has happened on a [`SimDisk`] so far.
@@ -105,6 +130,55 @@ impl SimDisk {
         if let Some(byte) = inode.durable.get_mut(position) {
             *byte ^= 1 << (bit % 8);
         }
+    }
+
+    /// Does one synced sector of a file harm without telling anybody: at once if `is_seen`, else once nothing
+    /// of it is in the page cache, after a power cut at the latest.
+    ///
+    /// # Panics
+    /// If a sector is beyond what was ever synced.
+    pub fn harm(&self, path: &str, harm: Harm, is_seen: bool) {
+        let mut state = self.state.lock();
+        let inode = state.inode_mut(path).expect("the file to damage exists");
+        inode.harm(harm, is_seen);
+    }
+
+    /// Nothing of a file is in the page cache any more, but what was not synced.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn evict(&self, path: &str) {
+        let mut state = self.state.lock();
+        let inode = state.inode_mut(path).expect("the file exists");
+        inode.uncache(0, inode.live.len());
+    }
+
+    /// The sectors of a file that hold something and are synced.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    #[must_use]
+    pub fn settled_sectors(&self, path: &str) -> Vec<u64> {
+        let mut state = self.state.lock();
+        state.inode_mut(path).expect("the file exists").settled_sectors()
+    }
+
+    /// Whether nothing of a sector waits to be synced; so it is where there is no such file.
+    #[must_use]
+    pub fn is_settled(&self, path: &str, sector: u64) -> bool {
+        let mut state = self.state.lock();
+        state.inode_mut(path).map_or(true, |inode| inode.is_settled(sector))
+    }
+
+    /// No fault waits for its time, and there is room.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        let faults = &self.state.lock().faults;
+        !faults.is_off
+            && faults.power_cut_at_sync.is_none()
+            && faults.fail_sync_at.is_none()
+            && faults.fail_write_at.is_none()
+            && faults.capacity.is_none()
     }
 
     /// Whether a power cut has happened.

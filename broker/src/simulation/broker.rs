@@ -92,6 +92,7 @@ pub struct SteppedBroker {
     has_ticked: bool,
     shard_tick_ms: i64,
     maintained_ms: i64,
+    scrubbed_ms: i64,
     outputs: VecDeque<Output>,
 }
 
@@ -208,6 +209,7 @@ impl SteppedBroker {
             has_ticked: false,
             shard_tick_ms: now_ms + SHARD_TICK_MS,
             maintained_ms: now_ms,
+            scrubbed_ms: now_ms,
             outputs: VecDeque::new(),
         };
         broker.settle()?;
@@ -265,6 +267,10 @@ impl SteppedBroker {
             if is_due || now_ms - self.maintained_ms >= MAINTENANCE_MS {
                 self.maintained_ms = now_ms;
                 self.maintain(&shard);
+            }
+            if self.options.scrub_ms.is_some_and(|every_ms| now_ms - self.scrubbed_ms >= every_ms) {
+                self.scrubbed_ms = now_ms;
+                shard.scrub();
             }
         }
         self.settle()
@@ -470,7 +476,7 @@ impl SteppedBroker {
             let (disk, options) = (self.disk.clone(), self.options.shard.clone());
             let opened = LogShard::open(disk, ShardId(0), options, self.now.wall);
             let (logs, report) = opened.map_err(|error| StartError::Logs(error.to_string()))?;
-            if let Some(damaged) = report.damaged.first() {
+            if let Some(damaged) = report.damaged.first().filter(|_| !self.options.is_harmed) {
                 return Err(StartError::Logs(format!("damage: {damaged:?}")));
             }
             let settings =

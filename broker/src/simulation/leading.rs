@@ -8,7 +8,7 @@ use varve_protocol::messages::replica_fetch::ReplicaFetchedPartition;
 use varve_protocol::messages::{ReplicaFetchRequest, ReplicaFetchResponse};
 use varve_protocol::vocabulary::{LeaderEpoch, Offset, PartitionIndex, TopicIdPartition};
 use varve_protocol::wire::RecordSet;
-use varve_storage::{Disk, LogReader, ReadError, SimDisk};
+use varve_storage::{Disk, LogReader, ReadError, Rot, SimDisk};
 
 use super::shard::{SteppedShard, Token};
 use super::wire::ConnectionId;
@@ -26,6 +26,8 @@ pub(super) struct Session {
     names: BTreeMap<u32, TopicIdPartition>,
     arrived: VecDeque<(u64, ReplicaFetchRequest)>,
     waiting: Option<Waiting>,
+    /// Damage that was met.
+    rot: Vec<Rot>,
 }
 
 #[derive(Debug)]
@@ -71,13 +73,14 @@ impl Sessions {
         waiting.map(|waiting| waiting.deadline_ms).min()
     }
 
-    /// Answers what can be answered.
+    /// Answers what can be answered. Damage that it meets the shard is told.
     pub(super) fn serve(
         &mut self,
         shard: &SteppedShard,
         now_ms: i64,
     ) -> Vec<(ConnectionId, u64, ReplicaFetchResponse)> {
         let mut answers = Vec::new();
+        let mut found = Vec::new();
         for (connection, session) in &mut self.sessions {
             while let Some((number, partitions)) = shard.with(|core| session.step(core, now_ms)) {
                 answers.push((
@@ -86,7 +89,9 @@ impl Sessions {
                     ReplicaFetchResponse { error_code: 0, partitions },
                 ));
             }
+            found.append(&mut session.rot);
         }
+        shard.on_rot(found);
         answers
     }
 }
@@ -168,8 +173,13 @@ impl Session {
             let Some((role, reader, told)) = standing(core, &tip) else { continue };
             let room = bytes_max.saturating_sub(bytes);
             let at = Standing { partition: tip, role: &role, reader: &reader, told };
+            let found = &mut self.rot;
             let read = |end| {
-                read(&reader, wanted.fetch_offset, room, end, bytes == 0).map(RecordSet::from)
+                let read = read(&reader, wanted.fetch_offset, room, end, bytes == 0);
+                if let Err(ReadError::Rotten(rot)) = &read {
+                    found.push(Rot::clone(rot));
+                }
+                read.map(RecordSet::from)
             };
             match look(&at, wanted, is_told, read) {
                 Look::Nothing => {}

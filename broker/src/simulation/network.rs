@@ -216,6 +216,12 @@ impl Network {
         self.stalled.contains(&(from, to))
     }
 
+    /// Whether everything gets through.
+    #[must_use]
+    pub fn is_flowing(&self) -> bool {
+        self.stalled.is_empty()
+    }
+
     /// A direction goes on; what it held arrives.
     pub fn flow(&mut self, from: usize, to: usize, at_us: u64) -> Vec<Arrival> {
         self.stalled.remove(&(from, to));

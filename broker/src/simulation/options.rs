@@ -23,6 +23,10 @@ pub struct BrokerOptions {
     pub snapshot_bytes: u64,
     /// A follower that was not caught up for so long leaves the in-sync set.
     pub lag_ms_max: i64,
+    /// Between two looks for damage in all logs; none looks for it.
+    pub scrub_ms: Option<i64>,
+    /// Its disk is known to have harmed a log: what its start finds is no reason to refuse it.
+    pub is_harmed: bool,
     /// Its log shard.
     pub shard: ShardOptions,
 }

@@ -5,12 +5,17 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use varve_protocol::vocabulary::{BrokerId, PartitionIndex, TopicIdPartition};
-use varve_storage::{CommitJob, LogConfig, LogSetError, LogShard, MaintenanceJob, SimDisk};
+use varve_storage::{
+    CommitJob, LogConfig, LogSetError, LogShard, MaintenanceJob, ReadError, Rot, SimDisk,
+};
 
 use super::view::ReplicaView;
 use crate::groups::AppendId;
 use crate::metadata::{HostError, HostFuture, HostedLog, PartitionHost};
 use crate::shard::{Command, CoreSettings, Effect, NewLog, Now, Outcome, PartitionRole, ShardCore};
+
+/// Read for damage at once.
+const SCRUB_BYTES: usize = 1 << 20;
 
 /// Where a shard's answer goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +110,23 @@ impl SteppedShard {
         look(&mut self.state.lock().core)
     }
 
+    /// Reads all logs for damage, as `broker::scrub` does in a task of its own.
+    pub(super) fn scrub(&self) {
+        let state = self.state.lock();
+        let tips: Vec<_> = state.core.partitions().collect();
+        let found = tips.iter().filter_map(|tip| rot_of(&state.core, tip));
+        let found: Vec<_> = found.collect();
+        drop(state);
+        self.on_rot(found);
+    }
+
+    /// Readers have met damage.
+    pub(super) fn on_rot(&self, found: Vec<Rot>) {
+        for rot in found {
+            self.command(Command::RotSeen { rot: Box::new(rot) });
+        }
+    }
+
     /// A commit or a piece of maintenance comes back.
     pub(super) fn on_done<T>(&self, take: impl FnOnce(&mut ShardCore<SimDisk, Token>) -> T) -> T {
         let mut state = self.state.lock();
@@ -169,6 +191,21 @@ impl SteppedShard {
         let to_host =
             |result: Result<(), LogSetError>| result.map_err(|error| HostError(error.to_string()));
         changed.into_iter().map(to_host).collect()
+    }
+}
+
+/// The first damage in a log.
+fn rot_of(core: &ShardCore<SimDisk, Token>, tip: &TopicIdPartition) -> Option<Rot> {
+    let reader = core.reader(tip)?;
+    let mut from = reader.log_start();
+    loop {
+        match reader.scrub(from, SCRUB_BYTES) {
+            Ok(Some((next, _))) => from = next,
+            Ok(None) => return None,
+            Err(ReadError::Rotten(rot)) => return Some(*rot),
+            // A failed disk is seen by the world.
+            Err(_) => return None,
+        }
     }
 }
 

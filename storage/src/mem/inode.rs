@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::SECTOR;
+use super::{Harm, SECTOR};
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Inode {
@@ -56,6 +56,41 @@ impl Inode {
             for at in start..end {
                 self.live[at] = self.durable.get(at).copied().unwrap_or(0);
             }
+        }
+    }
+
+    pub(super) fn settled_sectors(&self) -> Vec<u64> {
+        let holds = |sector: &[u8]| sector.iter().any(|byte| *byte != 0);
+        let numbered = (0..).zip(self.durable.chunks_exact(SECTOR));
+        let settled = numbered.filter(|(number, sector)| holds(sector) && self.is_settled(*number));
+        settled.map(|(number, _)| number).collect()
+    }
+
+    pub(super) fn is_settled(&self, sector: u64) -> bool {
+        !self.is_emptied && !self.unsynced.contains_key(&sector)
+    }
+
+    pub(super) fn harm(&mut self, harm: Harm, is_seen: bool) {
+        let start = |sector: u64| usize::try_from(sector).expect("files fit into memory") * SECTOR;
+        let to = match harm {
+            Harm::Flip { sector, .. }
+            | Harm::Lose { sector }
+            | Harm::Misdirect { to: sector, .. } => start(sector),
+        };
+        let sectors = to..to + SECTOR;
+        match harm {
+            Harm::Flip { bit, .. } => {
+                let bit = usize::try_from(bit).expect("a usize has 64 bits") % (SECTOR * 8);
+                self.durable[to + bit / 8] ^= 1 << (bit % 8);
+            }
+            Harm::Lose { .. } => self.durable[sectors.clone()].fill(0),
+            Harm::Misdirect { from, .. } => {
+                let from = start(from);
+                self.durable.copy_within(from..from + SECTOR, to);
+            }
+        }
+        if is_seen {
+            self.live[sectors.clone()].copy_from_slice(&self.durable[sectors]);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use varve_storage::{Disk, DiskFile, OpenMode, RealDisk, SimDisk};
+use varve_storage::{Disk, DiskFile, Harm, OpenMode, RealDisk, SimDisk};
 
 macro_rules! on_both_disks {
     ($($name:ident => $check:ident;)*) => {$(
@@ -197,4 +197,65 @@ fn a_full_disk_refuses_before_it_changes_anything() {
     file.write_at(8000, &[b"fits"]).unwrap();
     assert_eq!(file.write_at(8190, &[b"too long"]).unwrap_err().kind(), ErrorKind::StorageFull);
     assert!(!disk.latch().is_closed());
+}
+
+/// Three sectors of ones, twos and threes, synced, after `harm`: what is read, what once nothing is cached, and what
+/// after a power cut.
+fn sectors_after(harm: Harm, is_seen: bool) -> [Vec<Vec<u8>>; 3] {
+    let disk = SimDisk::new(1);
+    let file = disk.open("a", OpenMode::CreateNew).unwrap();
+    file.allocate(2048).unwrap();
+    for sector in 0..3 {
+        file.write_at(u64::from(sector) * 512, &[&[sector + 1; 512]]).unwrap();
+    }
+    assert_eq!(disk.settled_sectors("a"), []);
+    file.sync().unwrap();
+    disk.sync_dir("").unwrap();
+    assert_eq!(disk.settled_sectors("a"), [0, 1, 2]);
+    disk.harm("a", harm, is_seen);
+    let sectors = |disk: &SimDisk| -> Vec<Vec<u8>> {
+        let bytes = read(&disk.open("a", OpenMode::Read).unwrap(), 0, 1536);
+        bytes.chunks(512).map(<[u8]>::to_vec).collect()
+    };
+    let cached = sectors(&disk);
+    let cut = sectors(&disk.after_power_cut(3));
+    disk.evict("a");
+    [cached, sectors(&disk), cut]
+}
+
+#[test]
+fn harm_is_seen_at_once_or_when_it_has_left_the_cache() {
+    let whole = vec![vec![1; 512], vec![2; 512], vec![3; 512]];
+    let mut flipped = whole.clone();
+    flipped[1][3] ^= 1 << 5;
+    let lost = vec![vec![1; 512], vec![0; 512], vec![3; 512]];
+    let misdirected = vec![vec![1; 512], vec![2; 512], vec![1; 512]];
+    for (harm, expected) in [
+        (Harm::Flip { sector: 1, bit: 4096 * 7 + 29 }, flipped),
+        (Harm::Lose { sector: 1 }, lost),
+        (Harm::Misdirect { from: 0, to: 2 }, misdirected),
+    ] {
+        assert_eq!(
+            sectors_after(harm, true),
+            [expected.clone(), expected.clone(), expected.clone()]
+        );
+        assert_eq!(sectors_after(harm, false), [whole.clone(), expected.clone(), expected]);
+    }
+}
+
+/// What is written over harm heals it.
+#[test]
+fn a_sector_with_something_unsynced_is_not_settled() {
+    let disk = SimDisk::new(1);
+    let file = disk.open("a", OpenMode::CreateNew).unwrap();
+    file.write_at(0, &[&[1; 512]]).unwrap();
+    file.sync().unwrap();
+    disk.sync_dir("").unwrap();
+    disk.harm("a", Harm::Lose { sector: 0 }, false);
+    file.write_at(7, &[b"x"]).unwrap();
+    assert!(!disk.is_settled("a", 0));
+    file.sync().unwrap();
+    assert!(disk.is_settled("a", 0) && disk.is_settled("none", 0));
+    let after = disk.after_power_cut(1).open("a", OpenMode::Read).unwrap();
+    assert_eq!(read(&after, 0, 9), [1, 1, 1, 1, 1, 1, 1, b'x', 1]);
 }

@@ -36,7 +36,7 @@ impl World {
     pub(super) fn administer(&mut self) -> Verdict {
         self.after(self.profile.administer_every_us, Event::Client(ClientEvent::Administer));
         self.learn_topics();
-        if self.profile.deletes && !self.nemesis.is_done && self.random.one_in(4) {
+        if self.profile.deletes && self.may_disturb() && self.random.one_in(4) {
             self.delete_records()?;
         }
         let Some(change) = self.next_change() else { return Ok(()) };
@@ -54,6 +54,11 @@ impl World {
         let run = self.machines[controller].run;
         self.trace.line(self.now_us, format_args!("administrator: {change:?}"));
         self.step(controller, run, "change", |broker| broker.change(number, change))
+    }
+
+    /// Once all is to be well nothing is moved, nor while only some replicas have what a disk has harmed.
+    fn may_disturb(&self) -> bool {
+        !self.nemesis.is_done && self.harmed.is_none()
     }
 
     fn learn_topics(&mut self) {
@@ -83,7 +88,7 @@ impl World {
             let topics = vec![topic];
             return Some(MetadataChange::CreateTopics { topics, validate_only: false });
         }
-        let is_busy = self.now_us > QUIET_US && !self.nemesis.is_done;
+        let is_busy = self.now_us > QUIET_US && self.may_disturb();
         if is_busy && self.profile.reassigns && self.random.one_in(3) {
             return Some(self.reassign());
         }

@@ -49,6 +49,14 @@ branches! {
     SlowDisk => "disk slow",
     /// A sync or a write failed.
     FailedDisk => "sync or write failed",
+    /// A disk harmed a log.
+    Harmed => "disk harmed a log",
+    /// The harm was found, and that replica left the in-sync set.
+    HarmWithdrawn => "replica withdrew with harmed log",
+    /// A start found it.
+    HarmAtStart => "start with a harmed log",
+    /// Nothing of it is left.
+    HarmMended => "harmed log mended",
     /// A disk had no room for a while.
     FullDisk => "disk full",
     /// A broker did not start, since its disk was full.

@@ -25,6 +25,8 @@ pub(super) struct Machine {
     pub(super) slow_until_us: u64,
     /// A sync or a write has failed in this run.
     pub(super) has_failed: bool,
+    /// Its disk has harmed a log, and that is not mended.
+    pub(super) is_harmed: bool,
     /// Its disk has no room.
     pub(super) is_full: bool,
     /// When its broker is to be woken.
@@ -45,6 +47,7 @@ impl Machine {
             paused_until_us: 0,
             slow_until_us: 0,
             has_failed: false,
+            is_harmed: false,
             is_full: false,
             wake_us: None,
             monotonic_ms: i64::from(id.0) * 7_919,
@@ -85,6 +88,8 @@ impl Machine {
             seed: seed ^ number << 56 ^ self.run << 40,
             snapshot_bytes: 4_096,
             lag_ms_max: profile.lag_ms_max,
+            scrub_ms: profile.has_rot().then_some(profile.scrub_ms),
+            is_harmed: self.is_harmed,
             // Tiny, so that files roll and simulated disks stay small.
             shard: ShardOptions {
                 journal_file_bytes: 64 << 10,

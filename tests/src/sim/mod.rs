@@ -7,7 +7,8 @@
 //!
 //! - `world`: what happens. `agenda`: in which order. `step`: what a broker does. `wires`: what it sends.
 //!   `machine`: a broker's process, disk and clocks. `network` (of `varve_broker::simulation`, as are `random` and
-//!   `trace`): connections. `nemesis`: faults.
+//!   `trace`): connections. `nemesis`: faults. `rot`: disks
+//!   that do harm.
 //! - `clients`: producers and a reader. `members`: consumer groups. `administrator`: topics, moves of
 //!   replicas, deleted records.
 //! - `profile`: what kind of run a seed makes. `coverage`: what happened at all. `trace`: the hash.
@@ -26,6 +27,7 @@ mod machine;
 mod members;
 mod nemesis;
 mod rest;
+mod rot;
 mod step;
 mod wires;
 mod world;

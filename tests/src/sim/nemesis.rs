@@ -18,6 +18,8 @@ pub(super) enum Blow {
     Repair(usize, u64),
     /// Whoever leads now dies too.
     Again,
+    /// A disk does harm, at a moment at which it may, which has been waited for so often.
+    Harm(usize, u32),
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +46,9 @@ impl World {
         let count = self.machines.len();
         let other = (target + 1 + self.random.index(count - 1)) % count;
         self.trace.note(&[self.now_us, fault as u64, target as u64]);
+        if self.harmed.as_ref().is_some_and(|harmed| !harmed.allows(fault, target)) {
+            return Ok(());
+        }
         let id = self.machines[target].id;
         self.trace.line(self.now_us, format_args!("FAULT {fault:?} on {id}"));
         match fault {
@@ -125,6 +130,7 @@ impl World {
                 let between = pairs.filter(|(from, to)| sides[*from] != sides[*to]);
                 self.stall(&between.collect::<Vec<_>>());
             }
+            Fault::Rot => self.harm_when_well(target, 0),
             Fault::BackToBack => {
                 self.kill_leader();
                 let delay_us = self.random.skewed(400_000);
@@ -141,11 +147,12 @@ impl World {
             // A restart alone would read what the page cache shows and the disk does not have.
             Blow::Repair(index, run) if self.machines[index].run == run => self.lose_power(index),
             Blow::Repair(..) => {}
-            Blow::Again if !self.nemesis.is_done => {
+            Blow::Again if !self.nemesis.is_done && self.harmed.is_none() => {
                 self.coverage.hit(Branch::BackToBack);
                 self.kill_leader();
             }
             Blow::Again => {}
+            Blow::Harm(index, waited) => self.harm_when_well(index, waited),
         }
         Ok(())
     }

@@ -64,6 +64,8 @@ pub struct Profile {
     pub reassigns: bool,
     /// Records are deleted.
     pub deletes: bool,
+    /// Between two looks for damage in all logs of a broker, where disks do harm.
+    pub scrub_ms: i64,
     /// Which faults there are, each with its weight.
     pub weights: Vec<(Fault, u64)>,
 }
@@ -101,11 +103,13 @@ pub enum Fault {
     FullDisk,
     /// The machines fall into two parts that do not hear each other.
     Split,
+    /// A disk harms what it was given, without a word.
+    Rot,
     /// The machine that leads a partition, or the quorum, dies; soon its successor too.
     BackToBack,
 }
 
-const FAULTS: [Fault; 16] = [
+const FAULTS: [Fault; 17] = [
     Fault::Kill,
     Fault::PowerCut,
     Fault::PowerCutAtSync,
@@ -121,6 +125,7 @@ const FAULTS: [Fault; 16] = [
     Fault::FailWrite,
     Fault::FullDisk,
     Fault::Split,
+    Fault::Rot,
     Fault::BackToBack,
 ];
 
@@ -148,6 +153,7 @@ impl Profile {
         self.member_pause_us = 15_000_000;
         self.join_patience_us = 25_000_000;
         self.administer_every_us = 5_000_000;
+        self.scrub_ms = 30_000;
         self.brokers = i32::try_from(pick(&[3, 3, 3, 5])).expect("it is small");
         self.voters = self.voters.min(self.brokers);
     }
@@ -168,6 +174,7 @@ impl Profile {
             member_pause_us: 1_500_000,
             join_patience_us: 4_000_000,
             administer_every_us: 300_000,
+            scrub_ms: 1_500,
             in_flight_max: usize::try_from(pick(&[1, 2, 5])).expect("it is small"),
             partitions: i32::try_from(pick(&[1, 2])).expect("it is small"),
             min_insync: usize::try_from(pick(&[1, 2, 2])).expect("it is small"),
@@ -193,6 +200,12 @@ impl Profile {
             profile.weights[0].1 = 1;
         }
         profile
+    }
+
+    /// Whether disks do harm.
+    #[must_use]
+    pub fn has_rot(&self) -> bool {
+        self.weights.iter().any(|(fault, weight)| *fault == Fault::Rot && *weight > 0)
     }
 
     /// The next fault.

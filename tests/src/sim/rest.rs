@@ -73,6 +73,9 @@ impl World {
         if self.clients.has_unanswered() {
             return Some("batches are not answered".to_owned());
         }
+        if self.harmed.is_some() {
+            return Some("a log that a disk has harmed is not mended".to_owned());
+        }
         let mut hashes = Vec::new();
         for machine in &self.machines {
             let id = machine.id;
@@ -130,7 +133,10 @@ impl World {
             for broker in self.machines.iter().filter_map(|machine| machine.broker.as_ref()) {
                 let Some(replica) = broker.replica(&tip) else { continue };
                 let from = replica.log.0.max(self.first_common(&tip));
-                let records = (replica.log.2, broker.records(&tip, from));
+                let Some(records) = broker.records(&tip, from) else {
+                    return Some(format!("{tip}: a replica cannot be read"));
+                };
+                let records = (replica.log.2, records);
                 if *first.get_or_insert_with(|| records.clone()) != records {
                     return Some(format!("{tip}: the replicas differ"));
                 }

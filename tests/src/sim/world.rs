@@ -18,6 +18,7 @@ use super::network::{Arrival, Network};
 use super::profile::{Length, Profile};
 use super::random::Random;
 use super::rest::Rest;
+use super::rot::Harmed;
 use super::sabotage::{Armed, Bug};
 use super::trace::Trace;
 
@@ -71,6 +72,7 @@ pub(super) enum Event {
     Client(ClientEvent),
     Strike,
     Blow(Blow),
+    LookAtHarm,
     Heal,
     LookAtRest,
 }
@@ -85,6 +87,7 @@ pub(super) struct World {
     pub(super) machines: Vec<Machine>,
     pub(super) network: Network,
     pub(super) nemesis: Nemesis,
+    pub(super) harmed: Option<Harmed>,
     pub(super) clients: Clients,
     pub(super) members: Members,
     pub(super) rest: Rest,
@@ -152,6 +155,7 @@ impl World {
             machines,
             network: Network::default(),
             nemesis: Nemesis::default(),
+            harmed: None,
             rest: Rest::default(),
             invariants: Invariants::default(),
             coverage: Coverage::default(),
@@ -250,6 +254,7 @@ impl World {
             Event::Client(event) => self.client(event),
             Event::Strike => self.strike(),
             Event::Blow(blow) => self.blow(blow),
+            Event::LookAtHarm => self.look_at_harm(),
             Event::Heal => self.heal(),
             Event::LookAtRest => self.look_at_rest(),
         }
@@ -293,6 +298,9 @@ impl World {
                 return Ok(());
             }
             return Err(refused(id, &error));
+        }
+        if self.machines[index].is_harmed {
+            self.coverage.hit(Branch::HarmAtStart);
         }
         let delay_us = self.random.below(100_000);
         let arrivals = self.network.on_machine_back(index, now_us + delay_us);

@@ -12,6 +12,26 @@ impl SteppedBroker {
     /// Carries out what the shard wants, and begins the next commit.
     pub(super) fn step_shard(&mut self) {
         let Some(shard) = self.shard.clone() else { return };
+        self.follow_shard(&shard);
+        let now_ms = self.now.monotonic_ms;
+        let version = shard.version();
+        for (connection, number, answer) in self.sessions.serve(&shard, now_ms) {
+            self.outputs.push_back(Output::Send(connection, Packet::Fetched(number, answer)));
+        }
+        if shard.version() != version {
+            // It met damage.
+            self.follow_shard(&shard);
+        }
+        for want in self.following.tell(self.epoch(), now_ms) {
+            self.outputs.push_back(match want {
+                Want::Dial(to) => Output::Dial(to, Lane::Fetch),
+                Want::Hang(connection) => Output::Hang(connection),
+                Want::Send(connection, packet) => Output::Send(connection, packet),
+            });
+        }
+    }
+
+    fn follow_shard(&mut self, shard: &SteppedShard) {
         loop {
             if self.commit.is_none()
                 && let Some(job) = shard.poll_commit()
@@ -21,22 +41,11 @@ impl SteppedBroker {
             }
             let effects = shard.take_effects();
             if effects.is_empty() {
-                break;
+                return;
             }
             for effect in effects {
                 self.carry(effect);
             }
-        }
-        let now_ms = self.now.monotonic_ms;
-        for (connection, number, answer) in self.sessions.serve(&shard, now_ms) {
-            self.outputs.push_back(Output::Send(connection, Packet::Fetched(number, answer)));
-        }
-        for want in self.following.tell(self.epoch(), now_ms) {
-            self.outputs.push_back(match want {
-                Want::Dial(to) => Output::Dial(to, Lane::Fetch),
-                Want::Hang(connection) => Output::Hang(connection),
-                Want::Send(connection, packet) => Output::Send(connection, packet),
-            });
         }
     }
 

@@ -132,12 +132,15 @@ impl SteppedBroker {
         self.shard.as_ref()?.with(|core| core.reader(tip)?.end_offset_for_epoch(epoch))
     }
 
-    /// A replica's records from an offset on, committed or not.
+    /// A replica's records from an offset on, committed or not; none if they cannot be read to the end.
     #[must_use]
     pub fn records(&self, tip: &TopicIdPartition, from: Offset) -> Option<Bytes> {
         self.shard.as_ref()?.with(|core| {
             let reader = core.reader(tip)?;
-            leading::read(&reader, from, usize::MAX, reader.log_end(), true).ok()
+            let end = reader.log_end();
+            // A range ends before damage, and what begins with damage is refused.
+            let is_whole = reader.read(from, usize::MAX, end, true).ok()?.next_offset >= end;
+            is_whole.then(|| leading::read(&reader, from, usize::MAX, end, true).ok())?
         })
     }
 }

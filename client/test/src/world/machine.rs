@@ -77,6 +77,8 @@ impl Machine {
             snapshot_bytes: 64 << 10,
             lag_ms_max: LAG_MS_MAX,
             // Small, since simulated disks lie in memory.
+            scrub_ms: None,
+            is_harmed: false,
             shard: ShardOptions {
                 journal_file_bytes: 256 << 10,
                 journal_append_bytes_max: 8 << 10,

@@ -65,8 +65,9 @@ impl Acknowledged {
             let what = format!("{sent:?} at {offset}, where {batch:?} is");
             return violated("A5: an acknowledgement names the batch's own offset", what);
         }
-        let is_in =
-            |log: &ReplicaLog| log.durable >= batch.next && log.batches.get(at) == Some(&batch);
+        let is_in = |log: &ReplicaLog| {
+            log.is_unread() || (log.durable >= batch.next && log.batches.get(at) == Some(&batch))
+        };
         let holds = |id: &&BrokerId| {
             let deleted = || replicas.deleted(sent.tip, **id).filter(|_| demand.is_behind);
             replicas.get(sent.tip, **id).is_some_and(is_in) || deleted().is_some_and(is_in)

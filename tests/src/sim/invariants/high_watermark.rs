@@ -63,9 +63,10 @@ impl HighWatermarks {
         }
         for member in isr.maximal().filter(|member| *member != seen.id) {
             let told = view.told.iter().find(|(id, _)| *id == member).and_then(|(_, told)| *told);
-            let holds = replicas.get(tip, member).map_or(0, |log| log.durable);
+            let known = replicas.get(tip, member).filter(|log| !log.is_unread());
+            let holds = known.map_or(0, |log| log.durable);
             // Who is not in sync any more, which this leader has yet to hear, may be gone.
-            let counts = newest.holds(tip, member);
+            let counts = known.is_some() && newest.holds(tip, member);
             if told.is_none_or(|told| told.0 < high_watermark) || (counts && holds < high_watermark)
             {
                 let what = format!(

@@ -159,8 +159,7 @@ impl Invariants {
         }
         let seen =
             Seen { id, run, metadata, is_metadata_new, witness, glimpses, partitions, replicas };
-        let records =
-            |tip: &TopicIdPartition, from: Offset| broker.records(tip, from).unwrap_or_default();
+        let records = |tip: &TopicIdPartition, from: Offset| broker.records(tip, from);
         self.check(seen, &records, coverage)
     }
 

@@ -46,12 +46,22 @@ pub struct ReplicaLog {
     pub durable: i64,
     /// How many batches from the front are the committed ones.
     pub agreeing: usize,
+    /// From here on its disk has harmed what it was given, and it is not mended yet: see [`super::super::rot`].
+    pub harmed_from: Option<i64>,
+    /// What it holds could not be read since.
+    is_stale: bool,
     /// The power went, or the disk failed, in the middle of a step, which may have been cutting off what
     /// is not committed.
     pub is_interrupted: bool,
 }
 
 impl ReplicaLog {
+    /// Whether nobody knows what it holds now, since its disk has harmed it.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.is_stale
+    }
+
     /// Where it ends.
     #[must_use]
     pub fn end(&self) -> i64 {
@@ -59,8 +69,8 @@ impl ReplicaLog {
     }
 }
 
-/// The records of a broker's replica from an offset on.
-pub(super) type Records<'a> = &'a dyn Fn(&TopicIdPartition, Offset) -> Bytes;
+/// The records of a broker's replica from an offset on; none if they cannot be read.
+pub(super) type Records<'a> = &'a dyn Fn(&TopicIdPartition, Offset) -> Option<Bytes>;
 
 /// All replicas.
 #[derive(Debug, Default)]
@@ -77,7 +87,7 @@ pub(super) struct Changed {
     pub(super) id: BrokerId,
     /// It was opened anew: what it held before, and up to where that was durable.
     pub(super) reopened: Option<ReplicaLog>,
-    /// What was cut off, in this run.
+    /// What was cut off, in this run, but what its disk had harmed.
     pub(super) cut: Vec<BatchMark>,
     /// How many batches from the front were held against the same epochs before.
     pub(super) known: usize,
@@ -105,6 +115,20 @@ impl Replicas {
     pub(super) fn on_interrupted(&mut self, id: BrokerId) {
         for ((_, owner), log) in &mut self.logs {
             log.is_interrupted |= *owner == id;
+        }
+    }
+
+    /// A disk harms a replica in what it holds from an offset on.
+    pub fn on_harm(&mut self, tip: TopicIdPartition, id: BrokerId, from: i64) {
+        if let Some(log) = self.logs.get_mut(&(tip, id)) {
+            log.harmed_from = Some(from);
+        }
+    }
+
+    /// It can be read from end to end again.
+    pub fn on_mended(&mut self, tip: TopicIdPartition, id: BrokerId) {
+        if let Some(log) = self.logs.get_mut(&(tip, id)) {
+            log.harmed_from = None;
         }
     }
 
@@ -142,20 +166,33 @@ impl Replicas {
         log.birth = view.birth;
         let (start, durable, end) = view.log;
         let from = |from: i64| {
-            let actual = marks(records(&tip, Offset(from).max(start)))?;
+            let actual = marks(records(&tip, Offset(from).max(start)).unwrap_or_default())?;
             deleted(tip, from, start.min(end), committed, actual)
         };
         let mut changed = Changed { tip, id: seen.id, reopened: None, cut: Vec::new(), known: 0 };
+        let differs = log.end() > end.0 || log.start != start.0 || !agrees(log, view);
+        if log.harmed_from.is_some() {
+            let is_read_anew = differs || log.is_stale || log.run != seen.run;
+            let first = if is_read_anew { start } else { Offset(log.end()).max(start) };
+            if records(&tip, first).is_none() {
+                (log.run, log.is_stale) = (seen.run, true);
+                changed.known = log.batches.len();
+                return Ok(changed);
+            }
+        }
+        let harmed_from = log.harmed_from;
         if log.run != seen.run {
             changed.reopened = Some(std::mem::take(log));
-            (log.run, log.birth) = (seen.run, view.birth);
-        } else if log.end() > end.0 || log.start != start.0 || !agrees(log, view) {
+            (log.run, log.birth, log.harmed_from) = (seen.run, view.birth, harmed_from);
+        } else if differs || log.is_stale {
+            log.is_stale = false;
             // What is left is found by reading, should one step have cut and appended. Before its start a
             // log may have what was never committed there: a follower cuts only as far down as its
             // leader's log reaches, and nobody can read the rest.
             let whole = from(0)?;
             let kept = log.batches.iter().zip(&whole).take_while(|(old, new)| old == new).count();
             changed.cut = log.batches.split_off(kept);
+            changed.cut.retain(|batch| harmed_from.is_none_or(|from| batch.next <= from));
             log.agreeing = log.agreeing.min(kept);
             log.durable = log.durable.min(log.end());
         }

@@ -13,6 +13,9 @@ pub(super) fn check(newest: &Newest, replicas: &Replicas, committed: &Committed)
             let end = committed.end(tip);
             for id in &partition.isr {
                 let log = replicas.get(tip, *id);
+                if log.is_some_and(|log| log.is_unread()) {
+                    continue;
+                }
                 let (agreeing, durable) =
                     log.map_or((0, 0), |log| (agreeing(known, log), log.durable));
                 if agreeing < known.len() || durable < end {
