@@ -86,7 +86,8 @@ impl<D: Disk> Log<D> {
     ///
     /// # Errors
     /// [`TruncateError::OutOfRange`] below the log's start; see [`Self::reset_to`] for that.
-    /// [`TruncateError::Damaged`], [`TruncateError::DiskFull`], [`TruncateError::DirectoryFailed`].
+    /// [`TruncateError::Damaged`], also where segments are missing before the offset;
+    /// [`TruncateError::DiskFull`], [`TruncateError::DirectoryFailed`].
     pub fn truncate_to(
         &mut self,
         offset: Offset,
@@ -102,6 +103,10 @@ impl<D: Disk> Log<D> {
         let offset = if is_past { log_end } else { offset };
         if offset < log_start || offset > log_end {
             return Err(TruncateError::OutOfRange { offset, log_start, log_end });
+        }
+        if self.segments().first().is_some_and(|first| offset.0 < first.base_offset) {
+            // What lies before it is lost; a cut would leave a hole that nobody knows of.
+            return Err(TruncateError::Damaged { offset });
         }
         let cut = self.find_cut(offset.0).map_err(|error| self.explain_scan(offset, error))?;
         self.cut(&cut, offset, now)

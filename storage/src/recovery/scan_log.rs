@@ -173,6 +173,22 @@ impl<D: Disk> Recovery<'_, D> {
         self.record.as_ref().map_or(i64::MIN, |record| record.log_start).max(state)
     }
 
+    /// Whether segments are missing between the log's start and the first one that is left, which says that others
+    /// came before it.
+    fn lacks_head(&self) -> bool {
+        self.live.first().is_some_and(|first| {
+            let begins = first.identity.resets && !first.is_rolled;
+            !begins && first.identity.base_offset > self.known_start().max(0)
+        })
+    }
+
+    /// Where the log begins. That its first segments are missing does not move it: a leader's start is followed by all
+    /// replicas.
+    fn log_start(&self) -> i64 {
+        let known = self.known_start();
+        if self.lacks_head() { known.max(0) } else { known.max(self.live[0].identity.base_offset) }
+    }
+
     fn known_high_watermark(&self) -> i64 {
         self.record.as_ref().map_or(-1, |record| record.high_watermark)
     }
@@ -199,12 +215,7 @@ impl<D: Disk> Recovery<'_, D> {
     /// Then nothing of this log was ever durable, and it does not begin where that segment does: a log's
     /// start moves only after the state file says so, or by a segment that resets it.
     fn drop_without_head(&mut self) -> io::Result<()> {
-        let start = self.known_start().max(0);
-        let has_head = self.live.first().is_none_or(|first| {
-            let begins = first.identity.resets && !first.is_rolled;
-            begins || first.identity.base_offset <= start
-        });
-        if has_head || self.durable_end > start {
+        if !self.lacks_head() || self.durable_end > self.known_start().max(0) {
             return Ok(());
         }
         for live in self.live.drain(..).collect::<Vec<_>>() {
@@ -372,8 +383,7 @@ impl<D: Disk> Recovery<'_, D> {
         base: LogRecord,
     ) -> io::Result<RecoveredLog<D>> {
         let files = &self.context.files;
-        let first_base = self.live[0].identity.base_offset;
-        let log_start = self.known_start().max(first_base).min(log_end);
+        let log_start = self.log_start().min(log_end);
         let last = self.live.len() - 1;
         let mut segments = Vec::with_capacity(self.live.len());
         for (number, live) in self.live.iter().enumerate() {

@@ -4,8 +4,8 @@
 use varve_protocol::vocabulary::{LeaderEpoch, Offset, TimestampMs};
 use varve_storage::config::{LogConfig, ShardId, ShardOptions};
 use varve_storage::{
-    AppendError, AppendOrigin, Disk, DiskFile, LogShard, OpenError, OpenMode, ReadError,
-    RecoveryReport, Severity, SimDisk, check,
+    AppendError, AppendOrigin, Disk, DiskFile, Harm, LogShard, OpenError, OpenMode, ReadError,
+    RecoveryReport, Severity, SimDisk, TruncateError, check,
 };
 
 use crate::world::{World, batch, partition, read_all, tiny_config, tiny_options};
@@ -107,6 +107,34 @@ fn missing_and_swapped_segments_are_damage() {
     let (_, report) = open(&swapped);
     assert_eq!(report.damaged.len(), 1, "{report:?}");
     assert!(report.damaged[0].reason.contains("another partition or offset"), "{report:?}");
+}
+
+/// What lay before the first segment that is left cannot be cut to: it would be a hole, in a log that counts as whole.
+/// Such a log is filled again from its start.
+#[test]
+fn a_log_without_its_head_is_not_mended_by_cutting_it() {
+    let world = World::filled();
+    let paths = segment_paths(&world.disk);
+    for lost in [&paths[..1], &paths[..]] {
+        let disk = world.disk.after_kill();
+        for path in lost {
+            // Its header is in the first sector.
+            disk.harm(path, Harm::Lose { sector: 0 }, true);
+        }
+        let (mut shard, report) = open(&disk);
+        assert_eq!(report.damaged.len(), 1, "{report:?}");
+        let log = shard.log_mut(&partition(0)).unwrap();
+        assert_eq!((log.log_start(), log.damaged_from()), (Offset(0), Some(Offset(0))));
+        let now = TimestampMs(30_000);
+        let cut = log.truncate_to(Offset(0), now);
+        assert_eq!(cut, Err(TruncateError::Damaged { offset: Offset(0) }));
+        assert_eq!(log.damaged_from(), Some(Offset(0)));
+        log.reset_to(Offset(0), now).unwrap();
+        let ends = (log.log_start(), log.log_end(), log.damaged_from());
+        assert_eq!(ends, (Offset(0), Offset(0), None));
+        let (_, report) = open(&disk.after_power_cut(1));
+        assert_eq!(report.damaged, []);
+    }
 }
 
 #[test]

@@ -21,6 +21,8 @@ const WAIT_US: u64 = 20_000;
 const WAITS_MAX: u32 = 100;
 /// By then nothing of the file is in the page cache any more.
 const LOOKS_CACHED: u64 = 20;
+/// Of a segment's header page.
+const HEADER_SECTORS: u64 = 8;
 /// From the look for damage that finds it to a log that is whole.
 const MENDED_US_MAX: u64 = 60_000_000;
 
@@ -34,6 +36,8 @@ pub(super) struct Harmed {
     place: (String, u64),
     since_us: u64,
     looks: u64,
+    /// The run of the process at which nothing of the log was in the page cache any more.
+    uncached_in: Option<u64>,
     has_withdrawn: bool,
 }
 
@@ -72,12 +76,15 @@ impl World {
         let view = machine.broker.as_ref().and_then(|broker| broker.replica(&tip));
         let leads = view.is_none_or(|view| view.role.name == RoleName::Leader);
         let last = segments.iter().map(|(_, base)| *base).max();
-        let segments: Vec<_> =
-            segments.iter().filter(|(_, base)| !leads || Some(*base) != last).collect();
+        // Nor does anybody read what is deleted, until a crash has forgotten that.
+        let start = self.invariants.replicas.get(tip, machine.id).map_or(0, |log| log.start);
+        let may_be_harmed =
+            |(_, base): &&(_, i64)| *base >= start && (!leads || Some(*base) != last);
+        let segments: Vec<_> = segments.iter().filter(may_be_harmed).collect();
         if segments.is_empty() {
             return;
         }
-        let (path, base) = segments[self.random.index(segments.len())];
+        let (path, _) = segments[self.random.index(segments.len())];
         let sectors = machine.disk.settled_sectors(path);
         if sectors.is_empty() {
             return;
@@ -95,12 +102,20 @@ impl World {
         self.trace.line(self.now_us, format_args!("{id}'s disk: {harm:?} in {path}, {is_seen}"));
         self.trace.note(&[sector, u64::from(is_seen)]);
         self.coverage.hit(Branch::Harmed);
-        self.invariants.replicas.on_harm(tip, id, *base);
+        self.invariants.replicas.on_harm(tip, id);
         self.machines[index].is_harmed = true;
-        let (since_us, looks, has_withdrawn) = (self.now_us, 0, false);
+        let since_us = self.now_us;
         let place = (path.clone(), sector);
-        let harmed = Harmed { machine: index, tip, dir, place, since_us, looks, has_withdrawn };
-        self.harmed = Some(harmed);
+        self.harmed = Some(Harmed {
+            machine: index,
+            tip,
+            dir,
+            place,
+            since_us,
+            looks: 0,
+            uncached_in: None,
+            has_withdrawn: false,
+        });
         self.after(LOOK_US, Event::LookAtHarm);
     }
 
@@ -110,13 +125,26 @@ impl World {
         harmed.looks += 1;
         let machine = &self.machines[index];
         let id = machine.id;
+        // A segment's header is looked at by nobody but a start.
+        let is_header = harmed.place.1 < HEADER_SECTORS;
+        let run = machine.run;
         if harmed.looks >= LOOKS_CACHED
             && let Ok(entries) = machine.disk.list(&harmed.dir)
         {
             for entry in entries.iter().filter(|entry| entry.name.ends_with(".log")) {
                 machine.disk.evict(&format!("{}/{}", harmed.dir, entry.name));
             }
+            let is_first = harmed.uncached_in.is_none();
+            harmed.uncached_in.get_or_insert(run);
+            if is_first && is_header {
+                self.harmed = Some(harmed);
+                self.after(LOOK_US, Event::LookAtHarm);
+                self.lose_power(index);
+                return Ok(());
+            }
         }
+        let machine = &self.machines[index];
+        let is_looked_at = !is_header || harmed.uncached_in.is_some_and(|before| before < run);
         let newest = &self.invariants.newest;
         if !harmed.has_withdrawn && !newest.holds(tip, id) {
             harmed.has_withdrawn = true;
@@ -128,7 +156,7 @@ impl World {
         };
         let is_mended = machine.broker.as_ref().is_some_and(is_whole);
         let is_settled = machine.disk.is_settled(&harmed.place.0, harmed.place.1);
-        if harmed.looks > LOOKS_CACHED && is_settled && is_mended {
+        if harmed.looks > LOOKS_CACHED && is_settled && is_looked_at && is_mended {
             self.coverage.hit(Branch::HarmMended);
             self.trace.line(self.now_us, format_args!("{id}'s {tip} is whole"));
             self.invariants.replicas.on_mended(tip, id);

@@ -73,10 +73,9 @@ impl<D: Disk> Recovery<'_, D> {
         };
         let last = self.live.len();
         let first_base = self.live[0].identity.base_offset;
-        let known_start = self.known_start();
-        if known_start != i64::MIN && first_base > known_start && !self.live[0].identity.resets {
+        if self.lacks_head() {
             let reason = format!("{}: segments before offset {first_base} are missing", self.dir);
-            self.note_damage(known_start, reason);
+            self.note_damage(self.log_start(), reason);
         }
         for number in 0..start.number {
             self.settle_closed(number)?;
@@ -158,7 +157,7 @@ impl<D: Disk> Recovery<'_, D> {
         LogRecord {
             tip: self.tip,
             generation: live.identity.generation,
-            log_start: self.known_start().max(self.live[0].identity.base_offset),
+            log_start: self.log_start(),
             active_base: live.identity.base_offset,
             position: start.position,
             end_offset: start.offset,

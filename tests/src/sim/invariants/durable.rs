@@ -12,9 +12,6 @@ pub(super) fn check(changed: &Changed, batches: &[BatchMark], coverage: &mut Cov
         if before.is_interrupted && index >= before.agreeing {
             break;
         }
-        if before.harmed_from.is_some_and(|from| batch.next > from) {
-            break;
-        }
         if batch.next <= before.durable && found != Some(batch) {
             let what = format!(
                 "{tip} on {id}: durable was {}, {batch:?} is {found:?} after the crash",

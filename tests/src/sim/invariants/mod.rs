@@ -199,7 +199,12 @@ impl Invariants {
         }
         for (tip, view) in &seen.replicas {
             let known = (records, &self.committed);
-            let changed = self.replicas.on_view(&seen, *tip, view, known)?;
+            let mut changed = self.replicas.on_view(&seen, *tip, view, known)?;
+            if changed.is_harmed && !self.newest.holds(*tip, seen.id) {
+                // Who is not in sync any more may copy all of it anew.
+                changed.cut.clear();
+                changed.reopened = None;
+            }
             let batches = self.replicas.batches(*tip, seen.id);
             durable::check(&changed, batches, coverage)?;
             truncation::check(&changed, &self.committed, coverage)?;

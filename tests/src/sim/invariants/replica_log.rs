@@ -46,8 +46,8 @@ pub struct ReplicaLog {
     pub durable: i64,
     /// How many batches from the front are the committed ones.
     pub agreeing: usize,
-    /// From here on its disk has harmed what it was given, and it is not mended yet: see [`super::super::rot`].
-    pub harmed_from: Option<i64>,
+    /// Its disk has harmed it, and it is not mended yet: see [`super::super::rot`].
+    pub is_harmed: bool,
     /// What it holds could not be read since.
     is_stale: bool,
     /// The power went, or the disk failed, in the middle of a step, which may have been cutting off what
@@ -87,10 +87,12 @@ pub(super) struct Changed {
     pub(super) id: BrokerId,
     /// It was opened anew: what it held before, and up to where that was durable.
     pub(super) reopened: Option<ReplicaLog>,
-    /// What was cut off, in this run, but what its disk had harmed.
+    /// What was cut off, in this run.
     pub(super) cut: Vec<BatchMark>,
     /// How many batches from the front were held against the same epochs before.
     pub(super) known: usize,
+    /// Its disk has harmed it.
+    pub(super) is_harmed: bool,
 }
 
 impl Replicas {
@@ -118,17 +120,17 @@ impl Replicas {
         }
     }
 
-    /// A disk harms a replica in what it holds from an offset on.
-    pub fn on_harm(&mut self, tip: TopicIdPartition, id: BrokerId, from: i64) {
+    /// A disk harms a replica.
+    pub fn on_harm(&mut self, tip: TopicIdPartition, id: BrokerId) {
         if let Some(log) = self.logs.get_mut(&(tip, id)) {
-            log.harmed_from = Some(from);
+            log.is_harmed = true;
         }
     }
 
     /// It can be read from end to end again.
     pub fn on_mended(&mut self, tip: TopicIdPartition, id: BrokerId) {
         if let Some(log) = self.logs.get_mut(&(tip, id)) {
-            log.harmed_from = None;
+            log.is_harmed = false;
         }
     }
 
@@ -169,9 +171,10 @@ impl Replicas {
             let actual = marks(records(&tip, Offset(from).max(start)).unwrap_or_default())?;
             deleted(tip, from, start.min(end), committed, actual)
         };
-        let mut changed = Changed { tip, id: seen.id, reopened: None, cut: Vec::new(), known: 0 };
+        let (id, is_harmed) = (seen.id, log.is_harmed);
+        let mut changed = Changed { tip, id, reopened: None, cut: Vec::new(), known: 0, is_harmed };
         let differs = log.end() > end.0 || log.start != start.0 || !agrees(log, view);
-        if log.harmed_from.is_some() {
+        if log.is_harmed {
             let is_read_anew = differs || log.is_stale || log.run != seen.run;
             let first = if is_read_anew { start } else { Offset(log.end()).max(start) };
             if records(&tip, first).is_none() {
@@ -180,10 +183,9 @@ impl Replicas {
                 return Ok(changed);
             }
         }
-        let harmed_from = log.harmed_from;
         if log.run != seen.run {
             changed.reopened = Some(std::mem::take(log));
-            (log.run, log.birth, log.harmed_from) = (seen.run, view.birth, harmed_from);
+            (log.run, log.birth, log.is_harmed) = (seen.run, view.birth, changed.is_harmed);
         } else if differs || log.is_stale {
             log.is_stale = false;
             // What is left is found by reading, should one step have cut and appended. Before its start a
@@ -192,7 +194,6 @@ impl Replicas {
             let whole = from(0)?;
             let kept = log.batches.iter().zip(&whole).take_while(|(old, new)| old == new).count();
             changed.cut = log.batches.split_off(kept);
-            changed.cut.retain(|batch| harmed_from.is_none_or(|from| batch.next <= from));
             log.agreeing = log.agreeing.min(kept);
             log.durable = log.durable.min(log.end());
         }
