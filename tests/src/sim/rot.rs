@@ -4,7 +4,6 @@
 //! One log at a time, of a replica whose others hold it whole and as far: no broker can help harm to the last good copy.
 //! Until it is mended nothing else strikes but the death of that process or machine.
 
-use varve_broker::shard::RoleName;
 use varve_broker::simulation::SteppedBroker;
 use varve_protocol::vocabulary::TopicIdPartition;
 use varve_storage::{Disk, Harm};
@@ -72,14 +71,16 @@ impl World {
         let segments: Vec<(String, i64)> = names
             .filter_map(|name| Some((format!("{dir}/{name}.log"), name.parse().ok()?)))
             .collect();
-        // What a leader appends behind harm nobody could read.
-        let view = machine.broker.as_ref().and_then(|broker| broker.replica(&tip));
-        let leads = view.is_none_or(|view| view.role.name == RoleName::Leader);
+        // What a leader, or who is to lead again, appends behind harm nobody could read.
+        let partition = self.invariants.newest.image.partition(&tip);
+        let may_lead = partition.is_none_or(|partition| {
+            partition.leader == Some(machine.id) || partition.replicas.first() == Some(&machine.id)
+        });
         let last = segments.iter().map(|(_, base)| *base).max();
         // Nor does anybody read what is deleted, until a crash has forgotten that.
         let start = self.invariants.replicas.get(tip, machine.id).map_or(0, |log| log.start);
         let may_be_harmed =
-            |(_, base): &&(_, i64)| *base >= start && (!leads || Some(*base) != last);
+            |(_, base): &&(_, i64)| *base >= start && (!may_lead || Some(*base) != last);
         let segments: Vec<_> = segments.iter().filter(may_be_harmed).collect();
         if segments.is_empty() {
             return;
