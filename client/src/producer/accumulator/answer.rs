@@ -190,24 +190,30 @@ impl Accumulator {
                     },
                 };
             }
-            // Sent again under another epoch it could be there twice.
-            ErrorCode::OutOfOrderSequenceNumber if queue.was_passed(&batch) => {
-                batch.possibly_written = true;
-            }
-            ErrorCode::OutOfOrderSequenceNumber if self.options.is_idempotent && may_retry => {
-                // A gap before this batch was to be expected while an earlier one is being sent again.
-                if queue.is_oldest(&batch) && queue.restart() {
-                    self.raise_epoch();
-                }
+            // A gap before this batch was to be expected while an earlier one is being sent again.
+            ErrorCode::OutOfOrderSequenceNumber
+                if self.options.is_idempotent && may_retry && !queue.is_oldest(&batch) =>
+            {
                 let released_bytes = self.retry(key, batch, Elsewhere::No, jitter, now);
                 return Consequence { released_bytes, must_refresh: false };
             }
-            ErrorCode::UnknownProducerId if self.options.is_idempotent && may_retry => {
+            // Surely not written, and never to be under these numbers: it goes again under others.
+            ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId
+                if self.options.is_idempotent
+                    && may_retry
+                    && !batch.possibly_written
+                    && !queue.was_passed(&batch) =>
+            {
                 if queue.restart() {
                     self.raise_epoch();
                 }
                 let released_bytes = self.retry(key, batch, Elsewhere::No, jitter, now);
                 return Consequence { released_bytes, must_refresh: false };
+            }
+            // An earlier attempt may be written and forgotten, or lie with the broker still, on a connection that is
+            // given up, behind the batch that is missing here. Under other numbers this one could be there twice.
+            ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId => {
+                batch.possibly_written |= queue.was_passed(&batch);
             }
             _ => batch.possibly_written |= !is_surely_not_written(code),
         }

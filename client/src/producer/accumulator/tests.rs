@@ -225,6 +225,34 @@ fn what_was_passed_and_is_called_out_of_order_may_be_written() {
     assert!(runtime.block_on(delivery).unwrap_err().possibly_written());
 }
 
+/// A connection broke with two batches on it, and the first was given up. A broker that misses it may have both before it
+/// still, unread: the second is not sent again under another epoch, which would take it though the other copy comes.
+#[test]
+fn what_may_lie_with_a_broker_still_is_not_sent_under_another_epoch() {
+    let now = clock::now();
+    let mut accumulator = established(now);
+    let later = now + Duration::from_secs(60);
+    let lost = append(&mut accumulator, 0, "lost", now).delivery;
+    let mut due = check_drain(&mut accumulator, true, now, "1: 0×1");
+    let held = append(&mut accumulator, 0, "held", later).delivery;
+    due.extend(check_drain(&mut accumulator, true, later, "1: 0×1"));
+    for due in due {
+        let bytes = Some(due.cargo.build().unwrap());
+        let error =
+            Arc::new(RequestError::Disconnected { address: "b".into(), reason: "cut".into() });
+        let failed = Answer::Failed { error, bytes };
+        accumulator.on_answer(&due.reference, failed, Jitter(0.5), later);
+    }
+    let late = now + ProducerConfig::default().delivery_timeout;
+    let due = check_drain(&mut accumulator, true, late, "1: 0×1").pop().unwrap();
+    answer(&mut accumulator, due, ErrorCode::OutOfOrderSequenceNumber, late);
+    assert!(accumulator.is_empty());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for delivery in [lost, held] {
+        assert!(runtime.block_on(delivery).unwrap_err().possibly_written());
+    }
+}
+
 /// One partition of Kafka as an idempotent producer sees it.
 #[derive(Default)]
 struct Log {
