@@ -310,7 +310,7 @@ impl World {
                     let demand = Demand {
                         brokers: &ids,
                         min_insync: self.profile.min_insync,
-                        is_behind: !leads,
+                        is_behind: !leads || self.heard_of.contains(&tip),
                     };
                     self.invariants.acknowledged.on_answer(sent, *offset, known, &demand)?;
                 }

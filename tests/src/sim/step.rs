@@ -68,6 +68,7 @@ impl World {
         for (tip, view) in &glimpses {
             self.trace.line(now_us, format_args!("  {id} {}", became(tip, view)));
         }
+        self.heard_of = glimpses.iter().map(|(tip, _)| *tip).collect();
         let metadata = broker.metadata();
         let role = metadata.status.role;
         let positions = [role.term, metadata.status.commit, metadata.shown];

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use varve_broker::simulation::{ConnectionId, Lane, StartError, SteppedBroker, Work};
-use varve_protocol::vocabulary::BrokerId;
+use varve_protocol::vocabulary::{BrokerId, TopicIdPartition};
 
 use varve_storage::Disk;
 
@@ -88,6 +88,8 @@ pub(super) struct World {
     pub(super) network: Network,
     pub(super) nemesis: Nemesis,
     pub(super) harmed: Option<Harmed>,
+    /// The partitions of which the broker that steps has heard from its metadata in this step.
+    pub(super) heard_of: Vec<TopicIdPartition>,
     pub(super) clients: Clients,
     pub(super) members: Members,
     pub(super) rest: Rest,
@@ -156,6 +158,7 @@ impl World {
             network: Network::default(),
             nemesis: Nemesis::default(),
             harmed: None,
+            heard_of: Vec::new(),
             rest: Rest::default(),
             invariants: Invariants::default(),
             coverage: Coverage::default(),

@@ -18,7 +18,8 @@ pub struct Demand<'a> {
     pub brokers: &'a [BrokerId],
     /// `min.insync.replicas`.
     pub min_insync: usize,
-    /// Who answers has yet to hear what the newest metadata says of the partition.
+    /// Who answers has yet to hear what the newest metadata says of the partition, or has heard it in this step: what
+    /// it heard first may have decided.
     pub is_behind: bool,
 }
 
