@@ -151,13 +151,19 @@ impl World {
             harmed.has_withdrawn = true;
             self.coverage.hit(Branch::HarmWithdrawn);
         }
-        let is_whole = |broker: &SteppedBroker| match broker.replica(&tip) {
-            Some(view) => broker.records(&tip, view.log.0).is_some(),
-            None => broker.is_serving() && newest.index == broker.metadata_version(),
+        // It may have been moved away meanwhile.
+        let is_gone = |broker: &SteppedBroker| {
+            let is_current = broker.is_serving() && newest.index == broker.metadata_version();
+            is_current && broker.replica(&tip).is_none()
         };
-        let is_mended = machine.broker.as_ref().is_some_and(is_whole);
+        let is_whole = |broker: &SteppedBroker| {
+            let view = broker.replica(&tip);
+            view.is_some_and(|view| broker.records(&tip, view.log.0).is_some())
+        };
+        let broker = machine.broker.as_ref();
         let is_settled = machine.disk.is_settled(&harmed.place.0, harmed.place.1);
-        if harmed.looks > LOOKS_CACHED && is_settled && is_looked_at && is_mended {
+        let was_read = harmed.looks > LOOKS_CACHED && is_settled && is_looked_at;
+        if broker.is_some_and(is_gone) || (was_read && broker.is_some_and(is_whole)) {
             self.coverage.hit(Branch::HarmMended);
             self.trace.line(self.now_us, format_args!("{id}'s {tip} is whole"));
             self.invariants.replicas.on_mended(tip, id);
