@@ -55,10 +55,13 @@ struct State {
 }
 
 impl State {
+    /// A log that an earlier run made is as old as the shard.
+    fn birth(&self, tip: &TopicIdPartition) -> u64 {
+        self.births.get(tip).copied().unwrap_or(0)
+    }
+
     fn view(&self, tip: &TopicIdPartition) -> Option<ReplicaView> {
-        // A log that an earlier run made is as old as the shard.
-        let birth = self.births.get(tip).copied().unwrap_or(0);
-        ReplicaView::of(&self.core, tip, birth)
+        ReplicaView::of(&self.core, tip, self.birth(tip))
     }
 }
 
@@ -150,11 +153,8 @@ impl SteppedShard {
         known: Option<&ReplicaView>,
     ) -> Option<ReplicaView> {
         let state = self.state.lock();
-        let birth = state.births.get(tip).copied().unwrap_or(0);
-        if known.is_some_and(|known| known.is_still(&state.core, tip, birth)) {
-            return None;
-        }
-        state.view(tip)
+        let is_still = |known: &ReplicaView| known.is_still(&state.core, tip, state.birth(tip));
+        if known.is_some_and(is_still) { None } else { state.view(tip) }
     }
 
     /// What replicas were, right after they were given their roles, since this was asked last.

@@ -24,7 +24,7 @@ pub struct MetadataView {
 }
 
 /// A replica of a partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ReplicaView {
     /// Its role as everybody sees it.
     pub role: RoleView,
@@ -68,9 +68,7 @@ impl ReplicaView {
             epochs: reader.epochs().iter().map(|at| (at.epoch, at.start_offset)).collect(),
         })
     }
-}
 
-impl ReplicaView {
     /// Whether [`Self::of`] would say the same again: most steps touch few replicas, if any.
     pub(super) fn is_still<D: Disk, A>(
         &self,

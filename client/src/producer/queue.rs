@@ -8,7 +8,8 @@
 //!
 //! With idempotence, after a failure only the oldest unresolved batch is sent until it is acknowledged, so that
 //! retries keep their order. When a batch's fate can never be known, or a sequence is missing at the broker, the
-//! partition waits until nothing is in flight and begins anew under a higher epoch (KIP-360).
+//! partition waits until nothing is in flight and begins anew under a higher epoch (KIP-360). What may be written under
+//! the old one fails then: under both it could be there twice.
 
 use super::batch::{Batch, Cargo, Identity, Sequence, sequence_after};
 use crate::clock::Instant;

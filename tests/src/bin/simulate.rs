@@ -12,7 +12,7 @@ use varve_tests::sim::fleet::{Fleet, FleetOptions, Hunt, HuntObserver, Observer}
 use varve_tests::sim::sabotage::Bug;
 use varve_tests::sim::{Length, RunOptions, fleet, simulate};
 
-/// Of a run's time an eighth was the system's allocator.
+/// With the system's allocator an eighth of a run's time is spent there.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

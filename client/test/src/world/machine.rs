@@ -76,9 +76,9 @@ impl Machine {
             seed: seed ^ number << 56 ^ self.run << 40,
             snapshot_bytes: 64 << 10,
             lag_ms_max: LAG_MS_MAX,
-            // Small, since simulated disks lie in memory.
             scrub_ms: None,
             is_harmed: false,
+            // Small, since simulated disks lie in memory.
             shard: ShardOptions {
                 journal_file_bytes: 256 << 10,
                 journal_append_bytes_max: 8 << 10,
