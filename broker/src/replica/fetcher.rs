@@ -162,13 +162,24 @@ impl Fetcher {
         }
     }
 
+    /// Fetches until the connection ends, and until the shard has said what became of the last answer: the
+    /// plan waits for that, on whatever connection.
     async fn exchange(&mut self, dialed: Dialed) -> Ended {
+        let mut appending = None;
+        let ended = self.exchange_on(dialed, &mut appending).await;
+        if let Some(Appending { appended, .. }) = appending {
+            let (tips, results) = appended.await;
+            self.on_appended(&tips, results);
+        }
+        ended
+    }
+
+    async fn exchange_on(&mut self, dialed: Dialed, appending: &mut Option<Appending>) -> Ended {
         let Dialed { incoming, mut outgoing, .. } = dialed;
         let shared = Arc::clone(&self.shared);
         let (budget, limits) = (shared.budget(), shared.limits());
         let mut reader = FrameReader::new(incoming, budget, limits, shared.received());
         let mut in_flight: VecDeque<u64> = VecDeque::new();
-        let mut appending: Option<Appending> = None;
         self.progress = self.plan.on_connected();
         loop {
             if let Err(ended) = self.tell(&mut outgoing, &mut in_flight, appending.is_some()).await
@@ -188,20 +199,14 @@ impl Fetcher {
                 (tips, results) = async { appending.as_mut().expect("checked").appended.as_mut().await },
                     if is_appending =>
                 {
-                    appending = None;
-                    let now_ms = clock::monotonic_ms();
-                    for (tip, result) in tips.iter().zip(results) {
-                        if let Err(error) = &result {
-                            self.tell_refusal(tip, error);
-                        }
-                        self.plan.on_appended(tip, result, now_ms);
-                    }
+                    *appending = None;
+                    self.on_appended(&tips, results);
                 }
                 frame = reader.next(), if !is_appending => {
                     let answered = frame.map_err(Ended::from)
                         .and_then(|frame| self.on_answer(&mut in_flight, frame));
                     match answered {
-                        Ok(appended) => appending = appended,
+                        Ok(appended) => *appending = appended,
                         Err(ended) => return ended,
                     }
                 }
@@ -294,6 +299,20 @@ impl Fetcher {
             (tips, results)
         });
         Ok(Some(Appending { appended, _permit: permit }))
+    }
+
+    fn on_appended(
+        &mut self,
+        tips: &[TopicIdPartition],
+        results: Vec<Result<FetchPosition, ReplicaAppendError>>,
+    ) {
+        let now_ms = clock::monotonic_ms();
+        for (tip, result) in tips.iter().zip(results) {
+            if let Err(error) = &result {
+                self.tell_refusal(tip, error);
+            }
+            self.plan.on_appended(tip, result, now_ms);
+        }
     }
 
     fn tell_refusal(&self, tip: &TopicIdPartition, error: &ReplicaAppendError) {

@@ -42,6 +42,10 @@ use crate::shard::{
 };
 use crate::spawn;
 
+mod relay;
+
+use relay::Relay;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 const PARTITIONS: i32 = 3;
 
@@ -204,6 +208,7 @@ impl IsrController for Controller {
 /// A broker's replication without the broker.
 struct Node {
     id: i32,
+    address: SocketAddr,
     truth: Arc<Truth>,
     partitions: Partitions,
     shards: Shards,
@@ -231,7 +236,8 @@ impl Node {
         };
         let (shards, partitions) = Shards::start(settings).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        truth.register(id, epoch, listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
+        truth.register(id, epoch, address);
         let host = Arc::new(Host { truth: Arc::clone(truth) });
         let identity = LocalIdentity {
             broker: BrokerId(id),
@@ -277,7 +283,17 @@ impl Node {
         }
         truth.alive.lock().insert(id, partitions.clone());
         let truth = Arc::clone(truth);
-        Node { id, truth, partitions, shards, peers, listening, ended, _data_dir: data_dir }
+        Node {
+            id,
+            address,
+            truth,
+            partitions,
+            shards,
+            peers,
+            listening,
+            ended,
+            _data_dir: data_dir,
+        }
     }
 
     /// Ends it; the others are not told.
@@ -465,6 +481,37 @@ async fn who_only_had_to_cut_is_in_sync_again_without_a_new_record() {
     let one = world.start(1, 21).await;
     world.truth.tell().await;
     world.truth.until_isr(&[1, 2]).await;
+    check_same(&[&one, &two]);
+    for node in [one, two] {
+        node.stop().await;
+    }
+}
+
+/// An answer that is with the shard when its connection breaks is a partition's only word of where to
+/// fetch on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_are_reset_again_and_again_leave_no_partition_behind() {
+    const RESETS: usize = 200;
+    let world = World::new();
+    let one = world.start(1, 11).await;
+    let two = world.start(2, 12).await;
+    let relay = Relay::start(one.address).await;
+    world.truth.register(1, 11, relay.address);
+    world.truth.elect(1, &[1, 2]).await;
+    for round in 0..RESETS {
+        let had = two.handle(0).durable_end();
+        for number in 0..12 {
+            one.append(number % PARTITIONS, round, Acks::Leader).await;
+        }
+        until(|| two.handle(0).durable_end() > had).await;
+        for number in 0..12 {
+            one.append(number % PARTITIONS, round, Acks::Leader).await;
+        }
+        relay.reset();
+    }
+    for partition in 0..PARTITIONS {
+        until_durable(&two, partition, one.handle(partition).log_end()).await;
+    }
     check_same(&[&one, &two]);
     for node in [one, two] {
         node.stop().await;
