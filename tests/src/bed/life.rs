@@ -148,6 +148,8 @@ impl<'a> Life<'a> {
         let healed_ns = monotonic_ns();
         self.fleet.wait_whole(LIVENESS_LIMIT)?;
         self.wait_acknowledged(healed_ns, has_guests)?;
+        // That may have taken a leader to leave a replica behind.
+        self.fleet.wait_whole(LIVENESS_LIMIT)?;
         let live_ns = monotonic_ns();
         round.healed_in = Duration::from_nanos(live_ns - healed_ns);
         round.silences =

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::coverage::Coverage;
-use super::profile::Length;
+use super::profile::{Length, Profile};
 use super::sabotage::Bug;
 use super::world::{Outcome, RunOptions, simulate};
 use crate::spawn;
@@ -38,10 +38,18 @@ pub struct FleetOptions {
     pub seeds: Range<u64>,
     /// How long each run is.
     pub length: Length,
+    /// Only clusters of so many brokers; seeds that make others are left out.
+    pub brokers: Option<i32>,
     /// On so many threads.
     pub threads: usize,
     /// Once so many have failed, the others are left out.
     pub failures_max: usize,
+}
+
+impl FleetOptions {
+    fn wants(&self, seed: u64) -> bool {
+        self.brokers.is_none_or(|brokers| Profile::of(seed, self.length).brokers == brokers)
+    }
 }
 
 /// Told of every seed that was run, with all that were before it.
@@ -67,6 +75,9 @@ pub fn run(options: &FleetOptions, observer: &Observer) -> Fleet {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
                 if seed >= options.seeds.end || is_over.load(Ordering::Relaxed) {
                     return;
+                }
+                if !options.wants(seed) {
+                    continue;
                 }
                 let how = RunOptions { length: options.length, ..RunOptions::default() };
                 let outcome = simulate(seed, how);

@@ -130,6 +130,12 @@ const FAULTS: [Fault; 17] = [
 ];
 
 impl Profile {
+    /// The one that a seed makes.
+    #[must_use]
+    pub fn of(seed: u64, length: Length) -> Self {
+        Self::draw(&mut Random::new(seed), length)
+    }
+
     /// Draws one.
     #[must_use]
     pub fn draw(random: &mut Random, length: Length) -> Self {

@@ -5,7 +5,13 @@ use varve_tests::sim::{Length, RunOptions, fleet, simulate};
 
 #[test]
 fn seeds_hold() {
-    let options = FleetOptions { seeds: 0..24, length: Length::Short, threads: 2, failures_max: 1 };
+    let options = FleetOptions {
+        seeds: 0..24,
+        length: Length::Short,
+        brokers: None,
+        threads: 2,
+        failures_max: 1,
+    };
     let fleet = fleet::run(&options, &fleet::unobserved());
     if let Some((seed, outcome)) = fleet.failed.first() {
         let replay = format!("just simulate 1 --seed {seed} --trace");
