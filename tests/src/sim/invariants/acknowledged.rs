@@ -3,7 +3,8 @@
 //!
 //! A replica that the administrator takes off deletes its log as soon as it hears of that, and what it
 //! told of that log may reach a leader that has not heard: what such a leader answers lay on enough
-//! replicas when they told, and fewer are there because somebody wanted it so.
+//! replicas when they told, and fewer are there because somebody wanted it so. One whose disk has harmed its
+//! log cuts it as soon as it hears that it is not in sync any more, which its leader may not have heard either.
 
 use varve_protocol::vocabulary::{BrokerId, Offset, TopicIdPartition};
 
@@ -70,8 +71,8 @@ impl Acknowledged {
             log.is_unread() || (log.durable >= batch.next && log.batches.get(at) == Some(&batch))
         };
         let holds = |id: &&BrokerId| {
-            let deleted = || replicas.deleted(sent.tip, **id).filter(|_| demand.is_behind);
-            replicas.get(sent.tip, **id).is_some_and(is_in) || deleted().is_some_and(is_in)
+            let given_up = || replicas.given_up(sent.tip, **id).filter(|_| demand.is_behind);
+            replicas.get(sent.tip, **id).is_some_and(is_in) || given_up().is_some_and(is_in)
         };
         let holders = demand.brokers.iter().filter(holds).count();
         if holders < demand.min_insync {

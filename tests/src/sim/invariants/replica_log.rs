@@ -76,8 +76,9 @@ pub(super) type Records<'a> = &'a dyn Fn(&TopicIdPartition, Offset) -> Option<By
 #[derive(Debug, Default)]
 pub struct Replicas {
     logs: BTreeMap<(TopicIdPartition, BrokerId), ReplicaLog>,
-    /// What those held last that were deleted, since their replicas were taken off.
-    deleted: BTreeMap<(TopicIdPartition, BrokerId), ReplicaLog>,
+    /// What those held last that were deleted, since their replicas were taken off, or cut, since a disk had harmed
+    /// them.
+    given_up: BTreeMap<(TopicIdPartition, BrokerId), ReplicaLog>,
 }
 
 /// What has become of one replica's log.
@@ -102,10 +103,10 @@ impl Replicas {
         self.logs.get(&(tip, id))
     }
 
-    /// What a replica held when it was deleted last.
+    /// What a replica held when it was deleted last, or cut for what its disk had harmed.
     #[must_use]
-    pub fn deleted(&self, tip: TopicIdPartition, id: BrokerId) -> Option<&ReplicaLog> {
-        self.deleted.get(&(tip, id))
+    pub fn given_up(&self, tip: TopicIdPartition, id: BrokerId) -> Option<&ReplicaLog> {
+        self.given_up.get(&(tip, id))
     }
 
     /// The batches of a replica.
@@ -140,7 +141,7 @@ impl Replicas {
         let gone: Vec<_> = self.logs.keys().filter(|name| is_gone(name)).copied().collect();
         for name in &gone {
             let log = self.logs.remove(name).expect("it was just there");
-            self.deleted.insert(*name, log);
+            self.given_up.insert(*name, log);
         }
         gone.len()
     }
@@ -193,6 +194,9 @@ impl Replicas {
             // leader's log reaches, and nobody can read the rest.
             let whole = from(0)?;
             let kept = log.batches.iter().zip(&whole).take_while(|(old, new)| old == new).count();
+            if log.is_harmed && kept < log.batches.len() {
+                self.given_up.insert((tip, id), log.clone());
+            }
             changed.cut = log.batches.split_off(kept);
             log.agreeing = log.agreeing.min(kept);
             log.durable = log.durable.min(log.end());
