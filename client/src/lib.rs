@@ -65,7 +65,8 @@
 //! The crate `varve-test` is a cluster in memory with virtual time, for tests of what uses this client: with crashes, power cuts
 //! and partitions, in ten lines, the same for the same seed. The example `testing` shows it.
 //!
-//! Features: `tls` (default), `quic` (brings `tls`), `json` (records from and to JSON).
+//! Features: `tls` (default), `quic` (brings `tls`), `json` (records from and to JSON), `simulation` (the producer without its
+//! IO, for simulators).
 #![forbid(unsafe_code)]
 #![allow(
     clippy::needless_update,
@@ -84,6 +85,14 @@ mod record;
 mod spawn;
 mod surroundings;
 mod watch;
+
+/// The cores of this crate, to be stepped by whoever simulates what they meet.
+#[cfg(feature = "simulation")]
+pub mod simulation {
+    pub use crate::producer::simulation::{
+        BatchName, Departure, DueNow, Outcome, Reply, SteppedProducer,
+    };
+}
 
 pub use admin::{
     Admin, BrokerDescription, ClusterDescription, CommittedOffset, ConfigChange, ConfigEntry,

@@ -21,6 +21,8 @@ pub(crate) use backoff::{Backoff, Jitter};
 pub(crate) use cluster::{Cluster, Lane, Target};
 pub(crate) use connection::{Connection, PendingResponse};
 pub use dial::{Dial, Dialing, Stream};
+#[cfg(feature = "simulation")]
+pub(crate) use metadata::PartitionMetadata;
 #[cfg(test)]
 pub(crate) use metadata::test_topic;
 pub(crate) use metadata::{LeaderHint, MetadataCache, TopicMetadata};

@@ -11,6 +11,8 @@ mod partitioner;
 mod queue;
 mod request;
 mod sender;
+#[cfg(feature = "simulation")]
+pub(crate) mod simulation;
 mod stats;
 
 pub(crate) use murmur2::murmur2;

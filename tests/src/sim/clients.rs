@@ -1,4 +1,4 @@
-//! Two idempotent producers, and a reader of whoever thinks that it leads.
+//! An idempotent producer that keeps to the protocol and to nothing else, and a reader of whoever thinks that it leads.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,14 +14,15 @@ use varve_storage::AppendError;
 
 use super::administrator::Administrator;
 use super::coverage::Branch;
+use super::crate_producer::CrateEvent;
 use super::invariants::{Demand, Sent, Verdict, spurious};
 use super::profile::Profile;
 use super::world::{Event, World, index_of};
 
-pub(super) const PRODUCERS: usize = 2;
+pub(super) const PRODUCERS: usize = 1;
 /// How long a producer waits for an answer, and the broker for its replicas.
-const PATIENCE_US: u64 = 1_500_000;
-const TIMEOUT_MS: i64 = 1_000;
+pub(super) const PATIENCE_US: u64 = 1_500_000;
+pub(super) const TIMEOUT_MS: i64 = 1_000;
 
 /// What clients do.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) enum ClientEvent {
     Arrive { machine: usize, number: u64 },
     /// Its answer arrives; none if there is none.
     Answer { number: u64, result: Option<Result<Offset, ProduceError>> },
+    /// The client crate's producer does or hears something.
+    Crate(CrateEvent),
     /// The reader reads.
     Read,
     /// The administrator looks after the topics.
@@ -147,6 +150,10 @@ impl Clients {
         self.is_stopped = true;
     }
 
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
     pub(super) fn has_unanswered(&self) -> bool {
         self.windows.iter().flatten().any(|window| !window.open.is_empty())
     }
@@ -158,6 +165,7 @@ impl World {
             let delay_us = self.random.below(500_000);
             self.after(delay_us, Event::Client(ClientEvent::Produce(producer)));
         }
+        self.begin_crate_producer();
         self.after(300_000, Event::Client(ClientEvent::Administer));
         self.after(600_000, Event::Client(ClientEvent::Read));
         self.begin_members();
@@ -178,6 +186,7 @@ impl World {
                 self.on_answer(number, result);
                 Ok(())
             }
+            ClientEvent::Crate(event) => self.crate_producer(event),
             ClientEvent::Read => self.read(),
             ClientEvent::Administer => self.administer(),
             ClientEvent::Act(member) => self.act(member),
@@ -284,6 +293,9 @@ impl World {
         number: u64,
         result: Result<Offset, ProduceError>,
     ) -> Verdict {
+        if self.producer.owns(number) {
+            return self.on_crate_produced(index, number, result);
+        }
         let id = self.machines[index].id;
         self.trace.line(self.now_us, format_args!("  {id} answers {number}: {result:?}"));
         let delay_us = self.random.skewed(self.profile.latency_us);
@@ -302,17 +314,7 @@ impl World {
                         producer: header.producer_id.0,
                         sequence: header.base_sequence,
                     };
-                    let ids: Vec<_> = self.machines.iter().map(|machine| machine.id).collect();
-                    let known = (&self.invariants.committed, &self.invariants.replicas);
-                    let broker = self.machines[index].broker.as_ref();
-                    let view = broker.and_then(|broker| broker.replica(&tip));
-                    let leads = view.is_some_and(|it| self.invariants.newest.is_led_by(tip, &it));
-                    let demand = Demand {
-                        brokers: &ids,
-                        min_insync: self.profile.min_insync,
-                        is_behind: !leads || self.heard_of.contains(&tip),
-                    };
-                    self.invariants.acknowledged.on_answer(sent, *offset, known, &demand)?;
+                    self.check_acknowledged(index, sent, *offset)?;
                 }
             }
         }
@@ -335,6 +337,25 @@ impl World {
         }
         self.at(at_us, Event::Client(event));
         Ok(())
+    }
+
+    /// What a broker has just acknowledged is looked at.
+    pub(super) fn check_acknowledged(
+        &mut self,
+        index: usize,
+        sent: Sent,
+        offset: Offset,
+    ) -> Verdict {
+        let ids: Vec<_> = self.machines.iter().map(|machine| machine.id).collect();
+        let known = (&self.invariants.committed, &self.invariants.replicas);
+        let view = self.machines[index].broker.as_ref().and_then(|it| it.replica(&sent.tip));
+        let leads = view.is_some_and(|it| self.invariants.newest.is_led_by(sent.tip, &it));
+        let demand = Demand {
+            brokers: &ids,
+            min_insync: self.profile.min_insync,
+            is_behind: !leads || self.heard_of.contains(&sent.tip),
+        };
+        self.invariants.acknowledged.on_answer(sent, offset, known, &demand)
     }
 
     fn on_answer(&mut self, number: u64, result: Option<Result<Offset, ProduceError>>) {

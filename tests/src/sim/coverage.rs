@@ -95,6 +95,14 @@ branches! {
     Acknowledged => "batch acknowledged",
     /// A batch was answered that was there already.
     Duplicate => "retry answered with the first offset",
+    /// The client crate's producer sent a batch again.
+    CrateRetried => "client crate: batch sent again",
+    /// It began its sequences anew.
+    CrateEpochRaised => "client crate: epoch raised",
+    /// It told of a record that it may be written.
+    CrateUnknown => "client crate: possibly written",
+    /// It told of a record that it is not written.
+    CrateUnwritten => "client crate: not written",
     /// A producer was told that a broker does not lead.
     NotLeader => "produce: not leader",
     /// A producer was told that too few replicas are in sync.

@@ -4,6 +4,7 @@ use varve_protocol::vocabulary::{Offset, TopicIdPartition};
 
 use super::clients::{ClientEvent, PRODUCERS};
 use super::coverage::Branch;
+use super::crate_producer::CrateEvent;
 use super::invariants::Verdict;
 use super::world::{Event, World, index_of, stuck};
 
@@ -27,6 +28,7 @@ impl World {
             for producer in 0..PRODUCERS {
                 self.after(0, Event::Client(ClientEvent::Produce(producer)));
             }
+            self.after(0, Event::Client(ClientEvent::Crate(CrateEvent::Make)));
         }
     }
 
@@ -65,12 +67,15 @@ impl World {
         if let Some(what) = self.clients.unrest(self.rest.healed_us) {
             return Some(what);
         }
+        if let Some(what) = self.producer.unrest(self.rest.healed_us) {
+            return Some(what);
+        }
         self.clients.stop();
         if let Some(what) = self.members.unrest(self.rest.healed_us) {
             return Some(what);
         }
         self.members.stop();
-        if self.clients.has_unanswered() {
+        if self.clients.has_unanswered() || !self.producer.is_idle() {
             return Some("batches are not answered".to_owned());
         }
         if self.harmed.is_some() {

@@ -10,6 +10,7 @@ use varve_storage::Disk;
 use super::agenda::Agenda;
 use super::clients::{ClientEvent, Clients};
 use super::coverage::{Branch, Coverage};
+use super::crate_producer::{CrateEvent, CrateProducer};
 use super::invariants::{Invariants, Verdict, Violation};
 use super::machine::Machine;
 use super::members::Members;
@@ -91,6 +92,7 @@ pub(super) struct World {
     /// The partitions of which the broker that steps has heard from its metadata in this step.
     pub(super) heard_of: Vec<TopicIdPartition>,
     pub(super) clients: Clients,
+    pub(super) producer: CrateProducer,
     pub(super) members: Members,
     pub(super) rest: Rest,
     pub(super) invariants: Invariants,
@@ -149,6 +151,7 @@ impl World {
         let mut world = Self {
             seed,
             clients: Clients::new(&profile),
+            producer: CrateProducer::new(&profile, seed),
             members: Members::new(&profile),
             profile,
             random,
@@ -208,7 +211,9 @@ impl World {
             Event::Dialed { from: (machine, _), .. }
             | Event::NotDialed { from: (machine, _), .. } => *machine,
             Event::Client(
-                ClientEvent::Arrive { machine, .. } | ClientEvent::Ask { machine, .. },
+                ClientEvent::Arrive { machine, .. }
+                | ClientEvent::Ask { machine, .. }
+                | ClientEvent::Crate(CrateEvent::Arrive { machine, .. }),
             ) => *machine,
             Event::Arrive(arrival) => self.network.get(arrival.connection)?.ends[arrival.to].0,
             _ => return None,

@@ -10,6 +10,7 @@ use varve_broker::shard::RoleName;
 use varve_broker::simulation::ReplicaView;
 use varve_protocol::vocabulary::TopicIdPartition;
 
+use super::records::Records;
 use super::replica_log::{BatchMark, Replicas};
 use super::{Seen, Verdict, violated};
 
@@ -17,13 +18,15 @@ use super::{Seen, Verdict, violated};
 #[derive(Debug, Default)]
 pub struct Committed {
     partitions: BTreeMap<TopicIdPartition, CommittedLog>,
+    /// What is committed, record by record.
+    pub records: Records,
 }
 
 #[derive(Debug, Default)]
 struct CommittedLog {
     batches: Vec<BatchMark>,
-    /// By producer: its next sequence, and the offset after its last batch.
-    producers: BTreeMap<i64, (i32, i64)>,
+    /// By producer: its epoch, its next sequence in it, and the offset after its last batch.
+    producers: BTreeMap<i64, (i16, i32, i64)>,
 }
 
 impl Committed {
@@ -56,6 +59,7 @@ impl Committed {
                     break;
                 }
                 committed.add(tip, *batch, log.start)?;
+                self.records.on_committed(tip, batch, log.start)?;
             }
         }
         while let (Some(own), Some(known)) =
@@ -87,12 +91,16 @@ impl CommittedLog {
             self.batches.push(batch);
             return Ok(());
         }
-        let (next, end) = *self.producers.get(&batch.producer).unwrap_or(&(0, i64::MAX));
-        if batch.sequence != next && end > start {
-            let what = format!("{tip}: {batch:?}, the next sequence is {next}");
+        let known = self.producers.get(&batch.producer);
+        let (epoch, next, end) = *known.unwrap_or(&(batch.producer_epoch, 0, i64::MAX));
+        // Who raises its epoch begins anew (KIP-360).
+        let next = if batch.producer_epoch > epoch { 0 } else { next };
+        if (batch.sequence != next || batch.producer_epoch < epoch) && end > start {
+            let what = format!("{tip}: {batch:?}, the next sequence of epoch {epoch} is {next}");
             return violated("A7, A9: each batch once and in order", what);
         }
-        self.producers.insert(batch.producer, (batch.sequence + batch.count, batch.next));
+        let next = batch.sequence + batch.count;
+        self.producers.insert(batch.producer, (batch.producer_epoch, next, batch.next));
         self.batches.push(batch);
         Ok(())
     }

@@ -17,6 +17,7 @@ mod membership;
 mod monotonic;
 mod promises;
 mod quorum_commit;
+mod records;
 mod replica_log;
 pub(in crate::sim) mod spurious;
 pub(in crate::sim) mod stable_reads;

@@ -23,6 +23,8 @@ pub struct BatchMark {
     pub crc: u32,
     /// Who made it.
     pub producer: i64,
+    /// In which of its epochs.
+    pub producer_epoch: i16,
     /// Its first sequence number.
     pub sequence: i32,
     /// How many records it has.
@@ -266,6 +268,7 @@ fn marks(records: Bytes) -> Result<Vec<BatchMark>, Violation> {
             epoch: header.partition_leader_epoch.0,
             crc: header.crc,
             producer: header.producer_id.0,
+            producer_epoch: header.producer_epoch.0,
             sequence: header.base_sequence,
             count: header.record_count,
         });
