@@ -82,6 +82,7 @@ mod error;
 mod net;
 mod producer;
 mod record;
+mod sabotage;
 mod spawn;
 mod surroundings;
 mod watch;
@@ -92,6 +93,9 @@ pub mod simulation {
     pub use crate::producer::simulation::{
         BatchName, Departure, DueNow, Outcome, Reply, SteppedProducer,
     };
+    pub use crate::sabotage::Sabotage;
+    #[cfg(feature = "sabotage")]
+    pub use crate::sabotage::set as set_sabotage;
 }
 
 pub use admin::{

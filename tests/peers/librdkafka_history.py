@@ -17,7 +17,7 @@ import time
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 tell_lock = threading.Lock()
-state = {"is_open": True, "is_over": False}
+state = {"is_open": True, "is_over": False, "holds": 0}
 
 
 def tell(event, ns=None):
@@ -28,6 +28,8 @@ def tell(event, ns=None):
 
 def listen():
     for line in sys.stdin:
+        # Each is answered, also one that follows a `go` at once.
+        state["holds"] += line.strip() == "hold"
         state["is_open"] = line.strip() != "hold"
     state["is_over"] = True
 
@@ -75,17 +77,17 @@ def produce(bootstrap, topic, partitions, process, rate):
 
     settings = {"enable.idempotence": True, "linger.ms": 0, "message.timeout.ms": 45000}
     producer = Producer(configuration(bootstrap, **settings))
-    count, is_told = 0, False
+    count, told = 0, 0
     while not state["is_over"]:
         if not state["is_open"]:
             producer.poll(0.02)
-            if not waiting and not is_told:
-                is_told = True
+            holds = state["holds"]
+            if not waiting and told < holds:
+                told = holds
                 with tell_lock:
                     sys.stdout.write('{"held": true}\n')
                     sys.stdout.flush()
             continue
-        is_told = False
         until = time.monotonic() + 1 / rate
         partition, value = count % partitions, (process << 40) + count
         at = f"{topic}-{partition}"

@@ -13,6 +13,7 @@
 
 use super::batch::{Batch, Cargo, Identity, Sequence, sequence_after};
 use crate::clock::Instant;
+use crate::sabotage::{self, Sabotage};
 use std::collections::VecDeque;
 
 /// One partition's batches. A value.
@@ -134,7 +135,9 @@ impl PartitionQueue {
     pub(super) fn may_go_to(&self, broker: i32) -> bool {
         let is_new = self.waiting.front().is_some_and(|front| front.sequence.is_none());
         let binds = self.identity.is_some() && is_new;
-        !binds || self.in_flight.iter().all(|batch| batch.sent_to == Some(broker))
+        !binds
+            || self.in_flight.iter().all(|batch| batch.sent_to == Some(broker))
+            || sabotage::is_on(Sabotage::PassOldLeader)
     }
 
     /// Sends the oldest waiting batch on its way.

@@ -21,8 +21,8 @@ use super::world::{Event, World, index_of};
 
 pub(super) const PRODUCERS: usize = 1;
 /// How long a producer waits for an answer, and the broker for its replicas.
-pub(super) const PATIENCE_US: u64 = 1_500_000;
-pub(super) const TIMEOUT_MS: i64 = 1_000;
+const PATIENCE_US: u64 = 1_500_000;
+const TIMEOUT_MS: i64 = 1_000;
 
 /// What clients do.
 #[derive(Debug)]

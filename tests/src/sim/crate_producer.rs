@@ -14,10 +14,11 @@ use varve_protocol::error_code::ErrorCode;
 use varve_protocol::records::{DecompressLimits, RecordBatch, ValidationLimits, validate_batch};
 use varve_protocol::vocabulary::{BrokerId, Offset, TopicIdPartition};
 
-use super::clients::{ClientEvent, PATIENCE_US, TIMEOUT_MS};
+use super::clients::ClientEvent;
 use super::coverage::Branch;
 use super::invariants::{Sent, Verdict, spurious};
 use super::profile::Profile;
+use super::random::Random;
 use super::world::{Event, World, index_of};
 
 /// Its producer ids begin here; raw producers have smaller ones.
@@ -26,12 +27,14 @@ const IDS_FROM: i64 = 2_000_000_000;
 const NUMBERS_FROM: u64 = 1 << 40;
 /// A broker that is silent for so long is left for another that leads by then, as the crate's sender does.
 const SILENCE_US: u64 = 1_000_000;
+/// Others are asked meanwhile who leads.
+const SUSPICION_US: u64 = 200_000;
 /// Between two questions who leads.
 const LEARN_PAUSE_US: u64 = 10_000;
+/// What a link has held back arrives so long after it was given up, on average.
+const HELD_BACK_US: u64 = 100_000;
 /// No more is made while so many records have no outcome.
 const OPEN_MAX: usize = 200;
-/// From the making of a record to its failure at last.
-const DELIVERY: Duration = Duration::from_secs(6);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// What it does, and what it hears.
@@ -64,6 +67,8 @@ struct Link {
     /// Frames keep their order within a connection.
     arrives_us: u64,
     answers_us: u64,
+    /// Nothing arrives any more before it is given up.
+    is_stuck: bool,
 }
 
 /// A batch under way.
@@ -75,7 +80,8 @@ struct Request {
     machine: usize,
     connection: u64,
     sent_us: u64,
-    has_arrived: bool,
+    /// The link holds it back.
+    is_stuck: bool,
     /// Its connection was given up, and the producer has heard so.
     is_given_up: bool,
 }
@@ -91,6 +97,8 @@ struct Made {
 #[derive(Debug)]
 pub(super) struct CrateProducer {
     core: SteppedProducer,
+    /// How long it waits for an answer, and brokers for their replicas.
+    patience_us: u64,
     links: Vec<Link>,
     requests: BTreeMap<u64, Request>,
     next_number: u64,
@@ -109,14 +117,18 @@ pub(super) struct CrateProducer {
 
 impl CrateProducer {
     pub(super) fn new(profile: &Profile, seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0xc11e);
+        let mut pick = |choices: [u64; 2]| choices[random.index(2)];
+        let patience_us = pick([1_500_000, 2_500_000]);
         let mut config = ProducerConfig::default();
-        config.delivery_timeout = DELIVERY;
-        config.request_timeout = Duration::from_micros(PATIENCE_US);
+        config.delivery_timeout = Duration::from_secs(pick([3, 10]));
+        config.request_timeout = Duration::from_micros(patience_us);
         config.max_in_flight = profile.in_flight_max;
         let count = usize::try_from(profile.partitions).expect("it is small");
         let links = (0..profile.brokers).map(|_| Link::default()).collect();
         Self {
             core: SteppedProducer::new("events", &config, BACKOFF, seed),
+            patience_us,
             links,
             requests: BTreeMap::new(),
             next_number: NUMBERS_FROM,
@@ -202,6 +214,9 @@ impl World {
             self.identify();
             self.learn();
             return Ok(());
+        }
+        if self.oldest_in_flight().any(|it| it.sent_us + SUSPICION_US < self.now_us) {
+            self.learn();
         }
         let partition = i32::try_from(self.random.index(tips.len())).expect("it is small");
         for _ in 0..self.random.between(1, 3) {
@@ -304,31 +319,40 @@ impl World {
         self.trace.line(self.now_us, line);
         self.invariants.committed.records.on_sent(tip, mark, records);
         let at_us = self.now_us + self.random.skewed(self.profile.latency_us);
+        let fails = !self.nemesis.is_done && self.random.one_in(40);
         let link = &mut self.producer.links[machine];
         link.arrives_us = at_us.max(link.arrives_us + 1);
         link.in_flight.push_back(number);
         let (at_us, connection) = (link.arrives_us, link.connection);
-        let request = Request {
+        let mut request = Request {
             name,
             bytes,
             partition,
             machine,
             connection,
             sent_us: self.now_us,
-            has_arrived: false,
+            is_stuck: false,
             is_given_up: false,
         };
-        self.producer.requests.insert(number, request);
-        self.at(at_us, Event::Client(ClientEvent::Crate(CrateEvent::Arrive { machine, number })));
-        self.crate_event(PATIENCE_US, CrateEvent::Unanswered { number });
-        if !self.nemesis.is_done && self.random.one_in(100) {
-            let delay_us = self.random.skewed(self.profile.latency_us);
-            self.crate_event(delay_us, CrateEvent::Break { machine, connection });
+        if fails && !link.is_stuck {
+            link.is_stuck = self.random.one_in(2);
+            if !link.is_stuck {
+                let delay_us = self.random.skewed(self.profile.latency_us);
+                self.crate_event(delay_us, CrateEvent::Break { machine, connection });
+            }
         }
+        if self.producer.links[machine].is_stuck {
+            request.is_stuck = true;
+        } else {
+            let event = CrateEvent::Arrive { machine, number };
+            self.at(at_us, Event::Client(ClientEvent::Crate(event)));
+        }
+        self.producer.requests.insert(number, request);
+        self.crate_event(self.producer.patience_us, CrateEvent::Unanswered { number });
     }
 
     fn on_crate_request(&mut self, machine: usize, number: u64) -> Verdict {
-        let Some(request) = self.producer.requests.get_mut(&number) else { return Ok(()) };
+        let Some(request) = self.producer.requests.get(&number) else { return Ok(()) };
         if self.machines[machine].broker.is_none() {
             if request.is_given_up {
                 self.producer.requests.remove(&number);
@@ -339,12 +363,12 @@ impl World {
             }
             return Ok(());
         }
-        request.has_arrived = true;
         let (bytes, partition) = (request.bytes.clone(), request.partition);
         let tip = self.clients.tips()[usize::try_from(partition).expect("it is an index")];
         let batch = validate_batch(bytes, &ValidationLimits::default()).expect("a batch is right");
         let run = self.machines[machine].run;
-        self.step(machine, run, "produce", |broker| broker.produce(number, tip, batch, TIMEOUT_MS))
+        let timeout_ms = i64::try_from(self.producer.patience_us / 1_000).expect("it is small");
+        self.step(machine, run, "produce", |broker| broker.produce(number, tip, batch, timeout_ms))
     }
 
     /// A leader answers.
@@ -402,7 +426,8 @@ impl World {
         }
     }
 
-    /// What is under way on a connection fails, if that is still the one; what has left arrives all the same.
+    /// What is under way on a connection fails, if that is still the one; what has left arrives all the same, also what
+    /// was stuck.
     fn give_up(&mut self, machine: usize, connection: u64) {
         let link = &mut self.producer.links[machine];
         if link.connection != connection {
@@ -412,9 +437,15 @@ impl World {
         link.connection = connection + 1;
         let line = format_args!("crate's producer gives up a connection to {}", machine + 1);
         self.trace.line(self.now_us, line);
+        let mut at_us = self.now_us + self.random.skewed(HELD_BACK_US);
         for number in before.in_flight {
             let Some(mut request) = self.producer.requests.remove(&number) else { continue };
             request.is_given_up = true;
+            if request.is_stuck {
+                at_us += 1;
+                let event = CrateEvent::Arrive { machine, number };
+                self.at(at_us, Event::Client(ClientEvent::Crate(event)));
+            }
             self.reply(&request, Reply::Broken);
             self.producer.requests.insert(number, request);
         }
@@ -444,18 +475,23 @@ impl World {
             return Ok(());
         };
         self.producer.core.on_leaders(&leaders, self.now_us);
-        let is_left = |link: &Link| {
-            let oldest = link.in_flight.front().and_then(|it| self.producer.requests.get(it))?;
+        let is_left = |oldest: &Request| {
             let is_silent = oldest.sent_us + SILENCE_US <= self.now_us;
             let leader = self.producer.core.leader(oldest.partition)?;
             let is_elsewhere = index_of(BrokerId(leader)) != oldest.machine;
             (is_silent && is_elsewhere).then_some((oldest.machine, oldest.connection))
         };
-        let left: Vec<_> = self.producer.links.iter().filter_map(is_left).collect();
+        let left: Vec<_> = self.oldest_in_flight().filter_map(is_left).collect();
         for (machine, connection) in left {
             self.give_up(machine, connection);
         }
         self.step_producer()
+    }
+
+    /// By link, what waits longest for its answer.
+    fn oldest_in_flight(&self) -> impl Iterator<Item = &Request> {
+        let oldest = self.producer.links.iter().filter_map(|link| link.in_flight.front());
+        oldest.filter_map(|number| self.producer.requests.get(number))
     }
 
     /// Who leads, with the epoch, as a machine's broker knows it; none if it does not run or does not know.

@@ -1,5 +1,6 @@
 //! Deliberate bugs: each must be found within a stated number of seeds.
 
+use varve_client::simulation::Sabotage as ClientSabotage;
 use varve_replication::sabotage::Sabotage;
 use varve_storage::SimDisk;
 use varve_storage::sabotage::Sabotage as StorageSabotage;
@@ -20,6 +21,8 @@ enum Place {
     /// Replication, the controller, groups.
     Core(Sabotage),
     Storage(StorageSabotage),
+    /// The client crate's producer.
+    Client(ClientSabotage),
     /// Syncs of files whose path contains this are left out.
     Syncs(&'static str),
     /// Syncs of directories are left out.
@@ -32,6 +35,10 @@ const fn core(name: &'static str, sabotage: Sabotage, seeds_max: u64) -> Bug {
 
 const fn storage(name: &'static str, sabotage: StorageSabotage, seeds_max: u64) -> Bug {
     Bug { name, seeds_max, place: Place::Storage(sabotage) }
+}
+
+const fn client(name: &'static str, sabotage: ClientSabotage, seeds_max: u64) -> Bug {
+    Bug { name, seeds_max, place: Place::Client(sabotage) }
 }
 
 impl Bug {
@@ -64,6 +71,10 @@ impl Bug {
         storage("dedup window of one", StorageSabotage::DedupWindowOfOne, 50),
         storage("no dedup", StorageSabotage::NoDedup, 50),
         core("answer deletions alone", Sabotage::DeleteAlone, 200),
+        client("pass a batch at the old leader", ClientSabotage::PassOldLeader, 3_000),
+        client("renumber what may be written", ClientSabotage::RenumberWhatMayBeWritten, 1_000),
+        client("take refusals for unwritten", ClientSabotage::TakeRefusalsForUnwritten, 200),
+        client("forget attempts", ClientSabotage::ForgetAttempts, 100),
     ];
 
     /// Makes a disk part of it.
@@ -71,7 +82,7 @@ impl Bug {
         match self.place {
             Place::Syncs(part) => disk.skip_syncs_of(part),
             Place::DirectorySyncs => disk.skip_syncs_of_directories(),
-            Place::Core(_) | Place::Storage(_) => {}
+            Place::Core(_) | Place::Storage(_) | Place::Client(_) => {}
         }
     }
 }
@@ -93,6 +104,10 @@ impl Armed {
             Some(Place::Storage(sabotage)) => Some(sabotage),
             _ => None,
         });
+        varve_client::simulation::set_sabotage(match bug.map(|bug| bug.place) {
+            Some(Place::Client(sabotage)) => Some(sabotage),
+            _ => None,
+        });
         Self(())
     }
 
@@ -111,6 +126,7 @@ impl Drop for Armed {
         {
             varve_replication::sabotage::set(None);
             varve_storage::sabotage::set(None);
+            varve_client::simulation::set_sabotage(None);
         }
     }
 }

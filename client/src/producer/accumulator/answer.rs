@@ -7,6 +7,7 @@ use super::{Accumulator, BatchReference, QueueKey};
 use crate::clock::Instant;
 use crate::error::{ProduceError, RequestError};
 use crate::net::{Backoff, Jitter};
+use crate::sabotage::{self, Sabotage};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -84,7 +85,8 @@ impl Accumulator {
                 Consequence { released_bytes: self.give_up(key, batch, error), must_refresh: false }
             }
             Answer::Failed { error, bytes } => {
-                batch.possibly_written |= error.possibly_written();
+                let is_forgotten = sabotage::is_on(Sabotage::ForgetAttempts);
+                batch.possibly_written |= error.possibly_written() && !is_forgotten;
                 batch.trouble = Some(error.to_string());
                 if let Some(bytes) = bytes {
                     batch.come_back(bytes);
@@ -201,8 +203,8 @@ impl Accumulator {
             ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId
                 if self.options.is_idempotent
                     && may_retry
-                    && !batch.possibly_written
-                    && !queue.was_passed(&batch) =>
+                    && (!batch.possibly_written && !queue.was_passed(&batch)
+                        || sabotage::is_on(Sabotage::RenumberWhatMayBeWritten)) =>
             {
                 if queue.restart() {
                     self.raise_epoch();
@@ -215,6 +217,7 @@ impl Accumulator {
             ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId => {
                 batch.possibly_written |= queue.was_passed(&batch);
             }
+            _ if sabotage::is_on(Sabotage::TakeRefusalsForUnwritten) => {}
             _ => batch.possibly_written |= !is_surely_not_written(code),
         }
         if code.is_retriable() && may_retry {
