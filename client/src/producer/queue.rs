@@ -82,7 +82,8 @@ impl PartitionQueue {
         }
         let Some(identity) = identity else { return Ok(()) };
         self.take_over(identity);
-        if !self.is_established && !self.in_flight.is_empty() {
+        let is_established = self.is_established || sabotage::is_on(Sabotage::FlyBeforeEstablished);
+        if !is_established && !self.in_flight.is_empty() {
             return Err(Blocked::InFlight);
         }
         let Some(front) = self.waiting.front() else { return Err(Blocked::InFlight) };
@@ -135,9 +136,7 @@ impl PartitionQueue {
     pub(super) fn may_go_to(&self, broker: i32) -> bool {
         let is_new = self.waiting.front().is_some_and(|front| front.sequence.is_none());
         let binds = self.identity.is_some() && is_new;
-        !binds
-            || self.in_flight.iter().all(|batch| batch.sent_to == Some(broker))
-            || sabotage::is_on(Sabotage::PassOldLeader)
+        !binds || self.in_flight.iter().all(|batch| batch.sent_to == Some(broker))
     }
 
     /// Sends the oldest waiting batch on its way.

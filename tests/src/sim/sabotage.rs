@@ -71,8 +71,8 @@ impl Bug {
         storage("dedup window of one", StorageSabotage::DedupWindowOfOne, 50),
         storage("no dedup", StorageSabotage::NoDedup, 50),
         core("answer deletions alone", Sabotage::DeleteAlone, 200),
-        client("pass a batch at the old leader", ClientSabotage::PassOldLeader, 3_000),
-        client("renumber what may be written", ClientSabotage::RenumberWhatMayBeWritten, 1_000),
+        client("fly before established", ClientSabotage::FlyBeforeEstablished, 1_000),
+        client("renumber what may be written", ClientSabotage::RenumberWhatMayBeWritten, 3_000),
         client("take refusals for unwritten", ClientSabotage::TakeRefusalsForUnwritten, 200),
         client("forget attempts", ClientSabotage::ForgetAttempts, 100),
     ];
