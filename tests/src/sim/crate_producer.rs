@@ -286,13 +286,16 @@ impl World {
         };
         let line = format_args!("crate's producer: record {record} is {result:?}");
         self.trace.line(self.now_us, line);
-        let records = &mut self.invariants.committed.records;
+        let committed = &mut self.invariants.committed;
         match result {
             Ok(offset) => {
                 let index = usize::try_from(partition).expect("it is an index");
                 let latest = &mut self.producer.acknowledged_made_us[index];
                 *latest = (*latest).max(Some(made_us));
-                records.on_written(*record, *offset)
+                match committed.is_unknown(self.clients.tips()[index], *offset) {
+                    true => Ok(()),
+                    false => committed.records.on_written(*record, *offset),
+                }
             }
             Err(error) if error.possibly_written() => {
                 self.coverage.hit(Branch::CrateUnknown);
@@ -300,7 +303,7 @@ impl World {
             }
             Err(_) => {
                 self.coverage.hit(Branch::CrateUnwritten);
-                records.on_unwritten(*record)
+                committed.records.on_unwritten(*record)
             }
         }
     }

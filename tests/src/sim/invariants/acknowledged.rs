@@ -57,6 +57,9 @@ impl Acknowledged {
         demand: &Demand<'_>,
     ) -> Verdict {
         self.count += 1;
+        if committed.is_unknown(sent.tip, offset.0) {
+            return Ok(());
+        }
         let known = committed.of(sent.tip);
         let Ok(at) = known.binary_search_by_key(&offset.0, |batch| batch.base) else {
             let what = format!("{sent:?} at {offset}, committed is {}", committed.end(sent.tip));

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 
 use varve_broker::shard::RoleName;
 use varve_broker::simulation::ReplicaView;
-use varve_protocol::vocabulary::TopicIdPartition;
+use varve_protocol::vocabulary::{LeaderEpoch, TopicIdPartition};
 
 use super::records::Records;
-use super::replica_log::{BatchMark, Replicas};
+use super::replica_log::{BatchMark, ReplicaLog, Replicas};
 use super::{Seen, Verdict, violated};
 
 /// By partition: the committed batches, and the next sequence of each producer.
@@ -25,6 +25,11 @@ pub struct Committed {
 #[derive(Debug, Default)]
 struct CommittedLog {
     batches: Vec<BatchMark>,
+    /// The newest in which somebody led.
+    epoch: LeaderEpoch,
+    /// The leader's disk has harmed its log, which nobody can read before it is mended: what it commits is learnt
+    /// from those that hold the same.
+    is_led_unread: bool,
     /// By producer: its epoch, its next sequence in it, and the offset after its last batch.
     producers: BTreeMap<i64, (i16, i32, i64)>,
 }
@@ -34,6 +39,13 @@ impl Committed {
     #[must_use]
     pub fn of(&self, tip: TopicIdPartition) -> &[BatchMark] {
         self.partitions.get(&tip).map_or(&[], |log| &log.batches)
+    }
+
+    /// Whether nobody can say if this is committed: only the leader may hold it, and its disk has harmed its log.
+    #[must_use]
+    pub fn is_unknown(&self, tip: TopicIdPartition, offset: i64) -> bool {
+        let is_led_unread = self.partitions.get(&tip).is_some_and(|log| log.is_led_unread);
+        is_led_unread && offset >= self.end(tip)
     }
 
     /// Where they end.
@@ -49,19 +61,30 @@ impl Committed {
         view: &ReplicaView,
         replicas: &mut Replicas,
     ) -> Verdict {
-        let Some(log) = replicas.get_mut(tip, seen.id) else { return Ok(()) };
+        let Some(log) = replicas.get(tip, seen.id) else { return Ok(()) };
         let committed = self.partitions.entry(tip).or_default();
         let high_watermark = view.positions.high_watermark.0;
-        if view.role.name == RoleName::Leader {
-            let known = committed.batches.len();
-            for batch in log.batches.iter().skip(known) {
-                if batch.next > high_watermark {
-                    break;
-                }
-                committed.add(tip, *batch, log.start)?;
-                self.records.on_committed(tip, batch, log.start)?;
-            }
+        let is_leader = view.role.name == RoleName::Leader;
+        let epoch = view.role.leader_epoch;
+        if is_leader && epoch >= committed.epoch {
+            (committed.epoch, committed.is_led_unread) = (epoch, log.is_unread());
         }
+        if committed.is_led_unread {
+            let in_sync = view.isr.as_ref().filter(|_| is_leader).map(|isr| isr.members().iter());
+            let donors = in_sync.into_iter().flatten().chain([&seen.id]);
+            let donors = donors.filter_map(|id| replicas.get(tip, *id));
+            let holds =
+                |it: &&ReplicaLog| !it.is_unread() && it.batches.starts_with(&committed.batches);
+            if let Some(donor) = donors.filter(holds).max_by_key(|donor| donor.end()) {
+                committed.add_all(tip, donor, high_watermark, &mut self.records)?;
+            }
+        } else if is_leader {
+            committed.add_all(tip, log, high_watermark, &mut self.records)?;
+        }
+        if log.is_unread() {
+            return Ok(());
+        }
+        let Some(log) = replicas.get_mut(tip, seen.id) else { return Ok(()) };
         while let (Some(own), Some(known)) =
             (log.batches.get(log.agreeing), committed.batches.get(log.agreeing))
         {
@@ -85,6 +108,25 @@ impl Committed {
 }
 
 impl CommittedLog {
+    /// What a log holds up to a high watermark, and is not known to be committed.
+    fn add_all(
+        &mut self,
+        tip: TopicIdPartition,
+        log: &ReplicaLog,
+        high_watermark: i64,
+        records: &mut Records,
+    ) -> Verdict {
+        let known = self.batches.len();
+        for batch in log.batches.iter().skip(known) {
+            if batch.next > high_watermark {
+                break;
+            }
+            self.add(tip, *batch, log.start)?;
+            records.on_committed(tip, batch, log.start)?;
+        }
+        Ok(())
+    }
+
     /// The next batch, of a log that begins at `start`.
     fn add(&mut self, tip: TopicIdPartition, batch: BatchMark, start: i64) -> Verdict {
         if batch.producer < 0 {

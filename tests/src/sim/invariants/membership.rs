@@ -35,6 +35,13 @@ impl Newest {
         view.role.name == RoleName::Leader && epoch == Some(view.role.leader_epoch)
     }
 
+    /// Whether a replica is not in sync, and follows a leader that is deposed.
+    #[must_use]
+    pub fn is_misled(&self, tip: TopicIdPartition, id: BrokerId, view: &ReplicaView) -> bool {
+        let epoch = self.image.partition(&tip).map(|partition| partition.leader_epoch);
+        !self.holds(tip, id) && epoch > Some(view.role.leader_epoch)
+    }
+
     /// Whether it was news.
     pub(super) fn on_image(
         &mut self,

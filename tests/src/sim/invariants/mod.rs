@@ -208,7 +208,8 @@ impl Invariants {
             }
             let batches = self.replicas.batches(*tip, seen.id);
             durable::check(&changed, batches, coverage)?;
-            truncation::check(&changed, &self.committed, coverage)?;
+            let known = (&self.committed, &self.newest);
+            truncation::check(&changed, view, known, coverage)?;
             epochs::check(&changed, batches, view)?;
             self.log_starts.check(&seen, *tip, (view, &self.newest), coverage)?;
             self.leaders.check(&seen, *tip, view)?;
