@@ -1,4 +1,4 @@
-//! Leaders that move, die and fall silent: the producer against two scripted brokers.
+//! Leaders that move, die and fall silent, and topics that cannot be made: clients against two scripted brokers.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use varve_client::{Client, ErrorCode, Producer, ProducerRecord, RecordMetadata};
+use varve_client::{Client, ConsumeError, ErrorCode, Producer, ProducerRecord, RecordMetadata};
 use varve_protocol::messages::api_versions::ApiVersion;
 use varve_protocol::messages::metadata::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -37,6 +37,8 @@ struct Script {
     silent: Option<i32>,
     /// Nobody answers questions for metadata.
     hides_metadata: bool,
+    /// What is wrong with the topic.
+    topic_error: Option<ErrorCode>,
     /// Which broker took each batch.
     taken_by: Vec<i32>,
 }
@@ -62,10 +64,14 @@ impl Brokers {
         Brokers { script, tasks }
     }
 
-    async fn producer(&self) -> Producer {
+    fn addresses(&self) -> String {
         let addresses: Vec<String> =
             self.script.lock().addresses.iter().map(ToString::to_string).collect();
-        let client = Client::connect(&addresses.join(",")).await.unwrap();
+        addresses.join(",")
+    }
+
+    async fn producer(&self) -> Producer {
+        let client = Client::connect(&self.addresses()).await.unwrap();
         client.producer().build().await.unwrap()
     }
 
@@ -147,6 +153,7 @@ impl Script {
             controller_id: 2,
             topics: vec![MetadataResponseTopic {
                 name: Some("t".to_owned()),
+                error_code: self.topic_error.map_or(0, ErrorCode::code),
                 partitions: vec![partition],
                 ..Default::default()
             }],
@@ -243,6 +250,47 @@ async fn a_silent_leader_is_left_once_another_leads() {
     brokers.move_leader();
     send(&producer, "second").await;
     assert_eq!(brokers.script.lock().taken_by, [1, 2]);
+}
+
+/// A process that stands still: its system takes connections for it, and nobody says a word on them.
+#[tokio::test]
+async fn a_leader_that_takes_connections_and_says_nothing_is_left_once_another_leads() {
+    let mut brokers = Brokers::start().await;
+    let producer = brokers.producer().await;
+    send(&producer, "first").await;
+    brokers.kill(1).await;
+    let address = brokers.script.lock().addresses[0];
+    let _mute = TcpListener::bind(address).await.unwrap();
+    let moving = async {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        brokers.move_leader();
+    };
+    tokio::join!(send(&producer, "second"), moving);
+    assert_eq!(brokers.script.lock().taken_by, [1, 2]);
+}
+
+#[tokio::test]
+async fn metadata_that_are_old_at_once_do_not_stop_a_producer() {
+    let brokers = Brokers::start().await;
+    let client = Client::builder(&brokers.addresses()).property("metadata.max.age.ms", "0");
+    let producer = client.build().await.unwrap().producer().build().await.unwrap();
+    send(&producer, "first").await;
+    send(&producer, "second").await;
+    assert_eq!(brokers.script.lock().taken_by, [1, 1]);
+}
+
+/// A cluster that is starting has too few brokers for a topic that is to be made.
+#[tokio::test]
+async fn a_consumer_goes_on_asking_for_a_topic_that_cannot_be_made_yet() {
+    let brokers = Brokers::start().await;
+    brokers.script.lock().topic_error = Some(ErrorCode::InvalidReplicationFactor);
+    let client = Client::connect(&brokers.addresses()).await.unwrap();
+    let mut consumer = client.consumer("g").subscribe(["t"]).build().await.unwrap();
+    for _ in 0..3 {
+        let told = tokio::time::timeout(LIMIT, consumer.recv()).await.expect("it is told in time");
+        let error = told.unwrap_err();
+        assert!(matches!(error, ConsumeError::Topic { .. }) && !error.is_fatal(), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Committing offsets to the group's coordinator.
 
 use super::Shared;
-use super::state::Committable;
+use super::state::{Committable, Membership, State};
 use crate::admin::is_elsewhere;
 use crate::clock;
 use crate::error::{CommitError, ErrorContext, RequestError};
@@ -35,16 +35,22 @@ impl CommitReport {
     }
 }
 
-/// Commits `offsets`, one commit at a time, so that an older one never overtakes a newer.
+/// Commits what `choose` gives once it is this commit's turn: one at a time, so that an older one never overtakes a newer. All
+/// attempts are made in the generation of that moment: in a later one a partition may be another member's, of which brokers
+/// know nothing.
 pub(super) async fn commit(
     shared: &Shared,
-    offsets: Vec<Committable>,
+    choose: impl FnOnce(&State) -> Vec<Committable>,
 ) -> Result<CommitReport, CommitError> {
     let Some(group) = &shared.group else { return Err(CommitError::NoGroup) };
+    let _turn = shared.committing.lock().await;
+    let (offsets, membership) = {
+        let state = shared.state.lock();
+        (choose(&state), state.membership.clone())
+    };
     if offsets.is_empty() {
         return Ok(CommitReport::default());
     }
-    let _turn = shared.committing.lock().await;
     let config = shared.cluster.config();
     let deadline = clock::now() + config.api_timeout;
     let mut backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
@@ -58,7 +64,11 @@ pub(super) async fn commit(
             context.elapsed = clock::now() - start;
             Box::new(context)
         };
-        let error = match attempt(shared, group, &offsets).await {
+        let is_over = || shared.state.lock().membership != membership;
+        if is_over() {
+            return Err(CommitError::Rebalancing { context: context() });
+        }
+        let error = match attempt(shared, group, &membership, &offsets).await {
             Ok(response) => match read(response, &offsets) {
                 Read::Done(report) => {
                     let mut state = shared.state.lock();
@@ -72,6 +82,9 @@ pub(super) async fn commit(
                 Read::Again(code) => {
                     shared.cluster.forget_coordinator(group);
                     CommitError::Refused { code, context: context() }
+                }
+                Read::Fenced(_) if is_over() => {
+                    return Err(CommitError::Rebalancing { context: context() });
                 }
                 Read::Fenced(code) => return Err(CommitError::Fenced { code, context: context() }),
                 Read::Rebalancing => return Err(CommitError::Rebalancing { context: context() }),
@@ -95,6 +108,7 @@ pub(super) async fn commit(
 async fn attempt(
     shared: &Shared,
     group: &str,
+    membership: &Membership,
     offsets: &[Committable],
 ) -> Result<OffsetCommitResponse, RequestError> {
     let coordinator = shared.cluster.coordinator(group).await?;
@@ -110,11 +124,10 @@ async fn attempt(
             ..Default::default()
         });
     }
-    let membership = shared.state.lock().membership.clone();
     let request = OffsetCommitRequest {
         group_id: group.to_owned(),
         generation_id_or_member_epoch: membership.generation,
-        member_id: membership.member_id,
+        member_id: membership.member_id.clone(),
         group_instance_id: shared
             .config
             .group_instance_id

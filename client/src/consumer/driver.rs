@@ -63,8 +63,7 @@ pub(super) async fn commit_at_last(shared: &Shared) {
     if policy == CommitPolicy::Manual || shared.group.is_none() {
         return;
     }
-    let offsets = shared.state.lock().committable(policy, false, None);
-    let committing = committer::commit(shared, offsets);
+    let committing = committer::commit(shared, |state| state.committable(policy, false, None));
     let outcome = match tokio::time::timeout(FAREWELL_MAX, committing).await {
         Ok(Ok(report)) => {
             match report.partitions.iter().find_map(|(at, result)| Some((at, result.err()?))) {
@@ -168,8 +167,8 @@ async fn commit_regularly(shared: Arc<Shared>) {
     let every = every.max(Duration::from_millis(1));
     loop {
         tokio::time::sleep(every).await;
-        let offsets = shared.state.lock().committable(shared.config.commit, false, None);
-        match committer::commit(&shared, offsets).await {
+        let policy = shared.config.commit;
+        match committer::commit(&shared, |state| state.committable(policy, false, None)).await {
             Ok(report) => {
                 for (partition, result) in &report.partitions {
                     if let Err(code) = result {

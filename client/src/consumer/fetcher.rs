@@ -12,6 +12,7 @@ use crate::clock;
 use crate::error::{ConsumeError, ErrorContext, RequestError};
 use crate::net::{Backoff, Connection, Lane, LeaderHint, MetadataCache};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use varve_protocol::error_code::ErrorCode;
@@ -43,7 +44,13 @@ pub(super) async fn run(shared: Arc<Shared>, broker: i32) {
         changes.mark_seen();
         let metadata = shared.cluster.metadata();
         let by_id = has_ids(&shared, &metadata);
-        let connection = match shared.cluster.connection(broker, Lane::Fetch(shared.lane)).await {
+        let connecting = shared.cluster.connection(broker, Lane::Fetch(shared.lane));
+        let connected = tokio::select! {
+            biased;
+            connected = connecting => connected,
+            never = suspect(&shared, broker, SILENCE_MAX) => match never {},
+        };
+        let connection = match connected {
             Ok(connection) => connection,
             Err(error) => {
                 shared.state.lock().on_broker_trouble(broker);
@@ -82,7 +89,7 @@ pub(super) async fn run(shared: Arc<Shared>, broker: i32) {
             }
             continue;
         }
-        match fetch(&shared, &connection, version, &mut session, &plan).await {
+        match fetch(&shared, (broker, &connection), version, &mut session, &plan).await {
             Ok(response) => match ErrorCode::from_code(response.error_code) {
                 ErrorCode::None => {
                     backoff.reset();
@@ -127,7 +134,7 @@ fn has_ids(shared: &Shared, metadata: &MetadataCache) -> bool {
 
 async fn fetch(
     shared: &Shared,
-    connection: &Connection,
+    (broker, connection): (i32, &Connection),
     version: i16,
     session: &mut FetchSession,
     plan: &FetchPlan,
@@ -148,22 +155,21 @@ async fn fetch(
     };
     session.request(&plan.wanted).fill(&mut request);
     let answered = connection.request(version, &request, connection.request_timeout() + wait);
-    let suspecting = async {
-        tokio::time::sleep(wait + SILENCE_MAX).await;
-        loop {
-            // Once another one leads, this fetcher is ended.
-            if let Some(broker) = connection.broker() {
-                shared.cluster.suspect(broker);
-                shared.state.lock().on_broker_trouble(broker);
-            }
-            shared.bump();
-            tokio::time::sleep(SILENCE_LOOK).await;
-        }
-    };
     tokio::select! {
         biased;
         answer = answered => answer,
-        never = suspecting => never,
+        never = suspect(shared, broker, wait + SILENCE_MAX) => match never {},
+    }
+}
+
+/// Asks others who leads while a broker is silent, from `after` on. Once another one leads, this fetcher is ended.
+async fn suspect(shared: &Shared, broker: i32, after: Duration) -> Infallible {
+    tokio::time::sleep(after).await;
+    loop {
+        shared.cluster.suspect(broker);
+        shared.state.lock().on_broker_trouble(broker);
+        shared.bump();
+        tokio::time::sleep(SILENCE_LOOK).await;
     }
 }
 

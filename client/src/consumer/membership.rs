@@ -12,6 +12,7 @@
 //! only what moves (KIP-429).
 
 use super::events::Event;
+use super::state::State;
 use super::{Shared, committer, driver};
 use crate::config::{AssignmentStrategy, CommitPolicy};
 use crate::error::{ConsumeError, ErrorContext, FenceReason, RequestError};
@@ -162,8 +163,8 @@ impl<'a> GroupMember<'a> {
         };
         let _ = tokio::time::timeout(self.shared.config.rebalance_grace, settling).await;
         if policy != CommitPolicy::Manual {
-            let offsets = self.shared.state.lock().committable(policy, false, Some(&partitions));
-            if let Err(error) = committer::commit(self.shared, offsets).await {
+            let choose = |state: &State| state.committable(policy, false, Some(&partitions));
+            if let Err(error) = committer::commit(self.shared, choose).await {
                 self.shared.events.tell(Event::CommitFailed(error));
             }
         }

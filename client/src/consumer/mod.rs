@@ -272,7 +272,7 @@ impl Consumer {
             .iter()
             .map(|(at, offset)| Committable { at: at.clone(), offset: *offset, leader_epoch: -1 })
             .collect();
-        committer::commit(&self.shared, offsets).await
+        committer::commit(&self.shared, |_| offsets).await
     }
 
     /// Goes on at `offset` in an assigned partition.

@@ -296,6 +296,8 @@ async fn validate_at(shared: &Shared, leader: i32, work: Vec<Unpositioned>) -> b
                     let code = ErrorCode::TopicAuthorizationFailed;
                     let context = Box::new(ErrorContext::partition(&at.topic, at.partition));
                     state.fail(&at, one.token, ConsumeError::Unauthorised { code, context });
+                    drop(state);
+                    shared.wake();
                 }
                 _ => {
                     state.must_refresh = true;

@@ -103,7 +103,7 @@ impl Shared {
         if self.is_closing() {
             return Err(CommitError::Closed);
         }
-        let offsets = self.state.lock().committable(self.config.commit, true, None);
-        committer::commit(self, offsets).await
+        let policy = self.config.commit;
+        committer::commit(self, |state| state.committable(policy, true, None)).await
     }
 }

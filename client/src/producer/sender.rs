@@ -55,7 +55,7 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct Link {
     connection: Option<Arc<Connection>>,
-    is_connecting: bool,
+    connecting_since: Option<Instant>,
     /// Requests under way, oldest first; answers come in their order.
     in_flight: VecDeque<InFlight>,
 }
@@ -92,7 +92,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let (events, mut inbox) = mpsc::channel(EVENTS_MAX);
     let config = shared.cluster.config();
     let refresh_backoff = Backoff::new(REFRESH_BACKOFF, REFRESH_BACKOFF_MAX);
-    let max_age = config.metadata_max_age;
+    // Zero is allowed, as in Kafka's clients; time has to pass all the same.
+    let max_age = config.metadata_max_age.max(Duration::from_millis(1));
     let mut metadata = shared.cluster.watch();
     let mut aging = tokio::time::interval(max_age);
     aging.reset();
@@ -171,9 +172,7 @@ impl Sender {
             for (way, due) in requests {
                 self.send(way, due);
             }
-            for way in wanted {
-                self.connect(way);
-            }
+            let connects = wanted.into_iter().filter_map(|way| self.connect(way, now)).min();
             if needs_identity {
                 self.identify();
             }
@@ -181,7 +180,7 @@ impl Sender {
             let silence_at = self.watch_silence(now);
             let refresh_at = self.refresh(leaderless, now);
             if !has_sent {
-                return [next_at, refresh_at, silence_at].into_iter().flatten().min();
+                return [next_at, refresh_at, silence_at, connects].into_iter().flatten().min();
             }
         }
     }
@@ -195,7 +194,7 @@ impl Sender {
             Event::Connected { way, result } => {
                 let broker = way.broker;
                 let link = self.links.entry(way).or_default();
-                link.is_connecting = false;
+                link.connecting_since = None;
                 let mut accumulator = self.shared.accumulator.lock();
                 match result {
                     Ok(connection) => {
@@ -363,13 +362,22 @@ impl Sender {
         next_at
     }
 
-    fn connect(&mut self, way: Way) {
+    /// Sees to a connection. While it takes long others are asked who leads; answers when to look again.
+    fn connect(&mut self, way: Way, now: Instant) -> Option<Instant> {
         let link = self.links.entry(way).or_default();
-        let is_open = link.connection.as_ref().is_some_and(|connection| !connection.is_closed());
-        if is_open || link.is_connecting {
-            return;
+        if link.connection.as_ref().is_some_and(|connection| !connection.is_closed()) {
+            return None;
         }
-        link.is_connecting = true;
+        let suspicious_at = link.connecting_since.map(|since| since + SILENCE_MAX);
+        if suspicious_at.is_some_and(|at| now < at) {
+            return suspicious_at;
+        }
+        if suspicious_at.is_some() {
+            self.shared.cluster.suspect(way.broker);
+            self.must_refresh = true;
+            return Some(now + SILENCE_LOOK);
+        }
+        link.connecting_since = Some(now);
         let cluster = Arc::clone(&self.shared.cluster);
         let lane = Lane::Produce(self.shared.lane, way.lane);
         let events = self.events.clone();
@@ -377,6 +385,7 @@ impl Sender {
             let result = cluster.connection(way.broker, lane).await;
             let _ = events.send(Event::Connected { way, result }).await;
         });
+        Some(now + SILENCE_MAX)
     }
 
     /// Asks for the leaders of all topics, if that is due; answers when it will be.

@@ -6,7 +6,7 @@ use super::batch::Identity;
 use super::delivery::Delivery;
 use crate::clock::{self, Instant};
 use crate::config::ProducerConfig;
-use crate::error::{ConnectError, ProduceError, RequestError};
+use crate::error::{ProduceError, RequestError};
 use crate::net::{Jitter, PartitionMetadata, TopicMetadata};
 use crate::record::ProducerRecord;
 use bytes::Bytes;
@@ -71,8 +71,6 @@ pub enum Reply {
     Refused(ErrorCode),
     /// The connection ended before the answer: whether it was written is not known.
     Broken,
-    /// It never left.
-    Unsent,
 }
 
 /// What its sender hears of a record.
@@ -197,7 +195,6 @@ impl SteppedProducer {
         jitter: f64,
         now_us: u64,
     ) -> bool {
-        let failed = |error, bytes| Answer::Failed { error: Arc::new(error), bytes: Some(bytes) };
         let answer = match reply {
             Reply::Written(base_offset) => {
                 Answer::Acknowledged { base_offset, append_time_ms: None, size: bytes.len() }
@@ -207,10 +204,8 @@ impl SteppedProducer {
             }
             Reply::Broken => {
                 let (address, reason) = ("simulated".to_owned(), "it broke".to_owned());
-                failed(RequestError::Disconnected { address, reason }, bytes)
-            }
-            Reply::Unsent => {
-                failed(RequestError::Connect(ConnectError::UnknownBroker { broker: -1 }), bytes)
+                let error = Arc::new(RequestError::Disconnected { address, reason });
+                Answer::Failed { error, bytes: Some(bytes) }
             }
         };
         let now = self.at(now_us);

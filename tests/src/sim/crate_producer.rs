@@ -54,7 +54,7 @@ pub(super) enum CrateEvent {
     Break { machine: usize, connection: u64 },
     /// Some broker says who leads.
     Learn,
-    /// Some broker gives a producer id.
+    /// Some broker gives it a producer id, at first and whenever it has used its epochs up.
     Identify,
 }
 
@@ -78,6 +78,8 @@ struct Request {
     bytes: Bytes,
     partition: i32,
     machine: usize,
+    /// The run of its process, with which the connection ends.
+    run: u64,
     connection: u64,
     sent_us: u64,
     /// The link holds it back.
@@ -165,6 +167,7 @@ impl World {
         self.invariants.committed.records.set_ids(IDS_FROM);
         let delay_us = self.random.below(500_000);
         self.crate_event(delay_us, CrateEvent::Make);
+        self.identify();
     }
 
     pub(super) fn crate_producer(&mut self, event: CrateEvent) -> Verdict {
@@ -211,7 +214,6 @@ impl World {
             return Ok(());
         }
         if !self.producer.core.is_ready() {
-            self.identify();
             self.learn();
             return Ok(());
         }
@@ -332,6 +334,7 @@ impl World {
             bytes,
             partition,
             machine,
+            run: self.machines[machine].run,
             connection,
             sent_us: self.now_us,
             is_stuck: false,
@@ -356,10 +359,11 @@ impl World {
 
     fn on_crate_request(&mut self, machine: usize, number: u64) -> Verdict {
         let Some(request) = self.producer.requests.get(&number) else { return Ok(()) };
-        if self.machines[machine].broker.is_none() {
+        let (run, at) = (request.run, &self.machines[machine]);
+        if at.broker.is_none() || at.run != run {
             if request.is_given_up {
                 self.producer.requests.remove(&number);
-            } else if self.machines[machine].is_on {
+            } else if at.is_on {
                 // The connection is reset.
                 let delay_us = self.random.skewed(self.profile.latency_us);
                 self.crate_event(delay_us, CrateEvent::Unanswered { number });
@@ -369,7 +373,6 @@ impl World {
         let (bytes, partition) = (request.bytes.clone(), request.partition);
         let tip = self.clients.tips()[usize::try_from(partition).expect("it is an index")];
         let batch = validate_batch(bytes, &ValidationLimits::default()).expect("a batch is right");
-        let run = self.machines[machine].run;
         let timeout_ms = i64::try_from(self.producer.patience_us / 1_000).expect("it is small");
         self.step(machine, run, "produce", |broker| broker.produce(number, tip, batch, timeout_ms))
     }

@@ -60,13 +60,12 @@ impl GroupMember<'_> {
             let code = known.topic(name).and_then(|topic| topic.error);
             if let Some(code) = code.filter(|code| !code.is_retriable()) {
                 let context = Box::new(ErrorContext::topic(name));
-                let error = match code {
-                    ErrorCode::TopicAuthorizationFailed => {
-                        ConsumeError::Unauthorised { code, context }
-                    }
-                    code => ConsumeError::Topic { code, context },
-                };
-                return Err(Step::Fatal(error));
+                if code == ErrorCode::TopicAuthorizationFailed {
+                    return Err(Step::Fatal(ConsumeError::Unauthorised { code, context }));
+                }
+                // Nobody may have made it yet, or nobody can at present.
+                self.shared.tell_error(ConsumeError::Topic { code, context });
+                return Err(Step::Retry);
             }
         }
         Ok(())
