@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
 pub use error::StartError;
@@ -87,6 +88,11 @@ pub struct RunningBroker {
     signals: EndSignals,
 }
 
+/// The broker serves nobody any more, though nobody has told it to end.
+#[derive(Debug, Error)]
+#[error("serving has ended by itself; the log says why")]
+pub struct ServingEnded;
+
 #[derive(Debug)]
 struct HttpPort {
     stop: oneshot::Sender<()>,
@@ -114,23 +120,37 @@ impl RunningBroker {
 
     /// Serves until the process is told to end (SIGTERM, SIGINT) or `told` resolves, then ends in
     /// order.
-    pub fn run_until(mut self, told: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    /// [`ServingEnded`] if it did not wait for that: the Kafka port is gone, or its task has panicked.
+    pub fn run_until(mut self, told: impl Future<Output = ()>) -> Result<(), ServingEnded> {
         let signal = self.runtime.block_on(async {
             tokio::select! {
-                signal = self.signals.next() => signal,
-                () = told => "told to",
+                signal = self.signals.next() => Some(signal),
+                () = told => Some("told to"),
+                _ = &mut self.ended => None,
             }
         });
-        tracing::info!(signal, "ending in order");
-        self.shutdown();
+        match signal {
+            Some(signal) => tracing::info!(signal, "ending in order"),
+            None => tracing::error!("serving has ended by itself; so does the broker"),
+        }
+        self.end(signal.is_none());
+        signal.map(drop).ok_or(ServingEnded)
     }
 
     /// Answers what has been asked, makes everything durable, and ends. Blocks; not to be called
     /// from a task.
     pub fn shutdown(self) {
+        self.end(false);
+    }
+
+    fn end(self, has_ended: bool) {
         self.stop.send_replace(true);
-        // An error means that serving has ended by itself.
-        let _ = self.runtime.block_on(self.ended);
+        if !has_ended {
+            // An error means that serving has ended by itself.
+            let _ = self.runtime.block_on(self.ended);
+        }
         if let Err(panic) = self.metadata_writer.join() {
             std::panic::resume_unwind(panic);
         }

@@ -59,8 +59,7 @@ pub(crate) fn run(arguments: &BrokerArgs) -> Result<(), CliError> {
     let metrics = Arc::clone(&running.broker().metrics);
     let reloads = reload::on_hangup(loaded, || read(arguments), set_filter, metrics);
     if !arguments.supervised {
-        running.run_until(reloads);
-        return Ok(());
+        return running.run_until(reloads).map_err(CliError::failed);
     }
     let ports = serde_json::to_string(&ports(&running)).map_err(CliError::failed)?;
     let mut output = std::io::stdout().lock();
@@ -73,13 +72,13 @@ pub(crate) fn run(arguments: &BrokerArgs) -> Result<(), CliError> {
         // An error means that the broker is ending anyway.
         let _ = gone.send(());
     });
-    running.run_until(async {
+    let ending = async {
         tokio::select! {
             _ = parent_is_gone => {}
             () = reloads => {}
         }
-    });
-    Ok(())
+    };
+    running.run_until(ending).map_err(CliError::failed)
 }
 
 /// Whether one more line came before the input's end.

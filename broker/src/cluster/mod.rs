@@ -145,8 +145,13 @@ impl Membership {
             own.is_some_and(|broker| !broker.is_fenced)
         };
         let alive = async {
-            while !is_alive(&self.metadata.image()) {
-                self.metadata.wait_applied(self.metadata.applied_index() + 1).await;
+            loop {
+                // Before the look: what is shown after it is waited for.
+                let seen = self.metadata.applied_index();
+                if is_alive(&self.metadata.image()) {
+                    break;
+                }
+                self.metadata.wait_applied(seen + 1).await;
             }
             // Clients that come at once are told what the latest is.
             let broker = self.broker.borrow().clone();

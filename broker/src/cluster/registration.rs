@@ -133,8 +133,13 @@ impl Membership {
             let image = self.metadata.load();
             image.broker(self.metadata.broker_id()).map_or(-1, |broker| broker.epoch)
         };
-        while shown() < epoch {
-            self.metadata.wait_applied(self.metadata.applied_index() + 1).await;
+        loop {
+            // Before the look: what is shown after it is waited for.
+            let seen = self.metadata.applied_index();
+            if shown() >= epoch {
+                return;
+            }
+            self.metadata.wait_applied(seen + 1).await;
         }
     }
 }

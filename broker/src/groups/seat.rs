@@ -26,6 +26,7 @@ use super::coordinator::Coordinator;
 use super::effect::{Answer, Effect, GroupEvent, Now};
 use super::ids::{AppendId, Token};
 use super::load::{LoadError, load};
+use super::replay::Replay;
 use super::settings::GroupSettings;
 use super::timers::Millis;
 use crate::clock;
@@ -38,6 +39,8 @@ use crate::shard::{PartitionHandle, Partitions, Waiter};
 const EXPIRY_CHECK_MS: i64 = 600_000;
 /// How long the task waits at most before it looks again for a log that cannot be read yet.
 const LOG_RETRY: Duration = Duration::from_millis(20);
+/// Before a log that could not be read is read again.
+const LOAD_RETRY: Duration = Duration::from_secs(5);
 /// How long a request waits for a coordinator that is reading its log. Most logs are read sooner, so
 /// that who comes first after an election, or after the topic was made, sees no error.
 const LOADING_WAIT: Duration = Duration::from_secs(2);
@@ -330,39 +333,53 @@ impl Seat {
         let (reader, end) = (handle.reader().clone(), handle.high_watermark());
         let began = now().monotonic;
         let loaded = crate::spawn::blocking(move || load(&reader, end)).await;
-        let mut inner = self.inner.lock();
-        if inner.epoch != Some(epoch) || inner.must_load {
+        if self.on_read(epoch, &handle, loaded, began) {
             return;
         }
-        match loaded {
-            Ok(replay) => {
-                let (groups, records) = (replay.groups_count(), replay.records);
-                let image = self.around.metadata.image();
-                let now = now();
-                inner.core.on_loaded(now, replay, |name, id| is_live(&image, name, id));
-                self.drain(&mut inner);
-                self.has_turned.notify_waiters();
-                let ms = now.monotonic.0 - began.0;
-                let partition = self.partition.partition.0;
-                if records > 0 {
-                    tracing::info!(
-                        partition,
-                        groups,
-                        records,
-                        ms,
-                        "loaded the groups of a partition"
-                    );
-                }
-            }
+        // What stood in the way may pass.
+        tokio::select! {
+            () = self.wake.notified() => {}
+            () = tokio::time::sleep(LOAD_RETRY) => {}
+        }
+    }
+
+    /// The log was read, or not; whether that is all for this election.
+    fn on_read(
+        &self,
+        epoch: LeaderEpoch,
+        handle: &PartitionHandle,
+        loaded: Result<Replay, LoadError>,
+        began: Millis,
+    ) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.epoch != Some(epoch) || inner.must_load {
+            return true;
+        }
+        let replay = match loaded {
+            Ok(replay) => replay,
             Err(error) => {
                 if let LoadError::Read(error) = &error {
                     handle.report(error);
                 }
                 tracing::error!(partition = self.partition.partition.0, %error,
                     "the groups of a partition of the offsets topic cannot be loaded, and are not \
-                    served: look at the log with `varve storage check`");
+                    served before they can: look at the log with `varve storage check`");
+                inner.must_load = true;
+                return false;
             }
+        };
+        let (groups, records) = (replay.groups_count(), replay.records);
+        let image = self.around.metadata.image();
+        let now = now();
+        inner.core.on_loaded(now, replay, |name, id| is_live(&image, name, id));
+        self.drain(&mut inner);
+        self.has_turned.notify_waiters();
+        let ms = now.monotonic.0 - began.0;
+        let partition = self.partition.partition.0;
+        if records > 0 {
+            tracing::info!(partition, groups, records, ms, "loaded the groups of a partition");
         }
+        true
     }
 
     /// The partition's log, once this broker leads it in the epoch of the election and knows all that

@@ -529,6 +529,10 @@ impl Node {
         let failure = ChangeError::StoreFailed(reason);
         self.failure = Some(failure.clone());
         self.planned = None;
+        // Nothing that waits here for a majority hears of it any more.
+        for pending in self.pending.drain(..) {
+            let _ = pending.answer.send(Err(failure.clone()));
+        }
         failure
     }
 

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -181,13 +181,19 @@ impl Fetcher {
         let mut reader = FrameReader::new(incoming, budget, limits, shared.received());
         let mut in_flight: VecDeque<u64> = VecDeque::new();
         self.progress = self.plan.on_connected();
+        // Runs from the last sign of the leader on, whatever happens here meanwhile.
+        let mut silence = pin!(tokio::time::sleep(SILENCE_MAX));
         loop {
+            let was_waiting = !in_flight.is_empty();
             if let Err(ended) = self.tell(&mut outgoing, &mut in_flight, appending.is_some()).await
             {
                 return ended;
             }
             if self.plan.is_empty() && appending.is_none() {
                 return Ended::Idle;
+            }
+            if !was_waiting && !in_flight.is_empty() {
+                silence.set(tokio::time::sleep(SILENCE_MAX));
             }
             let is_appending = appending.is_some();
             let resume = self.plan.next_resume_ms().map(|until_ms| {
@@ -201,6 +207,7 @@ impl Fetcher {
                 {
                     *appending = None;
                     self.on_appended(&tips, results);
+                    silence.set(tokio::time::sleep(SILENCE_MAX));
                 }
                 frame = reader.next(), if !is_appending => {
                     let answered = frame.map_err(Ended::from)
@@ -209,13 +216,18 @@ impl Fetcher {
                         Ok(appended) => *appending = appended,
                         Err(ended) => return ended,
                     }
+                    silence.set(tokio::time::sleep(SILENCE_MAX));
                 }
                 () = self.inbox.woken() => self.take_news(),
                 () = tokio::time::sleep(resume.unwrap_or_default()), if resume.is_some() => {
                     self.plan.resume(clock::monotonic_ms());
                 }
-                () = tokio::time::sleep(SILENCE_MAX), if !is_appending && !in_flight.is_empty() => {
-                    return Ended::Silent;
+                () = silence.as_mut(), if !is_appending && !in_flight.is_empty() => {
+                    // An answer that takes long to arrive is no silence; the reader bounds it.
+                    if !reader.is_within_frame() {
+                        return Ended::Silent;
+                    }
+                    silence.set(tokio::time::sleep(SILENCE_MAX));
                 }
             }
         }
@@ -286,9 +298,7 @@ impl Fetcher {
         for partition in answer.partitions {
             appends.extend(self.plan.on_answer(number, partition, now_ms));
         }
-        if had_nothing {
-            self.progress.extend(self.plan.unheard());
-        }
+        self.progress.extend(self.plan.unheard(had_nothing, now_ms));
         if appends.is_empty() {
             return Ok(None);
         }

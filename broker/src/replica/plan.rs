@@ -23,6 +23,8 @@ use varve_protocol::vocabulary::{LeaderEpoch, Offset, PartitionIndex, TopicIdPar
 
 use crate::shard::{FetchPosition, Fetched, FollowerProgress, ReplicaAppend, ReplicaAppendError};
 
+/// How often what may have been lost is told again.
+const UNHEARD_MS: i64 = 500;
 const PAUSE_MS_MIN: i64 = 10;
 const PAUSE_MS_MAX: i64 = 1_000;
 
@@ -62,6 +64,8 @@ pub(crate) struct FetchPlan {
     wanted: BTreeSet<TopicIdPartition>,
     /// Invariant: the partitions of stage paused, by the time of their end.
     paused: BTreeSet<(i64, TopicIdPartition)>,
+    /// When [`Self::unheard`] gave something last.
+    unheard_ms: i64,
 }
 
 impl FetchPlan {
@@ -228,8 +232,13 @@ impl FetchPlan {
     }
 
     /// The partitions whose leader says that less is committed than this replica has told to be
-    /// durable: what was told may have been lost with a connection.
-    pub(crate) fn unheard(&self) -> Vec<FollowerProgress> {
+    /// durable: what was told may have been lost with a connection. Told after an answer that had nothing, and
+    /// from time to time after others.
+    pub(crate) fn unheard(&mut self, had_nothing: bool, now_ms: i64) -> Vec<FollowerProgress> {
+        if !had_nothing && now_ms - self.unheard_ms < UNHEARD_MS {
+            return Vec::new();
+        }
+        self.unheard_ms = now_ms;
         let told = self.planned.values().filter_map(|planned| {
             let progress = planned.progress?;
             (progress.durable_end > planned.high_watermark).then_some(progress)

@@ -104,21 +104,22 @@ impl LeaderSession {
         let mut answers = self.state.lock().on_request(partitions, &self.outbox, &request);
         let mut deadline = std::pin::pin!(tokio::time::sleep(wait));
         let mut marked = Vec::new();
-        loop {
+        let waited_in_vain = loop {
             let is_hurried = self.outbox.drain(&mut marked);
             let is_held = self.look(&mut marked, bytes_max, &limits, &mut answers).await;
             if is_hurried || !answers.is_empty() {
-                break;
+                break false;
             }
             tokio::select! {
                 biased;
                 () = self.outbox.woken() => {}
                 () = tokio::time::sleep(HELD_BACK), if is_held => {}
-                () = &mut deadline => {
-                    self.state.lock().tell_positions(&mut answers);
-                    break;
-                }
+                () = &mut deadline => break true,
             }
+        };
+        let mut state = self.state.lock();
+        if state.session.tells_positions(waited_in_vain, clock::monotonic_ms()) {
+            state.tell_positions(&mut answers);
         }
         ReplicaFetchResponse { error_code: 0, partitions: answers }
     }

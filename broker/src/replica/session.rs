@@ -45,6 +45,9 @@ struct Followed {
     told: Option<Told>,
 }
 
+/// How often a connection that always has records tells where the leader stands in the partitions that have none.
+const TELL_MS: i64 = 500;
+
 /// The partitions that one connection of a follower fetches. Bounded by the partitions of the broker:
 /// who follows one that is not here is answered and forgotten.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +58,8 @@ pub(crate) struct FetchSession {
     slots: BTreeMap<TopicIdPartition, u32>,
     /// Armed slots that may have something, longest waiting first.
     ready: VecDeque<u32>,
+    /// When all that wait were told last where the leader stands.
+    told_ms: i64,
 }
 
 impl FetchSession {
@@ -135,6 +140,16 @@ impl FetchSession {
             let followed = self.followed[slot as usize].as_ref()?;
             followed.is_armed.then_some((slot, followed.told))
         })
+    }
+
+    /// An answer leaves: whether it is to tell all that wait where the leader stands. One that waited in vain does; so do
+    /// others from time to time, or what one partition has would keep it from all that have nothing.
+    pub(crate) fn tells_positions(&mut self, waited_in_vain: bool, now_ms: i64) -> bool {
+        let is_due = waited_in_vain || now_ms - self.told_ms >= TELL_MS;
+        if is_due {
+            self.told_ms = now_ms;
+        }
+        is_due
     }
 
     /// The partition is told new positions without records, and goes on waiting.
@@ -266,6 +281,15 @@ mod tests {
         assert_eq!(ready(&mut session), [0; 0], "the follower has not told where it is");
         assert_eq!(session.on_wanted(tip(0), wanted(9)), (0, false));
         assert_eq!(ready(&mut session), [0]);
+    }
+
+    #[test]
+    fn a_busy_connection_tells_positions_from_time_to_time() {
+        let mut session = FetchSession::default();
+        let told: Vec<i64> =
+            (10_000..12_000).filter(|now_ms| session.tells_positions(false, *now_ms)).collect();
+        assert_eq!(told, [10_000, 10_500, 11_000, 11_500]);
+        assert!(session.tells_positions(true, 12_001) && !session.tells_positions(false, 12_400));
     }
 
     #[test]

@@ -487,6 +487,35 @@ async fn who_only_had_to_cut_is_in_sync_again_without_a_new_record() {
     }
 }
 
+/// Followers hear what is committed in an idle partition also while others of its connection are never idle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn busy_partitions_keep_nothing_from_an_idle_one() {
+    let world = World::new();
+    let one = world.start(1, 11).await;
+    let two = world.start(2, 12).await;
+    world.truth.elect(1, &[1, 2]).await;
+    // Two of three share a connection.
+    for idle in 0..PARTITIONS {
+        one.append(idle, 1, Acks::All).await;
+        let (leader, follower) = (one.handle(idle), two.handle(idle));
+        let busy = async {
+            loop {
+                for other in (0..PARTITIONS).filter(|other| *other != idle) {
+                    one.append(other, 2, Acks::Leader).await;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = until(|| follower.high_watermark() == leader.log_end()) => {}
+            () = busy => {}
+        }
+    }
+    for node in [one, two] {
+        node.stop().await;
+    }
+}
+
 /// An answer that is with the shard when its connection breaks is a partition's only word of where to
 /// fetch on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -91,6 +91,11 @@ impl<'a, R: Incoming> FrameReader<'a, R> {
         }
     }
 
+    /// Whether a frame has begun to arrive.
+    pub(crate) fn is_within_frame(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// The next frame.
     pub(crate) async fn next(&mut self) -> Result<Frame, FrameError> {
         loop {

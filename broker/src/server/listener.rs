@@ -285,7 +285,9 @@ impl Drop for OpenConnection {
 /// Errors of one connection, or of a shortage that passes.
 fn is_passing(error: &io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, OutOfMemory};
-    // EMFILE and ENFILE: out of descriptors.
+    // EMFILE, ENFILE and ENOBUFS: out of descriptors or buffers. The others are of the connection that was to be
+    // accepted: a firewall's refusal (EPERM), or the network errors that accept(2) passes on.
+    const OF_LINUX: [i32; 13] = [1, 23, 24, 64, 71, 92, 95, 100, 101, 105, 110, 112, 113];
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | OutOfMemory)
-        || matches!(error.raw_os_error(), Some(23 | 24))
+        || error.raw_os_error().is_some_and(|code| OF_LINUX.contains(&code))
 }

@@ -136,9 +136,7 @@ impl Following {
         for partition in answer.partitions {
             appends.extend(fetcher.plan.on_answer(number, partition, now_ms));
         }
-        if had_nothing {
-            fetcher.progress.extend(fetcher.plan.unheard());
-        }
+        fetcher.progress.extend(fetcher.plan.unheard(had_nothing, now_ms));
         Ok((!appends.is_empty()).then_some((*leader, appends)))
     }
 

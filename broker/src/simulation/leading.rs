@@ -117,7 +117,8 @@ impl Session {
             self.waiting = Some(waiting);
             return None;
         }
-        if waiting.answers.is_empty() && !is_hurried {
+        let waited_in_vain = waiting.answers.is_empty() && !is_hurried;
+        if self.fetches.tells_positions(waited_in_vain, now_ms) {
             self.tell_positions(core, &mut waiting.answers);
         }
         Some((waiting.number, waiting.answers))
