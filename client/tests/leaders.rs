@@ -39,6 +39,8 @@ struct Script {
     hides_metadata: bool,
     /// What is wrong with the topic.
     topic_error: Option<ErrorCode>,
+    /// How long a broker takes for a frame.
+    slowness: Duration,
     /// Which broker took each batch.
     taken_by: Vec<i32>,
 }
@@ -99,6 +101,8 @@ async fn converse(id: i32, mut stream: TcpStream, script: Arc<Mutex<Script>>) {
         if stream.read_exact(&mut frame).await.is_err() {
             return;
         }
+        let slowness = script.lock().slowness;
+        tokio::time::sleep(slowness).await;
         let answer = script.lock().answer(id, frame.into());
         if let Some(answer) = answer
             && stream.write_all(&answer).await.is_err()
@@ -128,7 +132,11 @@ impl Script {
             }
             ApiKey::Produce => {
                 let request = ProduceRequest::decode(&mut reader, version).unwrap();
-                write(correlation_id, api, version, &self.produce(id, &request))
+                let produced = self.produce(id, &request);
+                if request.acks == 0 {
+                    return None;
+                }
+                write(correlation_id, api, version, &produced)
             }
             other => panic!("the producer asks {other:?}"),
         })
@@ -267,6 +275,29 @@ async fn a_leader_that_takes_connections_and_says_nothing_is_left_once_another_l
     };
     tokio::join!(send(&producer, "second"), moving);
     assert_eq!(brokers.script.lock().taken_by, [1, 2]);
+}
+
+/// Nobody answers them: what has left the buffer counts as written, and has to be on its way then.
+#[tokio::test]
+async fn what_needs_no_acknowledgement_is_sent_before_a_producer_is_closed() {
+    const RECORDS: usize = 300;
+    let brokers = Brokers::start().await;
+    brokers.script.lock().slowness = Duration::from_millis(2);
+    let client = Client::connect(&brokers.addresses()).await.unwrap();
+    let producer = client.producer().property("acks", "0").property("enable.idempotence", "false");
+    let producer = producer.build().await.unwrap();
+    for _ in 0..RECORDS {
+        let record = ProducerRecord::new("t", vec![0; 64 << 10]);
+        drop(producer.enqueue(record).await.unwrap());
+    }
+    tokio::time::timeout(LIMIT, producer.close()).await.expect("it is closed in time").unwrap();
+    drop(client);
+    let all = async {
+        while brokers.script.lock().taken_by.len() < RECORDS {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, all).await.expect("all arrive");
 }
 
 #[tokio::test]

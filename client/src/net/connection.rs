@@ -32,7 +32,7 @@ const READ_AHEAD_BYTES: usize = 32 << 10;
 pub(crate) struct Connection {
     shared: Arc<Shared>,
     /// Bounded by `permits` for [`request`](Self::request), and by the caller for [`submit`](Self::submit).
-    outgoing: mpsc::UnboundedSender<Vec<Bytes>>,
+    outgoing: mpsc::UnboundedSender<Outgoing>,
     permits: Semaphore,
     correlation: AtomicI32,
     client_id: String,
@@ -66,6 +66,20 @@ struct Waiting {
 pub(crate) struct PendingResponse {
     answer: oneshot::Receiver<Result<Bytes, RequestError>>,
     address: String,
+}
+
+/// A request without an answer, on its way out.
+#[derive(Debug)]
+pub(crate) struct PendingWrite {
+    written: oneshot::Receiver<()>,
+}
+
+/// A frame for the writer.
+#[derive(Debug)]
+struct Outgoing {
+    pieces: Vec<Bytes>,
+    /// Told once the system has all of it, where nobody answers.
+    written: Option<oneshot::Sender<()>>,
 }
 
 impl PendingResponse {
@@ -179,14 +193,14 @@ impl Connection {
         version: i16,
         request: &R,
     ) -> Result<PendingResponse, RequestError> {
-        let (correlation_id, frame) = self.encode(version, request)?;
+        let (correlation_id, pieces) = self.encode(version, request)?;
         let (answer, receiver) = oneshot::channel();
         let mut state = self.shared.state.lock();
         if let Some(reason) = &state.closed {
             return Err(self.shared.disconnected(reason));
         }
         state.waiting.push_back(Waiting { correlation_id, answer });
-        if self.outgoing.send(frame).is_err() {
+        if self.outgoing.send(Outgoing { pieces, written: None }).is_err() {
             state.waiting.pop_back();
             return Err(self.shared.disconnected("the writer has ended"));
         }
@@ -199,13 +213,30 @@ impl Connection {
         &self,
         version: i16,
         request: &R,
-    ) -> Result<(), RequestError> {
-        let (_, frame) = self.encode(version, request)?;
+    ) -> Result<PendingWrite, RequestError> {
+        let (_, pieces) = self.encode(version, request)?;
         let state = self.shared.state.lock();
         if let Some(reason) = &state.closed {
             return Err(self.shared.disconnected(reason));
         }
-        self.outgoing.send(frame).map_err(|_| self.shared.disconnected("the writer has ended"))
+        let (told, written) = oneshot::channel();
+        let sent = self.outgoing.send(Outgoing { pieces, written: Some(told) });
+        sent.map_err(|_| self.shared.disconnected("the writer has ended"))?;
+        Ok(PendingWrite { written })
+    }
+
+    /// Waits until the system has taken a submitted request over, all of it.
+    pub(crate) async fn written(
+        &self,
+        api: ApiKey,
+        pending: PendingWrite,
+        timeout: Duration,
+    ) -> Result<(), RequestError> {
+        match tokio::time::timeout(timeout, pending.written).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(self.shared.disconnected("it ended before the request was written")),
+            Err(_) => Err(self.out_of_time(api, timeout)),
+        }
     }
 
     /// Waits for the answer to a submitted request.
@@ -233,14 +264,17 @@ impl Connection {
     ) -> Result<Bytes, RequestError> {
         match tokio::time::timeout(timeout, pending.bytes()).await {
             Ok(result) => result,
-            Err(_) => {
-                self.close("a request was not answered in time");
-                Err(RequestError::TimedOut {
-                    address: self.address().to_string(),
-                    api: api.name().to_owned(),
-                    timeout,
-                })
-            }
+            Err(_) => Err(self.out_of_time(api, timeout)),
+        }
+    }
+
+    /// Nobody can tell what would come on it after that.
+    fn out_of_time(&self, api: ApiKey, timeout: Duration) -> RequestError {
+        self.close("a request was not answered in time");
+        RequestError::TimedOut {
+            address: self.address().to_string(),
+            api: api.name().to_owned(),
+            timeout,
         }
     }
 
@@ -317,10 +351,11 @@ fn decode_response<R: Request>(bytes: Bytes, version: i16) -> Result<R::Response
 
 async fn write_frames(
     mut writing: Writing,
-    mut queue: mpsc::UnboundedReceiver<Vec<Bytes>>,
+    mut queue: mpsc::UnboundedReceiver<Outgoing>,
     shared: Arc<Shared>,
 ) {
-    let mut frames: Vec<Vec<Bytes>> = Vec::new();
+    let mut frames: Vec<Outgoing> = Vec::new();
+    let mut unanswered: Vec<oneshot::Sender<()>> = Vec::new();
     let mut slices: VecDeque<Bytes> = VecDeque::new();
     loop {
         let received = tokio::select! {
@@ -332,7 +367,8 @@ async fn write_frames(
             break;
         }
         for frame in frames.drain(..) {
-            slices.extend(frame);
+            slices.extend(frame.pieces);
+            unanswered.extend(frame.written);
         }
         let written = tokio::select! {
             biased;
@@ -342,6 +378,10 @@ async fn write_frames(
         if let Err(error) = written {
             shared.close(&format!("writing failed: {error}"));
             break;
+        }
+        for written in unanswered.drain(..) {
+            // Whoever asked may have gone.
+            let _ = written.send(());
         }
     }
     // The peer sees the end of what was written; whether it still answers no longer matters.

@@ -19,7 +19,7 @@ mod transport;
 
 pub(crate) use backoff::{Backoff, Jitter};
 pub(crate) use cluster::{Cluster, Lane, Target};
-pub(crate) use connection::{Connection, PendingResponse};
+pub(crate) use connection::{Connection, PendingResponse, PendingWrite};
 pub use dial::{Dial, Dialing, Stream};
 #[cfg(feature = "simulation")]
 pub(crate) use metadata::PartitionMetadata;

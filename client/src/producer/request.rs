@@ -3,10 +3,11 @@
 use super::accumulator::{Answer, BatchReference};
 use super::sender::Shared;
 use crate::error::RequestError;
-use crate::net::{Cluster, Connection, LeaderHint, PendingResponse};
+use crate::net::{Cluster, Connection, LeaderHint, PendingResponse, PendingWrite};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::messages::{
     ProduceRequest, ProduceResponse,
@@ -14,6 +15,7 @@ use varve_protocol::messages::{
 };
 use varve_protocol::records::Compression;
 use varve_protocol::vocabulary::{Acks, TopicId};
+use varve_protocol::wire::ApiKey;
 
 /// The version of Produce from which topics go by id.
 const TOPIC_IDS_VERSION: i16 = 13;
@@ -22,9 +24,34 @@ const TOPIC_IDS_VERSION: i16 = 13;
 #[derive(Debug)]
 pub(super) struct Submitted {
     pub(super) sent: Sent,
-    pub(super) version: i16,
-    /// `None` where no answer is wanted.
-    pub(super) pending: Option<PendingResponse>,
+    pub(super) pending: Pending,
+}
+
+/// What a request waits for.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// Its answer, in this version.
+    Answer(i16, PendingResponse),
+    /// Without acks a record counts as written once the system has taken it over.
+    Write(PendingWrite),
+}
+
+impl Pending {
+    /// What came of it; none where nobody answers.
+    pub(super) async fn result(
+        self,
+        connection: &Connection,
+        timeout: Duration,
+    ) -> Result<Option<ProduceResponse>, RequestError> {
+        match self {
+            Self::Answer(version, pending) => {
+                connection.answer::<ProduceRequest>(version, pending, timeout).await.map(Some)
+            }
+            Self::Write(pending) => {
+                connection.written(ApiKey::Produce, pending, timeout).await.map(|()| None)
+            }
+        }
+    }
 }
 
 /// A request's batches, until its answer.
@@ -43,7 +70,7 @@ impl Sent {
     ) -> Result<Submitted, (Vec<(BatchReference, Bytes)>, RequestError)> {
         let mut sent = Sent { topic_names: HashMap::new(), batches };
         match sent.encode(shared, connection) {
-            Ok((version, pending)) => Ok(Submitted { sent, version, pending }),
+            Ok(pending) => Ok(Submitted { sent, pending }),
             Err(error) => Err((sent.batches, error)),
         }
     }
@@ -52,7 +79,7 @@ impl Sent {
         &mut self,
         shared: &Shared,
         connection: &Connection,
-    ) -> Result<(i16, Option<PendingResponse>), RequestError> {
+    ) -> Result<Pending, RequestError> {
         let config = &shared.config;
         let metadata = shared.cluster.metadata();
         let mut topics: BTreeMap<&Arc<str>, Vec<PartitionProduceData>> = BTreeMap::new();
@@ -97,11 +124,19 @@ impl Sent {
         };
         self.topic_names = topic_names;
         if config.acks == Acks::None {
-            connection.submit_unanswered(version, &request)?;
-            return Ok((version, None));
+            return connection.submit_unanswered(version, &request).map(Pending::Write);
         }
         let pending = connection.submit(version, &request)?;
-        Ok((version, Some(pending)))
+        Ok(Pending::Answer(version, pending))
+    }
+
+    /// Each batch counts as written, at an offset that nobody tells.
+    pub(super) fn taken(self) -> Vec<(BatchReference, Answer)> {
+        let taken = |(reference, bytes): (BatchReference, Bytes)| {
+            let size = bytes.len();
+            (reference, Answer::Acknowledged { base_offset: -1, append_time_ms: None, size })
+        };
+        self.batches.into_iter().map(taken).collect()
     }
 
     /// One answer for each batch of a request.

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use varve_protocol::error_code::ErrorCode;
-use varve_protocol::messages::{ProduceRequest, ProduceResponse};
+use varve_protocol::messages::ProduceResponse;
 
 /// Reports under way from the small tasks: each has at most one.
 const EVENTS_MAX: usize = 256;
@@ -68,8 +68,16 @@ struct InFlight {
 }
 
 enum Event {
-    Connected { way: Way, result: Result<Arc<Connection>, ConnectError> },
-    Answered { way: Way, sent: Sent, result: Result<ProduceResponse, RequestError> },
+    Connected {
+        way: Way,
+        result: Result<Arc<Connection>, ConnectError>,
+    },
+    /// No answer where none was asked for.
+    Answered {
+        way: Way,
+        sent: Sent,
+        result: Result<Option<ProduceResponse>, RequestError>,
+    },
     Refreshed,
     Identified(Result<Identity, ConnectError>),
 }
@@ -214,7 +222,8 @@ impl Sender {
                     link.in_flight.pop_front();
                 }
                 let answers = match result {
-                    Ok(response) => sent.read(&self.shared.cluster, response),
+                    Ok(Some(response)) => sent.read(&self.shared.cluster, response),
+                    Ok(None) => sent.taken(),
                     Err(error) => {
                         let error = Arc::new(error);
                         let failed = |(reference, bytes)| {
@@ -285,26 +294,16 @@ impl Sender {
             && let Some(connection) = link.connection.clone()
         {
             match Sent::submit(&self.shared, &connection, batches) {
-                Ok(Submitted { sent, version, pending: Some(pending) }) => {
+                Ok(Submitted { sent, pending }) => {
                     let keys = sent.batches.iter().map(|(reference, _)| reference.key).collect();
                     link.in_flight.push_back(InFlight { since: now, keys });
                     let timeout = self.shared.config.request_timeout;
                     let events = self.events.clone();
                     spawn(async move {
-                        let result =
-                            connection.answer::<ProduceRequest>(version, pending, timeout).await;
+                        let result = pending.result(&connection, timeout).await;
                         // The sender is gone only when nothing is in flight, or the runtime ends.
                         let _ = events.send(Event::Answered { way, sent, result }).await;
                     });
-                }
-                Ok(Submitted { sent, pending: None, .. }) => {
-                    // Without acks a record counts as written once it is handed over.
-                    failed.extend(sent.batches.into_iter().map(|(reference, bytes)| {
-                        let size = bytes.len();
-                        let answer =
-                            Answer::Acknowledged { base_offset: -1, append_time_ms: None, size };
-                        (reference, answer)
-                    }));
                 }
                 Err((batches, error)) => {
                     link.connection = None;
