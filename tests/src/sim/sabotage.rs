@@ -71,10 +71,10 @@ impl Bug {
         storage("dedup window of one", StorageSabotage::DedupWindowOfOne, 50),
         storage("no dedup", StorageSabotage::NoDedup, 50),
         core("answer deletions alone", Sabotage::DeleteAlone, 200),
-        client("fly before established", ClientSabotage::FlyBeforeEstablished, 1_000),
+        client("fly before established", ClientSabotage::FlyBeforeEstablished, 3_000),
         client("renumber what may be written", ClientSabotage::RenumberWhatMayBeWritten, 3_000),
         client("take refusals for unwritten", ClientSabotage::TakeRefusalsForUnwritten, 200),
-        client("forget attempts", ClientSabotage::ForgetAttempts, 100),
+        client("forget attempts", ClientSabotage::ForgetAttempts, 1_000),
     ];
 
     /// Makes a disk part of it.
