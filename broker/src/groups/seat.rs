@@ -336,10 +336,17 @@ impl Seat {
         if self.on_read(epoch, &handle, loaded, began) {
             return;
         }
-        // What stood in the way may pass.
-        tokio::select! {
-            () = self.wake.notified() => {}
-            () = tokio::time::sleep(LOAD_RETRY) => {}
+        // What stood in the way may pass. A request that comes meanwhile changes nothing about that.
+        let is_over = || {
+            let inner = self.inner.lock();
+            inner.is_closing || inner.epoch != Some(epoch)
+        };
+        let mut retry = std::pin::pin!(tokio::time::sleep(LOAD_RETRY));
+        while !is_over() {
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = retry.as_mut() => return,
+            }
         }
     }
 
