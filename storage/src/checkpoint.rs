@@ -139,7 +139,7 @@ impl Checkpoint {
 
     pub(crate) fn decode(file: &[u8]) -> Result<Self, EnvelopeError> {
         let mut reader = FieldReader::new(open_envelope(MAGIC, VERSION, file)?);
-        let sequence = reader.u64()?;
+        let sequence = reader.counter()?;
         let next_generation = reader.generation()?;
         let shard_count = reader.u32()?;
         let count = reader.count(20 + 4 + 8 + 8 + 8 + 8 + 8 + 8 + 4 + 8 + 8 + 4 + 1)?;

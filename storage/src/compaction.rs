@@ -23,13 +23,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use varve_protocol::records::{BatchError, DecompressLimits, RecordBatch};
-use varve_protocol::vocabulary::TopicIdPartition;
+use varve_protocol::vocabulary::{Offset, TopicIdPartition};
 
 use crate::file::{Disk, DiskFile};
 use crate::log::{Log, ShardContext};
-use crate::scan::{HeaderScan, ScanError, ScannedBatch};
+use crate::scan::{HeaderScan, ScanError, ScannedBatch, headers_crc_append};
 use crate::segment::Segment;
-use crate::segment_header::HEADER_PAGE_BYTES;
+use crate::segment_header::{HEADER_PAGE_BYTES, SEAL_POSITION, SECTOR, Seal};
 
 pub(crate) use rewrite::Rewritten;
 use rewrite::{Rewriter, discard_scratch};
@@ -308,9 +308,13 @@ pub(crate) enum CompactionError {
     Io(#[from] io::Error),
     #[error("a segment lost its header")]
     Header,
+    #[error("the batch headers of the segment at {0} are not those that were sealed")]
+    Seal(Offset),
 }
 
-/// Calls `visit` for every batch of a segment.
+/// Calls `visit` for every batch of a segment. Fails in the end if they are not those that were sealed:
+/// what they say of themselves has no checksum but the seal's, and a write that came to the wrong place
+/// may have brought whole ones.
 fn each_batch<D: Disk>(
     segment: &Arc<Segment<D>>,
     mut visit: impl FnMut(&RecordBatch) -> Result<(), CompactionError>,
@@ -318,13 +322,20 @@ fn each_batch<D: Disk>(
     let file = segment.file()?;
     let mut scan = HeaderScan::new(&*file, u64::from(HEADER_PAGE_BYTES), segment.end_position());
     let mut expected = segment.base_offset;
+    let mut headers_crc = 0;
     while let Some(scanned) = scan.next_batch()? {
-        // A base offset has no checksum but its neighbours.
         if scanned.header.base_offset.0 < expected {
             return Err(ScanError::Damaged { position: scanned.position }.into());
         }
         expected = scanned.header.next_offset().0;
+        headers_crc = headers_crc_append(headers_crc, &scanned.header.encode());
         visit(&load(&*file, &scanned)?)?;
+    }
+    let mut sector = [0; SECTOR];
+    file.read_at(SEAL_POSITION, &mut sector)?;
+    let seal = Seal::decode(&sector).filter(|seal| seal.end_position == segment.end_position());
+    if seal.is_none_or(|seal| seal.headers_crc != headers_crc) {
+        return Err(CompactionError::Seal(Offset(segment.base_offset)));
     }
     Ok(())
 }

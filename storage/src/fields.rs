@@ -57,9 +57,12 @@ impl FieldWriter {
     }
 }
 
-/// No log has a higher generation: what says so was not written by varve, and counting on from
-/// there would overflow.
+/// No log has a higher generation, and no segment was rewritten more often: what says so was not
+/// written by varve, and counting on from there would overflow.
 pub(crate) const GENERATION_MAX: u32 = u32::MAX / 2;
+
+/// Nor does anything that is counted with 64 bits, sequences, indexes and terms, come as far.
+pub(crate) const COUNTER_MAX: u64 = u64::MAX / 2;
 
 /// The file ended, or a field holds what it may not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -123,7 +126,7 @@ impl<'a> FieldReader<'a> {
         Ok(i32::from_be_bytes(self.array()?))
     }
 
-    /// A generation, at most [`GENERATION_MAX`].
+    /// A generation, or how often something was rewritten, at most [`GENERATION_MAX`].
     pub(crate) fn generation(&mut self) -> Result<u32, FieldError> {
         let generation = self.u32()?;
         if generation > GENERATION_MAX { Err(self.error()) } else { Ok(generation) }
@@ -131,6 +134,12 @@ impl<'a> FieldReader<'a> {
 
     pub(crate) fn u64(&mut self) -> Result<u64, FieldError> {
         Ok(u64::from_be_bytes(self.array()?))
+    }
+
+    /// What is counted one by one, at most [`COUNTER_MAX`].
+    pub(crate) fn counter(&mut self) -> Result<u64, FieldError> {
+        let count = self.u64()?;
+        if count > COUNTER_MAX { Err(self.error()) } else { Ok(count) }
     }
 
     pub(crate) fn i64(&mut self) -> Result<i64, FieldError> {

@@ -78,6 +78,12 @@ impl SegmentIndex {
         after.checked_sub(1).map(|index| self.entries[index])
     }
 
+    /// The first indexed batch that begins at or behind a position.
+    pub(crate) fn entry_from(&self, position: u64) -> Option<IndexEntry> {
+        let before = self.entries.partition_point(|entry| u64::from(entry.position) < position);
+        self.entries.get(before).copied()
+    }
+
     /// Where to begin to look for the first batch with a timestamp of at least `timestamp`.
     pub(crate) fn position_for_timestamp(&self, timestamp: i64) -> u32 {
         let after = self.entries.partition_point(|entry| entry.max_timestamp_before < timestamp);
@@ -179,6 +185,9 @@ mod tests {
         assert_eq!(index.position_for_timestamp(10), 4096);
         assert_eq!(index.entry_for_offset(10).unwrap().position, 4296);
         assert_eq!(SegmentIndex::new().entry_for_offset(10), None);
+        assert_eq!(index.entry_from(4097).unwrap().relative_offset, 10);
+        assert_eq!(index.entry_from(4296).unwrap().relative_offset, 10);
+        assert_eq!(index.entry_from(5000), None);
     }
 
     #[test]

@@ -456,6 +456,19 @@ impl<D: Disk> Segment<D> {
         }))
     }
 
+    /// The first batch at or behind a position that the index knows: where it begins, and its base
+    /// offset.
+    pub(crate) fn indexed_from(
+        self: &Arc<Self>,
+        position: u64,
+    ) -> Result<Option<(u64, i64)>, ScanError> {
+        let entry = self.with_index(|index| index.entry_from(position))?;
+        let place = |entry: IndexEntry| {
+            (u64::from(entry.position), self.base_offset + i64::from(entry.relative_offset))
+        };
+        Ok(entry.map(place))
+    }
+
     /// Where to begin to look for a timestamp.
     pub(crate) fn position_for_timestamp(
         self: &Arc<Self>,

@@ -19,7 +19,8 @@ const SEAL_MAGIC: [u8; 8] = *b"VRVSEAL\0";
 const VERSION: u32 = 1;
 const HEADER_CRC_AT: usize = 8 + 4 + 4 + 16 + 16 + 4 + 8 + 4 + 4 + 8 + 8;
 const SEAL_CRC_AT: usize = 8 + 4 + 4 + 8 + 8 + 8 + 8 + 4;
-const SECTOR: usize = 512;
+/// Bytes of the identity and of the seal, padding included.
+pub(crate) const SECTOR: usize = 512;
 
 const FLAG_RESETS: u32 = 1;
 const FLAG_ROLLED: u32 = 2;
@@ -71,7 +72,7 @@ impl SegmentHeader {
             tip: reader.partition().ok()?,
             base_offset: reader.i64().ok()?,
             generation: reader.generation().ok()?,
-            rewrite: reader.u32().ok()?,
+            rewrite: reader.generation().ok()?,
             covers_end: reader.i64().ok()?,
             created_ms: reader.i64().ok()?,
             resets: flags & FLAG_RESETS != 0,

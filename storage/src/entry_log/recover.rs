@@ -202,7 +202,8 @@ fn check_header(
         return Err(damaged());
     }
     let mut reader = FieldReader::new(&content[8 + 4 + 8..]);
-    let snapshot = (reader.u64().map_err(|_| damaged())?, reader.u64().map_err(|_| damaged())?);
+    let mut counter = || reader.counter().map_err(|_| damaged());
+    let snapshot = (counter()?, counter()?);
     let expected = file_header(number, snapshot);
     if content[..expected.len()] != expected {
         return Err(damaged());
@@ -379,13 +380,13 @@ fn read_record(content: &Bytes, position: u64) -> Option<Found> {
         return None;
     }
     let mut reader = FieldReader::new(&content[start + 12..payload_start]);
-    let number = reader.u64().ok()?;
-    let sequence = reader.u64().ok()?;
+    let number = reader.counter().ok()?;
+    let sequence = reader.counter().ok()?;
     let synced_position = reader.u64().ok()?;
     let kind = RecordKind::from_code(reader.u8().ok()?)?;
     let _reserved = reader.raw(3).ok()?;
-    let term = reader.u64().ok()?;
-    let index = reader.u64().ok()?;
+    let term = reader.counter().ok()?;
+    let index = reader.counter().ok()?;
     let payload = content.slice(payload_start..payload_end);
     let end = (payload_end as u64).next_multiple_of(ALIGNMENT);
     Some(Found { kind, number, sequence, synced_position, term, index, payload, end })

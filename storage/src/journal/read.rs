@@ -204,7 +204,7 @@ fn read_entry(content: &Bytes, position: u64) -> Option<FoundEntry> {
     let resets = reader.u8().ok()? != 0;
     let _reserved = reader.i16().ok()?;
     let lap = reader.u64().ok()?;
-    let sequence = reader.u64().ok()?;
+    let sequence = reader.counter().ok()?;
     let synced_position = reader.u64().ok()?;
     let tip = reader.partition().ok()?;
     let generation = reader.generation().ok()?;

@@ -7,8 +7,10 @@
 //!
 //! A batch's CRC leaves out its base offset, length and leader epoch. A wrong length makes the CRC
 //! wrong; the epoch is held against the log's epochs; the base offset against the neighbours: it is not
-//! lower than where the batch before ends, and where there is a gap before it (compaction leaves some),
-//! the batch behind it, or the end of the sealed segment, must fit.
+//! lower than where the batch before ends. Where there is a gap before it (compaction leaves some) the
+//! batches from there on must lead to the next one that the index knows, at its very position, or to the
+//! end of the sealed segment. The next batch alone proves nothing: a write that came to the wrong place
+//! may have brought two whole ones, and who believed them would go past all that they lie upon.
 
 use std::cell::Cell;
 use std::io;
@@ -21,7 +23,7 @@ use varve_protocol::vocabulary::{LeaderEpoch, Offset};
 use super::LogShared;
 use crate::file::{Disk, DiskFile};
 use crate::rot::{Rot, RotKind};
-use crate::scan::{CheckedScan, ScannedBatch};
+use crate::scan::{CheckedScan, HeaderScan, ScanError, ScannedBatch};
 use crate::segment::{FoundBatch, Segment};
 
 thread_local! {
@@ -68,11 +70,12 @@ pub(super) fn check_range<D: Disk>(
     let mut walk = Walk {
         shared,
         segment,
-        // Loaded before anything is compared: a segment that is being sealed is not held to its end.
-        is_sealed: segment.is_sealed(),
+        file,
+        // A segment that is being sealed is not held to its end.
+        is_sealed: segment.is_sealed() && segment.end() == wanted.segment_end,
         scan,
         range: CheckedRange { end: begin, next_offset: first.expected, rot: None },
-        behind_gap: None,
+        proven_to: begin,
         epoch: None,
     };
     let result = walk.run(wanted);
@@ -83,11 +86,12 @@ pub(super) fn check_range<D: Disk>(
 struct Walk<'a, D: Disk> {
     shared: &'a LogShared<D>,
     segment: &'a Arc<Segment<D>>,
+    file: &'a D::File,
     is_sealed: bool,
     scan: CheckedScan<'a, D::File>,
     range: CheckedRange,
-    /// The last batch lies behind a gap: where it begins, what was expected there, what it says.
-    behind_gap: Option<(u64, i64, Offset)>,
+    /// Gaps before this position are believed.
+    proven_to: u64,
     /// The epoch looked up last, and the offset at which it ends.
     epoch: Option<(LeaderEpoch, Offset)>,
 }
@@ -99,14 +103,7 @@ impl<D: Disk> Walk<'_, D> {
         loop {
             let position = self.scan.position();
             let expected = self.range.next_offset;
-            if position >= segment_end {
-                if self.is_sealed && expected != segment_next {
-                    self.blame_gap();
-                }
-                return Ok(());
-            }
-            let is_proven = self.behind_gap.is_none();
-            if is_proven && position >= wanted.limit && position > begin {
+            if position >= segment_end || (position >= wanted.limit && position > begin) {
                 return Ok(());
             }
             let Some(header) = self.scan.peek()? else {
@@ -115,9 +112,7 @@ impl<D: Disk> Walk<'_, D> {
             };
             let found = header.base_offset;
             if found.0 < expected || header.next_offset().0 > segment_next {
-                if !self.blame_gap() {
-                    self.blame(RotKind::BaseOffset { found }, None);
-                }
+                self.blame(RotKind::BaseOffset { found }, None);
                 return Ok(());
             }
             if let Some(kind) = self.wrong_epoch(&header) {
@@ -129,24 +124,48 @@ impl<D: Disk> Walk<'_, D> {
             if !fits || header.next_offset().0 > wanted.upper {
                 return Ok(());
             }
+            let is_gap = found.0 > expected && position >= self.proven_to;
+            if is_gap && !self.leads_on(position, wanted.segment_end)? {
+                self.blame(RotKind::BaseOffset { found }, None);
+                return Ok(());
+            }
             if !self.scan.take(&header)? {
                 // Of a wrong length, too, the CRC is wrong; then no batch begins behind it.
                 self.blame(RotKind::Crc { stored: header.crc }, Some(header.next_offset()));
                 return Ok(());
             }
-            self.behind_gap = (found.0 > expected).then_some((position, expected, found));
             self.range.end = end;
             self.range.next_offset = header.next_offset().0;
         }
     }
 
-    /// The batch behind a gap is not believed, and given to nobody. Whether there is one.
-    fn blame_gap(&mut self) -> bool {
-        let Some((position, expected, found)) = self.behind_gap.take() else { return false };
-        self.range.end = position;
-        self.range.next_offset = expected;
-        self.blame(RotKind::BaseOffset { found }, None);
-        true
+    /// Whether the batches from a position on lead to the next one that the index knows, or to the
+    /// end of the segment.
+    fn leads_on(&mut self, position: u64, segment_end: (u64, i64)) -> io::Result<bool> {
+        let known = match self.segment.indexed_from(position) {
+            Ok(known) => known.filter(|(at, _)| *at < segment_end.0),
+            Err(ScanError::Io(error)) => return Err(error),
+            Err(ScanError::Damaged { .. }) => return Ok(false),
+        };
+        let (goal, offset) = known.unwrap_or(segment_end);
+        let mut scan = HeaderScan::new(self.file, position, segment_end.0);
+        let mut next_offset = self.range.next_offset;
+        let leads = loop {
+            match scan.next_batch() {
+                Ok(Some(batch)) if batch.position >= goal => {
+                    break batch.position == goal && batch.header.base_offset.0 == offset;
+                }
+                Ok(Some(batch)) if batch.header.base_offset.0 < next_offset => break false,
+                Ok(Some(batch)) => next_offset = batch.header.next_offset().0,
+                Ok(None) => break known.is_none() && (!self.is_sealed || next_offset == offset),
+                Err(ScanError::Damaged { .. }) => break false,
+                Err(ScanError::Io(error)) => return Err(error),
+            }
+        };
+        if leads {
+            self.proven_to = goal;
+        }
+        Ok(leads)
     }
 
     /// The range ends before a damaged batch.

@@ -12,7 +12,9 @@ use varve_protocol::vocabulary::{
     LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs, TopicIdPartition,
 };
 use varve_storage::config::{CleanupPolicy, LogConfig, ShardId};
-use varve_storage::{AppendError, AppendOrigin, LogReader, LogShard, SimDisk};
+use varve_storage::{
+    AppendError, AppendOrigin, Disk, DiskFile, LogReader, LogShard, OpenMode, SimDisk,
+};
 
 use crate::world::{Random, partition, tiny_config, tiny_options};
 
@@ -315,4 +317,35 @@ fn keyless_records_are_refused() {
     let (epoch, now) = (LeaderEpoch(0), TimestampMs(run.now));
     let refused = run.shard().append(&tip(), &batch, epoch, AppendOrigin::Leader, now);
     assert_eq!(refused, Err(AppendError::KeylessRecord));
+}
+
+/// Whole batches that a write brought to the wrong place look like what an earlier compaction left:
+/// what they lie upon must not be taken for gone.
+#[test]
+fn what_came_to_the_wrong_place_is_not_rewritten() {
+    let mut run = Run::new(SimDisk::new(3)).unwrap();
+    let record = |number: u64| (format!("key-{number:04}"), Some(".".repeat(80)));
+    for number in 0..60 {
+        run.append(vec![record(number)], false).unwrap();
+    }
+    run.commit().unwrap();
+    let dir = format!("p/{}", run.disk.list("p").unwrap()[0].name);
+    let entries = run.disk.list(&dir).unwrap();
+    let names = entries.iter().filter_map(|entry| entry.name.strip_suffix(".log"));
+    let mut bases: Vec<u64> = names.map(|name| name.parse().unwrap()).collect();
+    bases.sort_unstable();
+    assert!(bases.len() > 2, "{bases:?}");
+    let open =
+        |base: u64| run.disk.open(&format!("{dir}/{base:020}.log"), OpenMode::Write).unwrap();
+    let (first, second) = (open(bases[0]), open(bases[1]));
+    // The last two of the first segment, of a record each.
+    let one = keyed(&[record(0)], None, 0).bytes.len() as u64;
+    let (at, len) = (4_096 + (bases[1] - 2) * one, usize::try_from(2 * one).unwrap());
+    let before = first.map(at, len).unwrap();
+    first.write_at(at, &[&second.map(4_096 + one, len).unwrap()]).unwrap();
+    for _ in 0..6 {
+        run.maintain(5_000).unwrap();
+    }
+    first.write_at(at, &[&before]).unwrap();
+    run.check("the segment is what it was");
 }

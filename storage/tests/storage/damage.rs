@@ -160,6 +160,32 @@ fn a_damaged_journal_is_refused_unless_accepted() {
     assert!(report.journal_damage_accepted);
 }
 
+/// A sequence that nothing can follow, under a checksum that fits: the start says that the journal is
+/// damaged, and does not count on from there.
+#[test]
+fn a_journal_that_nothing_can_follow_is_damaged() {
+    let mut world = world();
+    for _ in 0..4 {
+        world.append(0, 2, 50, None).unwrap();
+        world.commit().unwrap();
+    }
+    let disk = world.disk.after_power_cut(4);
+    let files = (0..2).map(|number| format!("shard-0/journal-{number}"));
+    let mut files = files.map(|path| disk.open(&path, OpenMode::Write).unwrap());
+    let file = files.find(|file| file.has_data_from(4_096).unwrap()).unwrap();
+    let header = file.map(4_096, 12).unwrap();
+    let field = |at: usize| u32::from_be_bytes(header[at..at + 4].try_into().unwrap());
+    assert_eq!(&header[..4], b"VRVJ");
+    // FORMAT.md: the sequence lies at 24, and the CRC at 8 covers everything behind it.
+    file.write_at(4_096 + 24, &[&u64::MAX.to_be_bytes()]).unwrap();
+    let end = 80 + usize::try_from(field(4)).unwrap();
+    let covered = file.map(4_096 + 12, end - 12).unwrap();
+    file.write_at(4_096 + 8, &[&crc32c::crc32c(&covered).to_be_bytes()]).unwrap();
+    assert!(!check(&disk, 1, |_| {}).is_ok_and(|report| report.is_whole()));
+    let refused = LogShard::open(disk, ShardId(0), tiny_options(), TimestampMs(1));
+    assert!(matches!(refused, Err(OpenError::JournalDamaged { .. })), "{refused:?}");
+}
+
 #[test]
 fn a_damaged_checkpoint_is_refused_and_can_be_done_without() {
     let world = World::filled();

@@ -214,3 +214,47 @@ fn a_follower_gets_unchecked_only_what_this_process_appended() {
     let read = reader.read_for_follower(from, 1, reader.log_end(), true);
     assert!(matches!(read, Err(ReadError::Rotten(_))), "{read:?}");
 }
+
+/// A write of two whole batches that came to the place of two others: their checksums fit, and so does
+/// the offset of the second to the first. Who believed that there is a gap before them would go past
+/// everything that they lie upon, up to their own offsets.
+#[test]
+fn batches_of_another_place_are_no_gap() {
+    let world = World::filled();
+    let reader = world.shard.as_ref().unwrap().log(&partition(0)).unwrap().reader();
+    let whole = read_all(&reader);
+    let mut struck = 0;
+    for (path, starts) in batches_of(&world.disk) {
+        let file = world.disk.open(&path, OpenMode::Write).unwrap();
+        for (to, from) in
+            (0..starts.len()).flat_map(|to| (to + 2..starts.len()).map(move |f| (to, f)))
+        {
+            let (Some(to_end), Some(from_end)) = (starts.get(to + 2), starts.get(from + 2)) else {
+                continue;
+            };
+            let (at, len) = (starts[to], usize::try_from(to_end - starts[to]).unwrap());
+            if from_end - starts[from] != len as u64 {
+                continue;
+            }
+            let before = file.map(at, len).unwrap();
+            file.write_at(at, &[&file.map(starts[from], len).unwrap()]).unwrap();
+            let place = format!("{path}, {at}: the bytes of {}", starts[from]);
+            let (given, refused) = read_around(&reader);
+            assert!(!refused.is_empty(), "{place}: nobody noticed");
+            assert!(given.values().all(|batch| whole.contains(batch)), "{place}");
+            let lost = whole.len() - given.len();
+            assert!((2..=10).contains(&lost), "{place}: {lost} batches cannot be read");
+            let mut from = Offset(0);
+            let found = loop {
+                match reader.scrub(from, 3_000) {
+                    Ok(Some((next, _))) => from = next,
+                    found => break found,
+                }
+            };
+            assert!(matches!(found, Err(ReadError::Rotten(_))), "{place}: {found:?}");
+            file.write_at(at, &[&before]).unwrap();
+            struck += 1;
+        }
+    }
+    assert!(struck > 50, "{struck}");
+}
