@@ -11,33 +11,58 @@
 //! Not covered: a broker that loses a partition by a reassignment and is late in applying that, though it is heard; and a voter that
 //! elects another controller at once because the controller's connections broke, although its process lives.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::clock;
 
 /// An election timeout (500 ms), less what reading clocks takes. A heartbeat is sent every 200 ms and answered after one of the
 /// quorum's (100 ms), which leaves 150 ms for the ways between.
 const LASTS_MS: i64 = 450;
+/// How long who asks waits for a lease that has run out. A controller that is followed by another one, or a busy machine, takes it
+/// away for a moment, and some clients take the refusal of an OffsetFetch for the end of the matter and read nothing ever after
+/// (librdkafka issue 5586). A broker that is cut off for longer says so.
+const RENEWAL_MAX: Duration = Duration::from_secs(2);
 
 /// Times are milliseconds of this broker's monotonic clock.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    until_ms: AtomicI64,
+    until_ms: watch::Sender<i64>,
 }
 
 impl Default for Lease {
     fn default() -> Self {
-        Self { until_ms: AtomicI64::new(i64::MIN) }
+        Self { until_ms: watch::Sender::new(i64::MIN) }
     }
 }
 
 impl Lease {
     /// A heartbeat that was sent then has been answered: this broker counted as alive.
     pub(crate) fn on_answered(&self, sent_ms: i64) {
-        self.until_ms.fetch_max(sent_ms.saturating_add(LASTS_MS), Ordering::AcqRel);
+        let until_ms = sent_ms.saturating_add(LASTS_MS);
+        self.until_ms.send_if_modified(|known| {
+            let is_later = until_ms > *known;
+            *known = until_ms.max(*known);
+            is_later
+        });
     }
 
     /// Whether what was read before `now_ms` was the latest then. To be asked after reading.
     pub(crate) fn holds(&self, now_ms: i64) -> bool {
-        now_ms < self.until_ms.load(Ordering::Acquire)
+        now_ms < *self.until_ms.borrow()
+    }
+
+    /// Waits until it holds. To be asked before reading.
+    pub(crate) async fn renewed(&self) {
+        let mut until_ms = self.until_ms.subscribe();
+        // The sender lives as long as this does.
+        let _ = until_ms.wait_for(|until_ms| clock::monotonic_ms() < *until_ms).await;
+    }
+
+    /// As [`Self::renewed`], for as long as a request may wait for it.
+    pub(crate) async fn renewed_soon(&self) {
+        let _ = tokio::time::timeout(RENEWAL_MAX, self.renewed()).await;
     }
 }
 

@@ -72,6 +72,13 @@ impl Broker {
     pub(crate) fn is_up_to_date(&self) -> bool {
         self.forwarder.is_none() || self.lease.holds(clock::monotonic_ms())
     }
+
+    /// Waits a while until what is read then can be the latest. Whether it is [`Self::is_up_to_date`] says.
+    pub(crate) async fn until_up_to_date(&self) {
+        if self.forwarder.is_some() {
+            self.lease.renewed_soon().await;
+        }
+    }
 }
 
 /// A broker that serves. Dropping it without [`Self::shutdown`] is as a crash.

@@ -155,8 +155,8 @@ impl Membership {
             }
             // Clients that come at once are told what the latest is.
             let broker = self.broker.borrow().clone();
-            while broker.as_ref().is_some_and(|broker| !broker.is_up_to_date()) {
-                tokio::time::sleep(REGISTER_PAUSE).await;
+            if let Some(broker) = broker {
+                broker.lease.renewed().await;
             }
         };
         if tokio::time::timeout(ALIVE_MAX, alive).await.is_err() {

@@ -53,6 +53,10 @@ pub(crate) async fn handle(
             *counts.entry((&topic.name, partition.partition_index)).or_default() += 1;
         }
     }
+    let mut asked = request.topics.iter().flat_map(|topic| &topic.partitions);
+    if asked.any(|partition| partition.timestamp == LATEST) {
+        broker.until_up_to_date().await;
+    }
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());

@@ -63,6 +63,7 @@ async fn answer(
     version: i16,
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
+    broker.until_up_to_date().await;
     if version < BATCH_VERSION_MIN {
         return handle_single(broker, version, request).await;
     }

@@ -13,11 +13,11 @@ use super::{connect_to, start};
 const TOPIC: &str = "consumed";
 const GROUP: &str = "readers";
 
-/// Who coordinates the group, as the brokers beside `shunned` say.
-fn coordinator(cluster: &Cluster, shunned: Option<i32>) -> i32 {
+/// Who coordinates a group, as the brokers beside `shunned` say.
+pub(super) fn coordinator(cluster: &Cluster, group: &str, shunned: Option<i32>) -> i32 {
     wait_for("a coordinator", PATIENCE, || {
         let request =
-            FindCoordinatorRequest { key: GROUP.to_owned(), ..FindCoordinatorRequest::default() };
+            FindCoordinatorRequest { key: group.to_owned(), ..FindCoordinatorRequest::default() };
         let found = cluster.connect_beside(shunned).call(3, &request).ok()?;
         (found.error_code == 0 && Some(found.node_id) != shunned).then_some(found.node_id)
     })
@@ -30,7 +30,7 @@ fn members(cluster: &Cluster, shunned: Option<i32>) -> Vec<String> {
             groups: vec![GROUP.to_owned()],
             ..DescribeGroupsRequest::default()
         };
-        let mut connection = connect_to(cluster, coordinator(cluster, shunned));
+        let mut connection = connect_to(cluster, coordinator(cluster, GROUP, shunned));
         let group = connection.call(4, &request).ok()?.groups.into_iter().next()?;
         let is_stable = group.error_code == 0 && group.group_state == "Stable";
         let mut ids: Vec<_> = group.members.into_iter().map(|member| member.member_id).collect();
@@ -49,7 +49,7 @@ fn committed(cluster: &Cluster, shunned: Option<i32>, least: &mut i64, at: i64) 
             topics: Some(topics),
             ..OffsetFetchRequest::default()
         };
-        let mut connection = connect_to(cluster, coordinator(cluster, shunned));
+        let mut connection = connect_to(cluster, coordinator(cluster, GROUP, shunned));
         let response = connection.call(5, &request).ok()?;
         let found = response.topics.first().and_then(|topic| topic.partitions.first())?;
         if response.error_code != 0 || found.error_code != 0 {
@@ -80,7 +80,7 @@ fn a_group_outlives_its_coordinator() {
     committed(&cluster, None, &mut least, 10);
 
     for strike in ["kill", "terminate"] {
-        let old = coordinator(&cluster, None);
+        let old = coordinator(&cluster, GROUP, None);
         match strike {
             "kill" => cluster.broker(old).kill(),
             _ => assert!(cluster.broker(old).terminate().success()),

@@ -1,13 +1,26 @@
 //! A controller whose process stood still leads partitions too, and does not know that it was followed: of what it
-//! leads it tells no end that its successors have passed.
+//! leads it tells no end that its successors have passed. And the others, which hear of no controller meanwhile, refuse
+//! nobody what they know.
+
+use std::time::Duration;
 
 use varve_protocol::messages::describe_quorum::{PartitionData, TopicData};
-use varve_protocol::messages::{DescribeQuorumRequest, ListOffsetsRequest};
-use varve_tests::clock::wait_for;
+use varve_protocol::messages::offset_commit::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use varve_protocol::messages::offset_fetch::OffsetFetchRequestTopic;
+use varve_protocol::messages::{
+    DescribeQuorumRequest, ListOffsetsRequest, OffsetCommitRequest, OffsetFetchRequest,
+};
+use varve_tests::clock::{now, pause, wait_for};
 use varve_tests::cluster::{Cluster, PATIENCE};
-use varve_tests::connection::{OFFSETS_VERSION, offset_found, offset_request};
+use varve_tests::connection::{Connection, OFFSETS_VERSION, offset_found, offset_request};
 
+use super::coordinator::coordinator;
 use super::{connect_to, create, produce};
+
+const TOPIC: &str = "still";
+const LONGER_THAN_AN_ELECTION: Duration = Duration::from_secs(3);
 
 /// Questions that wait for it.
 const QUESTIONS: usize = 40;
@@ -44,6 +57,76 @@ fn a_controller_that_stood_still_tells_no_old_end() {
         }
     }
     cluster.wait_for_isr(&topic, 0, 3);
+}
+
+/// Clients of librdkafka that are refused once read nothing ever after.
+#[test]
+fn a_coordinator_without_a_controller_tells_what_was_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(folder.path(), 3, &[]);
+    create(&cluster, TOPIC, 3, &[]);
+    let controller = controller(&cluster);
+    let groups = (0..20).map(|number| format!("still-{number}"));
+    let coordinated = groups.map(|group| (coordinator(&cluster, &group, None), group));
+    let (coordinator, group) = coordinated
+        .into_iter()
+        .find(|(coordinator, _)| *coordinator != controller)
+        .expect("coordinators are spread over all brokers");
+    commit(&cluster, coordinator, &group, 7);
+    let mut connection = connect_to(&cluster, coordinator);
+    cluster.broker(controller).pause();
+    let since = now();
+    let mut slowest = Duration::ZERO;
+    while since.elapsed() < LONGER_THAN_AN_ELECTION {
+        let asked = now();
+        let (error, offset) = committed(&mut connection, &group);
+        assert_eq!((error, offset), (0, 7), "{:?} after the controller's pause", since.elapsed());
+        slowest = slowest.max(asked.elapsed());
+        pause(Duration::from_millis(5));
+    }
+    // What it would have refused.
+    assert!(slowest > Duration::from_millis(10), "nobody had to wait: {slowest:?}");
+    cluster.broker(controller).resume();
+    cluster.wait_for_isr(TOPIC, 0, 3);
+}
+
+fn commit(cluster: &Cluster, coordinator: i32, group: &str, offset: i64) {
+    let partition = OffsetCommitRequestPartition {
+        partition_index: 0,
+        committed_offset: offset,
+        ..OffsetCommitRequestPartition::default()
+    };
+    let topic = OffsetCommitRequestTopic {
+        name: TOPIC.to_owned(),
+        partitions: vec![partition],
+        ..OffsetCommitRequestTopic::default()
+    };
+    let request = OffsetCommitRequest {
+        group_id: group.to_owned(),
+        generation_id_or_member_epoch: -1,
+        topics: vec![topic],
+        ..OffsetCommitRequest::default()
+    };
+    wait_for("a commit", PATIENCE, || {
+        let response = connect_to(cluster, coordinator).call(7, &request).ok()?;
+        (response.topics[0].partitions[0].error_code == 0).then_some(())
+    });
+}
+
+/// The error, and the offset.
+fn committed(connection: &mut Connection, group: &str) -> (i16, i64) {
+    let request = OffsetFetchRequest {
+        group_id: group.to_owned(),
+        topics: Some(vec![OffsetFetchRequestTopic {
+            name: TOPIC.to_owned(),
+            partition_indexes: vec![0],
+        }]),
+        ..OffsetFetchRequest::default()
+    };
+    let response = connection.call(5, &request).unwrap();
+    let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+    let offset = partitions.map(|partition| partition.committed_offset).next();
+    (response.error_code, offset.unwrap_or(-1))
 }
 
 fn controller(cluster: &Cluster) -> i32 {
