@@ -34,11 +34,22 @@ pub(crate) fn detached(task: impl Future<Output = ()> + Send + 'static) {
     drop(tokio::spawn(task));
 }
 
-/// As [`detached`], for threads that are not of the runtime.
-pub(crate) fn detached_on(
+/// Starts a task on the current runtime without which the broker would go on as if it replicated, or as
+/// if others heard of it: a panic in it ends the process.
+pub(crate) fn vital(name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    vital_on(&tokio::runtime::Handle::current(), name, task);
+}
+
+/// As [`vital`], for threads that are not of the runtime.
+pub(crate) fn vital_on(
     runtime: &tokio::runtime::Handle,
+    name: &'static str,
     task: impl Future<Output = ()> + Send + 'static,
 ) {
+    let task = async move {
+        let _abort = AbortOnPanic(name);
+        task.await;
+    };
     drop(runtime.spawn(task));
 }
 
@@ -51,13 +62,13 @@ pub(crate) fn started<T: Send + 'static>(
     async move { task.await.ok() }
 }
 
-/// Ends the process if its thread panics: for threads whose state must not be guessed at.
+/// Ends the process if its thread or task panics: for those whose state must not be guessed at.
 pub(crate) struct AbortOnPanic(pub(crate) &'static str);
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!(thread = self.0, "a thread that owns logs panicked: the process ends");
+            tracing::error!(who = self.0, "what the broker cannot do without panicked: the process ends");
             std::process::abort();
         }
     }
@@ -104,5 +115,30 @@ fn report(result: Result<(), tokio::task::JoinError>) {
         && error.is_panic()
     {
         tracing::error!(%error, "a task panicked; its connection was closed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    const INSIDE: &str = "VARVE_TEST_VITAL_TASK";
+    const SIGABRT: i32 = 6;
+
+    #[test]
+    fn a_panic_of_a_vital_task_ends_the_process() {
+        if std::env::var_os(INSIDE).is_some() {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let (_stays, stays) = tokio::sync::oneshot::channel::<()>();
+            vital_on(runtime.handle(), "test", async { panic!("on purpose") });
+            let _ = runtime.block_on(stays);
+        }
+        let mut itself = Command::new(std::env::current_exe().unwrap());
+        itself.args(["--exact", "spawn::tests::a_panic_of_a_vital_task_ends_the_process"]);
+        let ended = itself.env(INSIDE, "1").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        assert_eq!(ended.unwrap().signal(), Some(SIGABRT));
     }
 }

@@ -333,8 +333,9 @@ fn each_batch<D: Disk>(
     }
     let mut sector = [0; SECTOR];
     file.read_at(SEAL_POSITION, &mut sector)?;
+    // Where a disk has harmed the seal itself there is nothing to hold them against.
     let seal = Seal::decode(&sector).filter(|seal| seal.end_position == segment.end_position());
-    if seal.is_none_or(|seal| seal.headers_crc != headers_crc) {
+    if seal.is_some_and(|seal| seal.headers_crc != headers_crc) {
         return Err(CompactionError::Seal(Offset(segment.base_offset)));
     }
     Ok(())

@@ -104,7 +104,7 @@ impl Membership {
                 tracing::error!(%error, "no other broker can connect any more");
             }
         });
-        spawn::detached(follow_addresses(metadata.clone(), peers.clone()));
+        spawn::vital("addresses", follow_addresses(metadata.clone(), peers.clone()));
         let forwarder = Arc::new(Forwarder::new(peers.clone(), metadata.clone()));
         metadata.set_gateway(Arc::clone(&forwarder) as _);
         let metadata = metadata.clone();
@@ -124,7 +124,7 @@ impl Membership {
             peers: self.peers.clone(),
             forwarder: Arc::clone(&self.forwarder),
         };
-        spawn::detached(propose(wishes, partitions.clone(), controller));
+        spawn::vital("in-sync sets", propose(wishes, partitions.clone(), controller));
     }
 
     /// All is there: this broker shows that it lives, and serves.
@@ -134,7 +134,7 @@ impl Membership {
         let registration = registration_request(registration, &cluster_id);
         let life =
             show_life(Arc::clone(broker), self.peers.clone(), registration, self.stop.subscribe());
-        spawn::detached(life);
+        spawn::vital("heartbeat", life);
     }
 
     /// Returns when the cluster counts this broker as alive and has said so to it: from then on it is

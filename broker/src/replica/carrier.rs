@@ -91,7 +91,7 @@ impl ReplicaCarrier {
             let partitions = self.partitions.clone();
             let fetcher =
                 Fetcher::new(shared, peers, partitions, leader, shard, Arc::clone(&inbox));
-            spawn::detached_on(&self.runtime, fetcher.run());
+            spawn::vital_on(&self.runtime, "fetcher", fetcher.run());
             inbox
         });
         Arc::clone(inbox)
