@@ -68,7 +68,10 @@ pub(crate) struct AbortOnPanic(pub(crate) &'static str);
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!(who = self.0, "what the broker cannot do without panicked: the process ends");
+            tracing::error!(
+                who = self.0,
+                "what the broker cannot do without panicked: the process ends"
+            );
             std::process::abort();
         }
     }

@@ -11,12 +11,18 @@ use rustix::process::{Pid, Signal, kill_process};
 /// What no command takes, even on a busy machine.
 const COMMAND_MAX: Duration = Duration::from_secs(60);
 
-/// Runs the command in an environment without anything of the machine's.
+/// The command in an environment without anything of the machine's, but for what a sanitizer is told.
+fn command(arguments: &[&str], home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_varve"));
+    command.args(arguments).env_clear().env("HOME", home);
+    if let Some(options) = std::env::var_os("TSAN_OPTIONS") {
+        command.env("TSAN_OPTIONS", options);
+    }
+    command
+}
+
 fn varve(arguments: &[&str]) -> Output {
-    let child = Command::new(env!("CARGO_BIN_EXE_varve"))
-        .args(arguments)
-        .env_clear()
-        .env("HOME", "/nonexistent")
+    let child = command(arguments, Path::new("/nonexistent"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -122,11 +128,8 @@ struct Dev {
 impl Dev {
     fn start(arguments: &[&str]) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_varve"))
-            .args(["dev", "--nodes", "1", "--any-port"])
+        let mut child = command(&["dev", "--nodes", "1", "--any-port"], home.path())
             .args(arguments)
-            .env_clear()
-            .env("HOME", home.path())
             .env("TMPDIR", home.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -142,10 +145,7 @@ impl Dev {
 
     /// Runs a command in the same home, so that it finds the profile.
     fn varve(&self, arguments: &[&str], input: &str) -> Output {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_varve"))
-            .args(arguments)
-            .env_clear()
-            .env("HOME", self.home.path())
+        let mut child = command(arguments, self.home.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
