@@ -22,7 +22,7 @@ use crate::clock;
 const LASTS_MS: i64 = 450;
 /// How long who asks waits for a lease that has run out. A controller that is followed by another one, or a busy machine, takes it
 /// away for a moment, and some clients take the refusal of an OffsetFetch for the end of the matter and read nothing ever after
-/// (librdkafka issue 5586). A broker that is cut off for longer says so.
+/// (librdkafka issue 5586). A broker that is cut off for longer refuses, or hangs up.
 const RENEWAL_MAX: Duration = Duration::from_secs(2);
 
 /// Times are milliseconds of this broker's monotonic clock.

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use varve_protocol::error_code::ErrorCode;
@@ -22,6 +22,8 @@ pub(crate) struct RequestContext {
     pub(crate) peer: SocketAddr,
     /// The first error of the answer, for the metrics.
     first_error: AtomicI16,
+    /// The connection ends in place of the answer.
+    hangs_up: AtomicBool,
     /// How long it waited to be worked on.
     queued_ns: AtomicU64,
     /// How long it waited for somebody else.
@@ -41,9 +43,19 @@ impl RequestContext {
             listener,
             peer,
             first_error: AtomicI16::new(0),
+            hangs_up: AtomicBool::new(false),
             queued_ns: AtomicU64::new(0),
             remote_ns: AtomicU64::new(0),
         }
+    }
+
+    /// Has the connection end in place of the answer, as if this broker were gone.
+    pub(crate) fn hang_up(&self) {
+        self.hangs_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn hangs_up(&self) -> bool {
+        self.hangs_up.load(Ordering::Relaxed)
     }
 
     /// Notes that the request waited so long to be worked on.

@@ -55,7 +55,7 @@ pub(crate) async fn handle(
     }
     let mut asked = request.topics.iter().flat_map(|topic| &topic.partitions);
     if asked.any(|partition| partition.timestamp == LATEST) {
-        broker.until_up_to_date().await;
+        context.remotely(broker.until_up_to_date()).await;
     }
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {

@@ -371,6 +371,9 @@ impl Answered<'_> {
         response: &M,
     ) -> Option<EncodedFrame> {
         self.observe(broker);
+        if self.context.hangs_up() {
+            return None;
+        }
         match encode_response(self.api, version, self.correlation_id, response) {
             Ok(frame) => Some(frame),
             Err(error) => {

@@ -52,9 +52,18 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
+    context.remotely(broker.until_up_to_date()).await;
     let response = answer(broker, context.api_version, request).await;
-    let groups = response.groups.iter().map(|group| group.error_code);
-    context.note_codes(std::iter::once(response.error_code).chain(groups));
+    let of_groups = response.groups.iter().map(|group| group.error_code);
+    let codes = of_groups.chain(response.groups.is_empty().then_some(response.error_code));
+    // A coordinator that is cut off does not know of what its successor committed. There is no error
+    // that every client takes for a reason to look for that one, but the end of the connection is.
+    let mut told = codes.clone().filter(|code| *code == ErrorCode::None.code());
+    if !broker.is_up_to_date() && told.next().is_some() {
+        context.note_error(ErrorCode::NotCoordinator);
+        context.hang_up();
+    }
+    context.note_codes(codes);
     response
 }
 
@@ -63,7 +72,6 @@ async fn answer(
     version: i16,
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
-    broker.until_up_to_date().await;
     if version < BATCH_VERSION_MIN {
         return handle_single(broker, version, request).await;
     }
@@ -148,8 +156,6 @@ async fn fetch(broker: &Arc<Broker>, group_id: &str, wanted: Wanted) -> Result<F
         })
     });
     match step.await {
-        // A coordinator that is cut off does not know of what its successor committed.
-        Ok(Ok(_)) if !broker.is_up_to_date() => Err(ErrorCode::NotCoordinator),
         Ok(found) => found,
         // Before anybody has made a coordinator nothing was committed. In a cluster this broker may
         // only not know of it yet.

@@ -53,9 +53,9 @@ impl Inode {
             }
             let start = sector * SECTOR;
             let end = (start + SECTOR).min(self.live.len());
-            for at in start..end {
-                self.live[at] = self.durable.get(at).copied().unwrap_or(0);
-            }
+            let known = self.durable.len().clamp(start, end);
+            self.live[start..known].copy_from_slice(&self.durable[start..known]);
+            self.live[known..end].fill(0);
         }
     }
 

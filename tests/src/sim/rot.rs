@@ -20,6 +20,8 @@ const WAIT_US: u64 = 20_000;
 const WAITS_MAX: u32 = 100;
 /// By then nothing of the file is in the page cache any more.
 const LOOKS_CACHED: u64 = 20;
+/// The whole log is read in every so manieth look from then on.
+const LOOKS_APART: u64 = 10;
 /// Of a segment's header page.
 const HEADER_SECTORS: u64 = 8;
 /// From the look for damage that finds it to a log that is whole.
@@ -129,9 +131,8 @@ impl World {
         // A segment's header is looked at by nobody but a start.
         let is_header = harmed.place.1 < HEADER_SECTORS;
         let run = machine.run;
-        if harmed.looks >= LOOKS_CACHED
-            && let Ok(entries) = machine.disk.list(&harmed.dir)
-        {
+        let reads = harmed.looks >= LOOKS_CACHED && harmed.looks.is_multiple_of(LOOKS_APART);
+        if reads && let Ok(entries) = machine.disk.list(&harmed.dir) {
             for entry in entries.iter().filter(|entry| entry.name.ends_with(".log")) {
                 machine.disk.evict(&format!("{}/{}", harmed.dir, entry.name));
             }
@@ -162,7 +163,7 @@ impl World {
         };
         let broker = machine.broker.as_ref();
         let is_settled = machine.disk.is_settled(&harmed.place.0, harmed.place.1);
-        let was_read = harmed.looks > LOOKS_CACHED && is_settled && is_looked_at;
+        let was_read = reads && harmed.looks > LOOKS_CACHED && is_settled && is_looked_at;
         if broker.is_some_and(is_gone) || (was_read && broker.is_some_and(is_whole)) {
             self.coverage.hit(Branch::HarmMended);
             self.trace.line(self.now_us, format_args!("{id}'s {tip} is whole"));

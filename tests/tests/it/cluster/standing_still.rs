@@ -11,6 +11,7 @@ use varve_protocol::messages::offset_commit::{
 use varve_protocol::messages::offset_fetch::OffsetFetchRequestTopic;
 use varve_protocol::messages::{
     DescribeQuorumRequest, ListOffsetsRequest, OffsetCommitRequest, OffsetFetchRequest,
+    OffsetFetchResponse,
 };
 use varve_tests::clock::{now, pause, wait_for};
 use varve_tests::cluster::{Cluster, PATIENCE};
@@ -90,6 +91,40 @@ fn a_coordinator_without_a_controller_tells_what_was_committed() {
     cluster.wait_for_isr(TOPIC, 0, 3);
 }
 
+/// No error makes every client look for another coordinator; the end of the connection does.
+#[test]
+fn a_coordinator_that_hears_nobody_hangs_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(folder.path(), 3, &[]);
+    create(&cluster, TOPIC, 3, &[]);
+    let group = "still";
+    let lonely = coordinator(&cluster, group, None);
+    commit(&cluster, lonely, group, 7);
+    let mut connection = connect_to(&cluster, lonely);
+    assert_eq!(committed(&mut connection, group), (0, 7));
+    let others: Vec<i32> = (1..=3).filter(|id| *id != lonely).collect();
+    for other in &others {
+        cluster.broker(*other).pause();
+    }
+    // What it may still know is told; then the connection ends, and nothing was refused.
+    let ended = loop {
+        match connection.call(5, &offset_fetch(group)) {
+            Ok(response) => assert_eq!(found(&response), (0, 7)),
+            Err(error) => break error,
+        }
+        pause(Duration::from_millis(5));
+    };
+    assert_eq!(ended.kind(), std::io::ErrorKind::UnexpectedEof, "{ended}");
+    for other in &others {
+        cluster.broker(*other).resume();
+    }
+    wait_for("the committed offset", PATIENCE, || {
+        let answered = connect_to(&cluster, coordinator(&cluster, group, None));
+        let response = { answered }.call(5, &offset_fetch(group)).ok()?;
+        (found(&response) == (0, 7)).then_some(())
+    });
+}
+
 fn commit(cluster: &Cluster, coordinator: i32, group: &str, offset: i64) {
     let partition = OffsetCommitRequestPartition {
         partition_index: 0,
@@ -113,17 +148,23 @@ fn commit(cluster: &Cluster, coordinator: i32, group: &str, offset: i64) {
     });
 }
 
-/// The error, and the offset.
 fn committed(connection: &mut Connection, group: &str) -> (i16, i64) {
-    let request = OffsetFetchRequest {
+    found(&connection.call(5, &offset_fetch(group)).unwrap())
+}
+
+fn offset_fetch(group: &str) -> OffsetFetchRequest {
+    OffsetFetchRequest {
         group_id: group.to_owned(),
         topics: Some(vec![OffsetFetchRequestTopic {
             name: TOPIC.to_owned(),
             partition_indexes: vec![0],
         }]),
         ..OffsetFetchRequest::default()
-    };
-    let response = connection.call(5, &request).unwrap();
+    }
+}
+
+/// The error, and the offset.
+fn found(response: &OffsetFetchResponse) -> (i16, i64) {
     let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
     let offset = partitions.map(|partition| partition.committed_offset).next();
     (response.error_code, offset.unwrap_or(-1))
