@@ -53,9 +53,10 @@ impl Inode {
             }
             let start = sector * SECTOR;
             let end = (start + SECTOR).min(self.live.len());
-            let known = self.durable.len().clamp(start, end);
-            self.live[start..known].copy_from_slice(&self.durable[start..known]);
-            self.live[known..end].fill(0);
+            let known = self.durable.get(start..end.min(self.durable.len())).unwrap_or_default();
+            let (read, beyond) = self.live[start..end].split_at_mut(known.len());
+            read.copy_from_slice(known);
+            beyond.fill(0);
         }
     }
 
