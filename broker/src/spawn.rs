@@ -135,9 +135,13 @@ mod tests {
     fn a_panic_of_a_vital_task_ends_the_process() {
         if std::env::var_os(INSIDE).is_some() {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let (_stays, stays) = tokio::sync::oneshot::channel::<()>();
-            vital_on(runtime.handle(), "test", async { panic!("on purpose") });
-            let _ = runtime.block_on(stays);
+            let (lives, ended) = tokio::sync::oneshot::channel::<()>();
+            vital_on(runtime.handle(), "test", async move {
+                let _lives = lives;
+                panic!("on purpose");
+            });
+            let _ = runtime.block_on(ended);
+            return;
         }
         let mut itself = Command::new(std::env::current_exe().unwrap());
         itself.args(["--exact", "spawn::tests::a_panic_of_a_vital_task_ends_the_process"]);

@@ -57,7 +57,8 @@ pub(crate) async fn handle(
     let of_groups = response.groups.iter().map(|group| group.error_code);
     let codes = of_groups.chain(response.groups.is_empty().then_some(response.error_code));
     // A coordinator that is cut off does not know of what its successor committed. There is no error
-    // that every client takes for a reason to look for that one, but the end of the connection is.
+    // that makes every client look for that one; librdkafka asks nobody again (its issue 5586). The end of
+    // the connection does.
     let mut told = codes.clone().filter(|code| *code == ErrorCode::None.code());
     if !broker.is_up_to_date() && told.next().is_some() {
         context.note_error(ErrorCode::NotCoordinator);

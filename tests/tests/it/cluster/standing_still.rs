@@ -60,7 +60,7 @@ fn a_controller_that_stood_still_tells_no_old_end() {
     cluster.wait_for_isr(&topic, 0, 3);
 }
 
-/// Clients of librdkafka that are refused once read nothing ever after.
+/// A refusal would stop librdkafka's readers for good.
 #[test]
 fn a_coordinator_without_a_controller_tells_what_was_committed() {
     let folder = tempfile::tempdir().unwrap();
@@ -85,7 +85,7 @@ fn a_coordinator_without_a_controller_tells_what_was_committed() {
         slowest = slowest.max(asked.elapsed());
         pause(Duration::from_millis(5));
     }
-    // What it would have refused.
+    // There was a time without a lease.
     assert!(slowest > Duration::from_millis(10), "nobody had to wait: {slowest:?}");
     cluster.broker(controller).resume();
     cluster.wait_for_isr(TOPIC, 0, 3);
