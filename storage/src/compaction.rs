@@ -87,13 +87,10 @@ pub(crate) struct CompactedLog<D: Disk> {
     pub(crate) failure: Option<String>,
 }
 
-/// How much of what could be compacted never was; `None` if there is nothing to do. The higher,
+/// How much of what could be compacted never was, of a log that is compacted; `None` if there is nothing to do. The higher,
 /// the more a round is worth.
 pub(crate) fn dirty_ratio<D: Disk>(log: &Log<D>, now_ms: i64) -> Option<f64> {
     let config = log.config();
-    if !config.cleanup.compact || now_ms < log.compaction_not_before {
-        return None;
-    }
     let segments = eligible(log, now_ms);
     let first_dirty = segments.iter().position(|segment| segment.rewrite == 0)?;
     let bytes = |segments: &[Arc<Segment<D>>]| -> u64 {
@@ -258,14 +255,14 @@ impl<D: Disk> CompactedLog<D> {
     }
 
     /// Puts the new segments in the place of the old ones. Returns segments whose files must go,
-    /// after the directory is synced; and the new ones.
+    /// after the directory is synced; and the new ones. `passed_ms` is the shard's.
     pub(crate) fn install(
         self,
         log: &mut Log<D>,
-        now_ms: i64,
+        passed_ms: i64,
     ) -> io::Result<Vec<InstalledSegment<D>>> {
         if self.failure.is_some() {
-            log.compaction_not_before = now_ms.saturating_add(RETRY_MS);
+            log.compaction_not_before = passed_ms.saturating_add(RETRY_MS);
         }
         let mut installed = Vec::new();
         for rewritten in self.rewritten {

@@ -97,6 +97,12 @@ pub struct LogShard<D: Disk> {
     checkpoint_number: u64,
     /// The number of the last checkpoint that is durable.
     checkpoints_done: u64,
+    /// Milliseconds that have passed since the start, as far as the wall clock tells: what it is set
+    /// back by counts for nothing.
+    passed_ms: i64,
+    /// The wall clock as it was seen last.
+    seen: TimestampMs,
+    /// Both in terms of `passed_ms`.
     checkpoint_taken_ms: i64,
     checkpoint_not_before_ms: i64,
     /// The logs changed in a way that no single log remembers: one was made or deleted.
@@ -133,8 +139,10 @@ impl<D: Disk> LogShard<D> {
             is_checkpoint_in_flight: false,
             checkpoint_number: 0,
             checkpoints_done: 0,
-            checkpoint_taken_ms: now.0,
-            checkpoint_not_before_ms: i64::MIN,
+            passed_ms: 0,
+            seen: now,
+            checkpoint_taken_ms: 0,
+            checkpoint_not_before_ms: 0,
             is_set_changed: false,
             dead_logs: Vec::new(),
             graveyard: Vec::new(),
@@ -272,7 +280,7 @@ impl<D: Disk> LogShard<D> {
         origin: AppendOrigin,
         now: TimestampMs,
     ) -> Result<Appended, AppendError> {
-        self.now = self.now.max(now);
+        self.note_time(now);
         let log = self.logs.get_mut(tip).ok_or(AppendError::UnknownPartition)?;
         let had_pending = log.has_pending();
         let appended = log.append(batch, leader_epoch, origin, now)?;
@@ -296,7 +304,7 @@ impl<D: Disk> LogShard<D> {
         records: &Bytes,
         now: TimestampMs,
     ) -> Result<AppendedBatches, AppendBatchesError> {
-        self.now = self.now.max(now);
+        self.note_time(now);
         let log = self.logs.get_mut(tip).ok_or(AppendBatchesError::UnknownPartition)?;
         let had_pending = log.has_pending();
         let appended = log.append_batches(records, now);

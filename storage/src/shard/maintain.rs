@@ -127,7 +127,7 @@ impl<D: Disk> LogShard<D> {
     #[must_use]
     pub fn is_maintenance_due(&self) -> bool {
         !self.is_checkpoint_in_flight
-            && self.now.0 >= self.checkpoint_not_before_ms
+            && self.passed_ms >= self.checkpoint_not_before_ms
             && (self.journal.wants_checkpoint()
                 || self.appended_bytes >= self.options.checkpoint_bytes_max)
     }
@@ -135,7 +135,7 @@ impl<D: Disk> LogShard<D> {
     /// What there is to do off the append path. Call it about once a second, and whenever
     /// [`Self::is_maintenance_due`] says so.
     pub fn maintain(&mut self, now: TimestampMs) -> Vec<MaintenanceJob<D>> {
-        self.now = self.now.max(now);
+        self.note_time(now);
         if self.context.disk.latch().is_closed() {
             return Vec::new();
         }
@@ -151,7 +151,7 @@ impl<D: Disk> LogShard<D> {
             work.push(Work::Compact(job));
         }
         work.extend(std::mem::take(&mut self.settling).into_iter().map(Work::Settle));
-        match self.take_checkpoint(now.0) {
+        match self.take_checkpoint() {
             Some(job) => work.push(Work::Checkpoint(job)),
             None => work.extend(self.sync_cached()),
         }
@@ -182,18 +182,25 @@ impl<D: Disk> LogShard<D> {
         self.is_sync_in_flight.then_some(Work::Sync { segments, logs })
     }
 
-    fn take_checkpoint(&mut self, now_ms: i64) -> Option<CheckpointJob<D>> {
-        if self.is_checkpoint_in_flight || now_ms < self.checkpoint_not_before_ms {
+    pub(super) fn note_time(&mut self, now: TimestampMs) {
+        let passed_ms = now.0.saturating_sub(self.seen.0).max(0);
+        self.passed_ms = self.passed_ms.saturating_add(passed_ms);
+        self.seen = now;
+        self.now = self.now.max(now);
+    }
+
+    fn take_checkpoint(&mut self) -> Option<CheckpointJob<D>> {
+        if self.is_checkpoint_in_flight || self.passed_ms < self.checkpoint_not_before_ms {
             return None;
         }
         let is_changed = self.is_set_changed || self.logs.values().any(|log| log.is_changed);
-        let since = now_ms.saturating_sub(self.checkpoint_taken_ms);
+        let since = self.passed_ms - self.checkpoint_taken_ms;
         let is_old = is_changed && since >= self.options.checkpoint_interval_ms;
         if !is_old && !self.is_maintenance_due() {
             return None;
         }
         self.is_checkpoint_in_flight = true;
-        self.checkpoint_taken_ms = now_ms;
+        self.checkpoint_taken_ms = self.passed_ms;
         self.checkpoint_number += 1;
         self.appended_bytes = 0;
         self.is_set_changed = false;
@@ -287,7 +294,7 @@ impl<D: Disk> LogShard<D> {
             }
             Outcome::Discarded(discarded) => self.graveyard.extend(discarded),
             Outcome::Postponed(seals) => {
-                self.checkpoint_not_before_ms = self.now.0.saturating_add(POSTPONED_MS);
+                self.checkpoint_not_before_ms = self.passed_ms.saturating_add(POSTPONED_MS);
                 for SealWork { rolled, generation, .. } in seals {
                     if let Some(log) = self.logs.get_mut(&rolled.segment.tip) {
                         log.give_back_rolled(rolled, generation);
@@ -302,7 +309,7 @@ impl<D: Disk> LogShard<D> {
     fn finish_compaction(&mut self, mut compacted: CompactedLog<D>) -> Result<(), DirectoryFailed> {
         self.paused_compaction = compacted.rest.take();
         let Some(log) = self.logs.get_mut(&compacted.tip) else { return Ok(()) };
-        let installed = compacted.install(log, self.now.0).map_err(|error| {
+        let installed = compacted.install(log, self.passed_ms).map_err(|error| {
             fail(self.context.disk.latch(), "installing a compacted segment", &error)
         })?;
         if !installed.is_empty() {
@@ -321,7 +328,11 @@ impl<D: Disk> LogShard<D> {
         {
             return Some(*paused);
         }
-        let candidates = self.logs.values_mut().filter(|log| log.config().cleanup.compact);
+        let passed_ms = self.passed_ms;
+        let candidates = self
+            .logs
+            .values()
+            .filter(|log| log.config().cleanup.compact && passed_ms >= log.compaction_not_before);
         let mut best: Option<(f64, TopicIdPartition)> = None;
         for log in candidates {
             let Some(ratio) = crate::compaction::dirty_ratio(log, now_ms) else { continue };

@@ -3,6 +3,7 @@
 
 mod caching;
 mod check;
+mod clock;
 mod compaction;
 mod damage;
 mod deletion;
