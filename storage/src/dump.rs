@@ -145,7 +145,8 @@ fn dump_index<D: Disk>(
             Line::new("index")
                 .with("offset", base_offset + i64::from(entry.relative_offset))
                 .with("position", entry.position)
-                .with("max_timestamp_before", entry.max_timestamp_before),
+                .with("max_timestamp_before", entry.max_timestamp_before)
+                .with("headers_crc_before", format!("{:08x}", entry.headers_crc_before)),
         );
     }
     Ok(())

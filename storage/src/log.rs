@@ -28,7 +28,7 @@ pub(crate) use prepared::{PreparationStep, PreparedSegment};
 pub use replicate::{AppendBatchesError, AppendedBatches};
 pub(crate) use segments::create_segment_file;
 pub use truncate::TruncateError;
-pub(crate) use truncate::{Discarded, newest_snapshot, seal_up_to};
+pub(crate) use truncate::{Discarded, newest_snapshot};
 pub(crate) use truncation_guard::TruncationGuard;
 
 use crate::checkpoint::LogRecord;

@@ -6,6 +6,7 @@
 //! page cache.
 
 mod checked;
+mod headers;
 mod timestamps;
 
 use std::io;

@@ -45,6 +45,12 @@ pub enum RotKind {
         /// The header's.
         found: LeaderEpoch,
     },
+    /// Between it and another one lie other headers than were written. Each may have a checksum that
+    /// fits; which of them are right is not known.
+    Headers {
+        /// Where the other one begins in the file, or the segment ends.
+        end: u64,
+    },
 }
 
 impl fmt::Display for Rot {
@@ -61,6 +67,12 @@ impl fmt::Display for Rot {
             }
             RotKind::LeaderEpoch { expected, found } => {
                 write!(f, "says leader epoch {found}, where epoch {expected} wrote")
+            }
+            RotKind::Headers { end } => {
+                write!(
+                    f,
+                    "and those behind it, up to byte {end}, have not the headers that were written"
+                )
             }
         }
     }

@@ -147,6 +147,11 @@ impl<'a, F: ScanSource> CheckedScan<'a, F> {
         self.position
     }
 
+    /// Where it ends at the latest.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
     /// The next batch whose CRC fits; `None` where there is none. The position stays before
     /// whatever was no batch.
     pub(crate) fn next_batch(&mut self) -> io::Result<Option<ScannedBatch>> {

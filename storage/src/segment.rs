@@ -13,11 +13,14 @@ use parking_lot::{Mutex, RwLock};
 use varve_protocol::vocabulary::TopicIdPartition;
 
 use crate::file::{Disk, OpenMode, read_file};
-use crate::index::{IndexEntry, IndexedBatch, SegmentIndex};
+use crate::index::{IndexEntry, IndexedBatch, Mark, SegmentIndex};
 use crate::open_files::OpenFiles;
 use crate::published::PublishedEnd;
-use crate::scan::{HeaderScan, ScanError, ScannedBatch};
-use crate::segment_header::HEADER_PAGE_BYTES;
+use crate::scan::{HeaderScan, ScanError, ScannedBatch, headers_crc_append};
+use crate::segment_header::{HEADER_PAGE_BYTES, Seal};
+
+/// No write is longer, and so harm that is seen at one place does not begin further before it.
+const WRITE_BYTES_MAX: u64 = 1 << 20;
 
 /// A segment of a log.
 #[derive(Debug)]
@@ -48,12 +51,23 @@ pub(crate) struct Segment<D: Disk> {
     index: RwLock<IndexState>,
 }
 
+/// Of a closed segment whose index is not in memory the index is empty, and begins at the end.
 #[derive(Debug)]
 struct IndexState {
     index: SegmentIndex,
     /// Batches at lower positions are not in the index yet.
     begins_at: u64,
-    is_loaded: bool,
+}
+
+impl IndexState {
+    fn empty(end_position: u64, headers_crc: u32) -> Self {
+        let index = SegmentIndex::from(end_position, headers_crc);
+        Self { index, begins_at: end_position }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.begins_at <= u64::from(HEADER_PAGE_BYTES)
+    }
 }
 
 /// A batch that was looked for.
@@ -74,6 +88,8 @@ pub(crate) struct SegmentStart {
     pub(crate) end_position: u64,
     pub(crate) next_offset: i64,
     pub(crate) max_timestamp: i64,
+    /// See [`Seal::headers_crc`].
+    pub(crate) headers_crc: u32,
 }
 
 impl SegmentStart {
@@ -86,6 +102,7 @@ impl SegmentStart {
             end_position: u64::from(HEADER_PAGE_BYTES),
             next_offset: base_offset,
             max_timestamp: i64::MIN,
+            headers_crc: 0,
         }
     }
 }
@@ -119,11 +136,7 @@ impl<D: Disk> Segment<D> {
         start: SegmentStart,
         is_sealed: bool,
     ) -> Arc<Self> {
-        let index = IndexState {
-            index: SegmentIndex::new(),
-            begins_at: start.end_position,
-            is_loaded: !is_sealed,
-        };
+        let index = IndexState::empty(start.end_position, start.headers_crc);
         Arc::new(Self {
             tip: start.tip,
             path: path.into(),
@@ -187,9 +200,7 @@ impl<D: Disk> Segment<D> {
         *self.slot.lock() = None;
         if self.is_sealed() {
             let mut state = self.index.write();
-            state.index = SegmentIndex::new();
-            state.begins_at = u64::from(HEADER_PAGE_BYTES);
-            state.is_loaded = false;
+            *state = IndexState::empty(self.end_position(), state.index.headers_crc());
         }
     }
 
@@ -235,18 +246,24 @@ impl<D: Disk> Segment<D> {
         self.end_position() - u64::from(HEADER_PAGE_BYTES)
     }
 
-    /// Makes a batch that was just written visible to readers.
-    pub(crate) fn publish(&self, batch: &ScannedBatch, index_interval_bytes: u32) {
+    /// Makes a batch that was just written visible to readers; `headers_crc` is that of the segment's
+    /// headers up to this one.
+    pub(crate) fn publish(
+        &self,
+        batch: &ScannedBatch,
+        headers_crc: u32,
+        index_interval_bytes: u32,
+    ) {
         let header = &batch.header;
         assert!(batch.position == self.end_position());
         assert!(header.base_offset.0 >= self.next_offset());
-        let indexed = self.indexed(batch);
+        let indexed = self.indexed(batch, headers_crc);
         self.index.write().index.push(indexed, index_interval_bytes);
         let next_offset = header.next_offset().0;
         self.published.publish(batch.end_position(), next_offset, header.max_timestamp.0);
     }
 
-    fn indexed(&self, batch: &ScannedBatch) -> IndexedBatch {
+    fn indexed(&self, batch: &ScannedBatch, headers_crc: u32) -> IndexedBatch {
         let relative = batch.header.base_offset.0 - self.base_offset;
         IndexedBatch {
             relative_offset: u32::try_from(relative)
@@ -254,6 +271,7 @@ impl<D: Disk> Segment<D> {
             position: u32::try_from(batch.position).expect("a segment has less than 2^32 bytes"),
             len: u32::try_from(batch.header.size()).expect("a batch has less than 2^31 bytes"),
             max_timestamp: batch.header.max_timestamp.0,
+            headers_crc,
         }
     }
 
@@ -264,13 +282,13 @@ impl<D: Disk> Segment<D> {
     }
 
     /// Closes the segment at a lower end; what lies behind it is void.
-    pub(crate) fn cut(&self, end_position: u64, next_offset: i64, max_timestamp: i64) {
+    pub(crate) fn cut(&self, seal: &Seal) {
+        let Seal { end_position, next_offset, max_timestamp, headers_crc, .. } = *seal;
         assert!(end_position <= self.end_position());
         {
             let mut state = self.index.write();
-            state.index = SegmentIndex::new();
-            state.begins_at = u64::from(HEADER_PAGE_BYTES);
-            state.is_loaded = false;
+            state.index.cut(end_position, headers_crc, max_timestamp);
+            state.begins_at = state.begins_at.min(end_position);
         }
         self.is_sealed.store(true, Ordering::Release);
         self.published.cut(end_position, next_offset, max_timestamp);
@@ -303,14 +321,10 @@ impl<D: Disk> Segment<D> {
 
     /// Whether a lookup needs to read the file first.
     pub(crate) fn is_index_ready(&self) -> bool {
-        let state = self.index.read();
-        state.is_loaded && state.begins_at <= u64::from(HEADER_PAGE_BYTES)
+        self.index.read().is_complete()
     }
 
-    fn with_index<T>(
-        self: &Arc<Self>,
-        lookup: impl FnOnce(&SegmentIndex) -> T,
-    ) -> Result<T, ScanError> {
+    fn with_index<T>(self: &Arc<Self>, lookup: impl FnOnce(&SegmentIndex) -> T) -> io::Result<T> {
         if !self.is_index_ready() {
             self.complete_index()?;
         }
@@ -318,7 +332,7 @@ impl<D: Disk> Segment<D> {
     }
 
     /// Loads the index of a closed segment, or builds what is missing of it from the batches.
-    fn complete_index(self: &Arc<Self>) -> Result<(), ScanError> {
+    fn complete_index(self: &Arc<Self>) -> io::Result<()> {
         const INDEX_FILE_BYTES_MAX: u64 = 256 << 20;
         let first = u64::from(HEADER_PAGE_BYTES);
         if self.is_sealed()
@@ -326,43 +340,53 @@ impl<D: Disk> Segment<D> {
             && let Ok(index) = SegmentIndex::decode(&file, self.end_position())
         {
             let mut state = self.index.write();
-            *state = IndexState { index, begins_at: first, is_loaded: true };
-            return Ok(());
+            if state.index.headers_crc() == index.headers_crc() {
+                *state = IndexState { index, begins_at: first };
+                return Ok(());
+            }
         }
-        let begins_at = {
+        let (begins_at, headers_crc) = {
             let state = self.index.read();
-            if state.is_loaded { state.begins_at } else { self.end_position() }
+            (state.begins_at, state.index.headers_crc_before())
         };
-        let built = self.build_index(begins_at)?;
+        let built = self.build_index(begins_at, headers_crc)?;
         let mut state = self.index.write();
-        if state.is_loaded && state.begins_at == begins_at {
+        // It was completed, closed or cut meanwhile.
+        if state.begins_at == begins_at {
             state.index.prepend(built);
-        } else if !state.is_loaded {
-            state.index = built;
+            state.begins_at = first;
         }
-        state.begins_at = first;
-        state.is_loaded = true;
         Ok(())
     }
 
-    fn build_index(self: &Arc<Self>, end: u64) -> Result<SegmentIndex, ScanError> {
+    /// The index up to a position, before which the headers had that checksum when they were written.
+    fn build_index(self: &Arc<Self>, end: u64, headers_crc: u32) -> io::Result<SegmentIndex> {
+        let first = u64::from(HEADER_PAGE_BYTES);
         let file = self.file()?;
-        let mut scan = HeaderScan::new(&*file, u64::from(HEADER_PAGE_BYTES), end);
-        let mut index = SegmentIndex::new();
+        let mut scan = HeaderScan::new(&*file, first, end);
+        let mut index = SegmentIndex::from(first, 0);
         let mut expected = self.base_offset;
-        loop {
+        let harmed_from = loop {
             // What lies behind damage cannot be found without an index; what is before it can.
             let batch = match scan.next_batch() {
                 Ok(Some(batch)) if self.may_hold(&batch) => batch,
-                Ok(_) | Err(ScanError::Damaged { .. }) => break,
-                Err(error) => return Err(error),
+                Ok(None) if index.headers_crc() == headers_crc => return Ok(index),
+                // The batches are all there, and nobody knows which of them is another.
+                Ok(None) => break first,
+                Ok(Some(ScannedBatch { position, .. })) | Err(ScanError::Damaged { position }) => {
+                    break position.saturating_sub(WRITE_BYTES_MAX);
+                }
+                Err(ScanError::Io(error)) => return Err(error),
             };
             if batch.header.base_offset.0 < expected {
-                break;
+                break batch.position.saturating_sub(WRITE_BYTES_MAX);
             }
             expected = batch.header.next_offset().0;
-            index.push(self.indexed(&batch), crate::index::REBUILD_INTERVAL_BYTES);
-        }
+            let headers_crc = headers_crc_append(index.headers_crc(), &batch.header.encode());
+            index.push(self.indexed(&batch, headers_crc), crate::index::REBUILD_INTERVAL_BYTES);
+        };
+        // Readers find no headers behind it that fit.
+        index.forget_behind(harmed_from);
         Ok(index)
     }
 
@@ -376,9 +400,8 @@ impl<D: Disk> Segment<D> {
     }
 
     /// The index as a file, once the segment is closed.
-    pub(crate) fn encode_index(self: &Arc<Self>) -> Result<Vec<u8>, ScanError> {
-        let end = self.end_position();
-        self.with_index(|index| index.encode(end))
+    pub(crate) fn encode_index(self: &Arc<Self>) -> io::Result<Vec<u8>> {
+        self.with_index(SegmentIndex::encode)
     }
 
     /// The first batch that ends behind `offset`, found by headers alone from the nearest one that
@@ -447,7 +470,7 @@ impl<D: Disk> Segment<D> {
 
     /// A position at or before the batch that holds `offset`, and the least offset that a batch there
     /// can have.
-    pub(crate) fn nearest(self: &Arc<Self>, offset: i64) -> Result<(u64, i64), ScanError> {
+    pub(crate) fn nearest(self: &Arc<Self>, offset: i64) -> io::Result<(u64, i64)> {
         let relative = u32::try_from((offset - self.base_offset).max(0)).unwrap_or(u32::MAX);
         let entry = self.with_index(|index| index.entry_for_offset(relative))?;
         let first = (u64::from(HEADER_PAGE_BYTES), self.base_offset);
@@ -456,24 +479,44 @@ impl<D: Disk> Segment<D> {
         }))
     }
 
-    /// The first batch at or behind a position that the index knows: where it begins, and its base
-    /// offset.
-    pub(crate) fn indexed_from(
+    /// See [`SegmentIndex::marks`].
+    pub(crate) fn marks(self: &Arc<Self>, from: u64, to: u64) -> io::Result<Vec<Mark>> {
+        self.with_index(|index| index.marks(from, to))
+    }
+
+    /// The seal of the batches that end at a position; or of those before the first headers, up to
+    /// there, that are not as they were written.
+    pub(crate) fn seal_before(
         self: &Arc<Self>,
+        file: &D::File,
         position: u64,
-    ) -> Result<Option<(u64, i64)>, ScanError> {
-        let entry = self.with_index(|index| index.entry_from(position))?;
-        let place = |entry: IndexEntry| {
-            (u64::from(entry.position), self.base_offset + i64::from(entry.relative_offset))
-        };
-        Ok(entry.map(place))
+    ) -> Result<Seal, ScanError> {
+        let marks = self.marks(0, position)?;
+        let end = marks.last().map_or(position, |mark| mark.position);
+        let mut seal = Seal::empty(self.base_offset);
+        let (mut asked, mut proven) = (seal, seal);
+        let mut scan = HeaderScan::new(file, seal.end_position, end);
+        for mark in &marks {
+            while seal.end_position < mark.position {
+                match scan.next_batch() {
+                    Ok(Some(batch)) => seal.extend(&batch),
+                    Ok(None) | Err(ScanError::Damaged { .. }) => return Ok(proven),
+                    Err(error) => return Err(error),
+                }
+                if seal.end_position <= position {
+                    asked = seal;
+                }
+            }
+            if (seal.end_position, seal.headers_crc) != (mark.position, mark.headers_crc) {
+                return Ok(proven);
+            }
+            proven = asked;
+        }
+        Ok(proven)
     }
 
     /// Where to begin to look for a timestamp.
-    pub(crate) fn position_for_timestamp(
-        self: &Arc<Self>,
-        timestamp: i64,
-    ) -> Result<u64, ScanError> {
+    pub(crate) fn position_for_timestamp(self: &Arc<Self>, timestamp: i64) -> io::Result<u64> {
         Ok(u64::from(self.with_index(|index| index.position_for_timestamp(timestamp))?))
     }
 
@@ -481,7 +524,6 @@ impl<D: Disk> Segment<D> {
     pub(crate) fn estimate_position(&self, offset: i64) -> Option<u64> {
         let relative = u32::try_from((offset - self.base_offset).max(0)).unwrap_or(u32::MAX);
         let state = self.index.read();
-        let is_ready = state.is_loaded && state.begins_at <= u64::from(HEADER_PAGE_BYTES);
-        is_ready.then(|| u64::from(state.index.position_for_offset(relative)))
+        state.is_complete().then(|| u64::from(state.index.position_for_offset(relative)))
     }
 }

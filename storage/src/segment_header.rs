@@ -8,6 +8,7 @@
 use varve_protocol::vocabulary::TopicIdPartition;
 
 use crate::fields::{FieldReader, FieldWriter};
+use crate::scan::{ScannedBatch, headers_crc_append};
 
 /// Bytes before the first batch.
 pub(crate) const HEADER_PAGE_BYTES: u32 = 4096;
@@ -97,6 +98,29 @@ pub(crate) struct Seal {
 }
 
 impl Seal {
+    /// Of a segment without batches.
+    pub(crate) fn empty(base_offset: i64) -> Self {
+        Self {
+            end_position: u64::from(HEADER_PAGE_BYTES),
+            next_offset: base_offset,
+            max_timestamp: i64::MIN,
+            first_timestamp: i64::MIN,
+            headers_crc: 0,
+        }
+    }
+
+    /// Moves the end behind the next batch.
+    pub(crate) fn extend(&mut self, batch: &ScannedBatch) {
+        let header = &batch.header;
+        if self.first_timestamp == i64::MIN {
+            self.first_timestamp = header.base_timestamp.0.max(0);
+        }
+        self.end_position = batch.end_position();
+        self.next_offset = header.next_offset().0;
+        self.max_timestamp = self.max_timestamp.max(header.max_timestamp.0);
+        self.headers_crc = headers_crc_append(self.headers_crc, &header.encode());
+    }
+
     pub(crate) fn encode(&self) -> [u8; SECTOR] {
         let mut writer = FieldWriter::with_capacity(SECTOR);
         writer.raw(&SEAL_MAGIC).u32(VERSION).u32(0);

@@ -282,7 +282,7 @@ impl CheckReport {
             self.batches += 1;
             self.records += u64::try_from(header.record_count).unwrap_or(0);
             self.bytes += header.size() as u64;
-            index.on_batch(position, header.base_offset.0 - identity.base_offset);
+            index.on_batch(position, header.base_offset.0 - identity.base_offset, headers_crc);
             epoch = header.partition_leader_epoch;
             position = batch.end_position();
             next_offset = header.next_offset().0;
@@ -389,11 +389,12 @@ impl IndexCheck {
         Ok(check)
     }
 
-    fn on_batch(&mut self, position: u64, relative_offset: i64) {
+    fn on_batch(&mut self, position: u64, relative_offset: i64, headers_crc: u32) {
         let is_here = |entry: &IndexEntry| u64::from(entry.position) <= position;
         while let Some(entry) = self.entries.pop_if(|entry| is_here(entry)) {
             self.is_wrong |= u64::from(entry.position) != position
-                || i64::from(entry.relative_offset) != relative_offset;
+                || i64::from(entry.relative_offset) != relative_offset
+                || entry.headers_crc_before != headers_crc;
         }
     }
 

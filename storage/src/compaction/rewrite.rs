@@ -14,7 +14,7 @@ use crate::file::{Disk, DiskFile};
 use crate::log::{ShardContext, create_segment_file};
 use crate::scan::headers_crc_append;
 use crate::segment::{Segment, SegmentStart};
-use crate::segment_header::{HEADER_PAGE_BYTES, SEAL_POSITION, Seal, SegmentHeader};
+use crate::segment_header::{SEAL_POSITION, Seal, SegmentHeader};
 
 /// Bytes that are gathered before they are written.
 const WRITE_BYTES: usize = 256 << 10;
@@ -69,13 +69,7 @@ impl<'a, D: Disk> Rewriter<'a, D> {
         // Not the scratch name that a truncation to this offset would use.
         let scratch = format!("{}.compacted.new", first.path);
         let file = create_segment_file(&context.disk, &scratch, &header)?;
-        let seal = Seal {
-            end_position: u64::from(HEADER_PAGE_BYTES),
-            next_offset: last.next_offset(),
-            max_timestamp: i64::MIN,
-            first_timestamp: i64::MIN,
-            headers_crc: 0,
-        };
+        let seal = Seal::empty(last.next_offset());
         Ok(Self {
             context,
             keys,
@@ -119,6 +113,7 @@ impl<'a, D: Disk> Rewriter<'a, D> {
                 end_position: self.seal.end_position,
                 next_offset: self.seal.next_offset,
                 max_timestamp: self.seal.max_timestamp,
+                headers_crc: self.seal.headers_crc,
             },
         }))
     }

@@ -270,8 +270,8 @@ impl<D: Disk> Log<D> {
         now: TimestampMs,
     ) {
         let header = &batch.header;
-        self.active.publish(batch, self.config.index_interval_bytes);
         self.headers_crc = headers_crc_append(self.headers_crc, head);
+        self.active.publish(batch, self.headers_crc, self.config.index_interval_bytes);
         if self.first_timestamp == i64::MIN {
             self.first_timestamp = header.base_timestamp.0.max(0);
             self.first_append_ms = now.0;

@@ -19,7 +19,7 @@ use crate::file::{DirectoryFailed, Disk, DiskFile, OpenMode, read_file, replace_
 use crate::layout::{PARTITIONS_DIR, ROTTEN_SUFFIX, parse_offset_name, snapshot_name};
 use crate::producer_state::ProducerStates;
 use crate::rot::Rot;
-use crate::scan::{HeaderScan, ScanError, headers_crc_append};
+use crate::scan::{HeaderScan, ScanError};
 use crate::segment::Segment;
 use crate::segment_header::{HEADER_PAGE_BYTES, Seal};
 
@@ -112,13 +112,12 @@ impl<D: Disk> Log<D> {
         self.cut(&cut, offset, now)
     }
 
-    /// Cuts off a damaged batch and everything behind it, so that it can be fetched anew; as
-    /// [`Self::truncate_to`] else. Not for a replica that counts as in sync: the log ends below what
+    /// Cuts off a damaged batch and everything behind it, so that it can be fetched anew, and what lies
+    /// before it as far as its headers are not what was written; as [`Self::truncate_to`] else. Not for a replica that counts as in sync: the log ends below what
     /// it had promised then.
     ///
     /// # Errors
-    /// [`TruncateError::Damaged`] if something is damaged before the batch, too: see
-    /// [`Self::reset_to`]. [`TruncateError::OutOfRange`] if its segment is not in the log any more.
+    /// [`TruncateError::Damaged`] if segments before it are damaged, too: see [`Self::reset_to`]. [`TruncateError::OutOfRange`] if its segment is not in the log any more.
     /// [`TruncateError::DiskFull`], [`TruncateError::DirectoryFailed`].
     pub fn cut_rot(&mut self, rot: &Rot, now: TimestampMs) -> Result<Offset, TruncateError> {
         self.context.disk.latch().check()?;
@@ -133,7 +132,7 @@ impl<D: Disk> Log<D> {
         let explain = |error| self.explain_scan(rot.offset, error);
         let file = segment.file().map_err(|error| explain(error.into()))?;
         self.keep_evidence(rot, &*file, segment.end_position());
-        let seal = seal_up_to(&*file, rot.position, segment.base_offset).map_err(explain)?;
+        let seal = segment.seal_before(&file, rot.position).map_err(explain)?;
         let end_offset = seal.next_offset.max(self.log_start().0);
         self.cut(&Cut { number, seal, end_offset }, rot.offset, now)
     }
@@ -255,7 +254,10 @@ impl<D: Disk> Log<D> {
         let end_position = segment.end_position();
         let found = segment.find_offset(&file, offset, end_position)?;
         let position = found.map_or(end_position, |found| found.batch.position);
-        let seal = seal_up_to(&*file, position, segment.base_offset)?;
+        let seal = segment.seal_before(&file, position)?;
+        if seal.end_position < position {
+            return Err(ScanError::Damaged { position: seal.end_position });
+        }
         Ok(Cut { number, seal, end_offset: seal.next_offset.max(self.log_start().0) })
     }
 
@@ -364,7 +366,7 @@ impl<D: Disk> Log<D> {
         self.discard(gone, end_offset);
         if keeps_holder {
             let seal = cut.seal;
-            holder.cut(seal.end_position, seal.next_offset, seal.max_timestamp);
+            holder.cut(&seal);
             self.rolled.retain(|rolled| !Arc::ptr_eq(&rolled.segment, holder));
             let segment = Arc::clone(holder);
             self.rolled.push(RolledSegment { segment, seal, snapshot, is_cut: true });
@@ -400,31 +402,6 @@ impl<D: Disk> Log<D> {
     pub(crate) fn take_discarded(&mut self) -> Vec<Discarded<D>> {
         std::mem::take(&mut self.discarded)
     }
-}
-
-/// The seal of a segment whose batches end at `position`.
-pub(crate) fn seal_up_to<F: DiskFile>(
-    file: &F,
-    position: u64,
-    base_offset: i64,
-) -> Result<Seal, ScanError> {
-    let mut seal = Seal {
-        end_position: position,
-        next_offset: base_offset,
-        max_timestamp: i64::MIN,
-        first_timestamp: i64::MIN,
-        headers_crc: 0,
-    };
-    let mut scan = HeaderScan::new(file, u64::from(HEADER_PAGE_BYTES), position);
-    while let Some(batch) = scan.next_batch()? {
-        if seal.first_timestamp == i64::MIN {
-            seal.first_timestamp = batch.header.base_timestamp.0.max(0);
-        }
-        seal.max_timestamp = seal.max_timestamp.max(batch.header.max_timestamp.0);
-        seal.next_offset = batch.header.next_offset().0;
-        seal.headers_crc = headers_crc_append(seal.headers_crc, &batch.header.encode());
-    }
-    Ok(seal)
 }
 
 /// The newest intact snapshot at or before an offset that counts, and the offset that it speaks of;

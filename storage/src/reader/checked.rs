@@ -6,11 +6,11 @@
 //! appended a moment ago ([`super::LogReader::read_for_follower`]).
 //!
 //! A batch's CRC leaves out its base offset, length and leader epoch. A wrong length makes the CRC
-//! wrong; the epoch is held against the log's epochs; the base offset against the neighbours: it is not
-//! lower than where the batch before ends. Where there is a gap before it (compaction leaves some) the
-//! batches from there on must lead to the next one that the index knows, at its very position, or to the
-//! end of the sealed segment. The next batch alone proves nothing: a write that came to the wrong place
-//! may have brought two whole ones, and who believed them would go past all that they lie upon.
+//! wrong; the epoch is held against the log's epochs; the base offset is not lower than where the batch
+//! before ends. And a batch may be another one than was written there, whole or but for its first
+//! bytes: a write that came to the wrong place. So all headers between two marks of the index are held
+//! against the checksum that they had when they were appended, also those before and behind what is
+//! asked for. Where they are not the same, nothing between the two marks is given to anybody.
 
 use std::cell::Cell;
 use std::io;
@@ -21,9 +21,11 @@ use varve_protocol::records::{BatchHeader, HEADER_BYTES};
 use varve_protocol::vocabulary::{LeaderEpoch, Offset};
 
 use super::LogShared;
+use super::headers::HeaderCheck;
 use crate::file::{Disk, DiskFile};
+use crate::index::Mark;
 use crate::rot::{Rot, RotKind};
-use crate::scan::{CheckedScan, HeaderScan, ScanError, ScannedBatch};
+use crate::scan::{CheckedScan, ScannedBatch};
 use crate::segment::{FoundBatch, Segment};
 
 thread_local! {
@@ -62,23 +64,21 @@ pub(super) fn check_range<D: Disk>(
     first: FoundBatch,
     wanted: Wanted,
 ) -> io::Result<CheckedRange> {
-    let (begin, (segment_end, _)) = (first.batch.position, wanted.segment_end);
+    let begin = first.batch.position;
+    let marks = segment.marks(begin, wanted.limit.max(first.batch.end_position()))?;
+    let headers = HeaderCheck::new(marks);
+    let (mut segment_end, _) = wanted.segment_end;
+    if let Some(end) = headers.segment_end() {
+        // It may have been cut a moment ago.
+        segment_end = segment_end.min(end);
+    }
     // The header behind the last wanted batch says that it is.
     let ahead_end = wanted.limit.saturating_add(HEADER_BYTES as u64);
-    let buffer = BUFFER.take();
-    let scan = CheckedScan::within(file, (begin, segment_end), ahead_end, buffer);
-    let mut walk = Walk {
-        shared,
-        segment,
-        file,
-        // A segment that is being sealed is not held to its end.
-        is_sealed: segment.is_sealed() && segment.end() == wanted.segment_end,
-        scan,
-        range: CheckedRange { end: begin, next_offset: first.expected, rot: None },
-        proven_to: begin,
-        epoch: None,
-    };
-    let result = walk.run(wanted);
+    let scan = CheckedScan::within(file, (begin, segment_end), ahead_end, BUFFER.take());
+    let range = CheckedRange { end: begin, next_offset: first.expected, rot: None };
+    let proven = (begin, first.expected);
+    let mut walk = Walk { shared, segment, scan, range, headers, proven, epoch: None };
+    let result = walk.run(file, wanted);
     BUFFER.set(walk.scan.into_buffer());
     result.map(|()| walk.range)
 }
@@ -86,100 +86,105 @@ pub(super) fn check_range<D: Disk>(
 struct Walk<'a, D: Disk> {
     shared: &'a LogShared<D>,
     segment: &'a Arc<Segment<D>>,
-    file: &'a D::File,
-    is_sealed: bool,
     scan: CheckedScan<'a, D::File>,
     range: CheckedRange,
-    /// Gaps before this position are believed.
-    proven_to: u64,
+    headers: HeaderCheck,
+    /// The end of the range, and the offset there, up to which all headers are known to be right.
+    proven: (u64, i64),
     /// The epoch looked up last, and the offset at which it ends.
     epoch: Option<(LeaderEpoch, Offset)>,
 }
 
 impl<D: Disk> Walk<'_, D> {
-    fn run(&mut self, wanted: Wanted) -> io::Result<()> {
-        let (segment_end, segment_next) = wanted.segment_end;
+    fn run(&mut self, file: &D::File, wanted: Wanted) -> io::Result<()> {
+        let fits = self.headers.hop_to(file, self.range.end)?
+            && self.take_wanted(wanted)?
+            && self.headers.hop_to_mark(file)?;
+        if !fits {
+            self.blame_headers();
+        }
+        Ok(())
+    }
+
+    /// Takes what is wanted, as far as it is as it was written. False if the headers are not.
+    fn take_wanted(&mut self, wanted: Wanted) -> io::Result<bool> {
+        let (_, segment_next) = wanted.segment_end;
         let begin = self.range.end;
         loop {
             let position = self.scan.position();
             let expected = self.range.next_offset;
-            if position >= segment_end || (position >= wanted.limit && position > begin) {
-                return Ok(());
+            if position >= self.scan.end() || (position >= wanted.limit && position > begin) {
+                return Ok(true);
             }
             let Some(header) = self.scan.peek()? else {
                 self.blame(RotKind::Header, None);
-                return Ok(());
+                return Ok(true);
             };
             let found = header.base_offset;
             if found.0 < expected || header.next_offset().0 > segment_next {
                 self.blame(RotKind::BaseOffset { found }, None);
-                return Ok(());
+                return Ok(true);
             }
             if let Some(kind) = self.wrong_epoch(&header) {
                 self.blame(kind, Some(header.next_offset()));
-                return Ok(());
+                return Ok(true);
             }
             let end = position + header.size() as u64;
             let fits = end <= wanted.limit || (wanted.at_least_one && position == begin);
             if !fits || header.next_offset().0 > wanted.upper {
-                return Ok(());
-            }
-            let is_gap = found.0 > expected && position >= self.proven_to;
-            if is_gap && !self.leads_on(position, wanted.segment_end)? {
-                self.blame(RotKind::BaseOffset { found }, None);
-                return Ok(());
+                return Ok(true);
             }
             if !self.scan.take(&header)? {
                 // Of a wrong length, too, the CRC is wrong; then no batch begins behind it.
                 self.blame(RotKind::Crc { stored: header.crc }, Some(header.next_offset()));
-                return Ok(());
+                return Ok(true);
             }
             self.range.end = end;
             self.range.next_offset = header.next_offset().0;
-        }
-    }
-
-    /// Whether the batches from a position on lead to the next one that the index knows, or to the
-    /// end of the segment.
-    fn leads_on(&mut self, position: u64, segment_end: (u64, i64)) -> io::Result<bool> {
-        let known = match self.segment.indexed_from(position) {
-            Ok(known) => known.filter(|(at, _)| *at < segment_end.0),
-            Err(ScanError::Io(error)) => return Err(error),
-            Err(ScanError::Damaged { .. }) => return Ok(false),
-        };
-        let (goal, offset) = known.unwrap_or(segment_end);
-        let mut scan = HeaderScan::new(self.file, position, segment_end.0);
-        let mut next_offset = self.range.next_offset;
-        let leads = loop {
-            match scan.next_batch() {
-                Ok(Some(batch)) if batch.position >= goal => {
-                    break batch.position == goal && batch.header.base_offset.0 == offset;
-                }
-                Ok(Some(batch)) if batch.header.base_offset.0 < next_offset => break false,
-                Ok(Some(batch)) => next_offset = batch.header.next_offset().0,
-                Ok(None) => break known.is_none() && (!self.is_sealed || next_offset == offset),
-                Err(ScanError::Damaged { .. }) => break false,
-                Err(ScanError::Io(error)) => return Err(error),
+            if !self.headers.take(&ScannedBatch { position, header }) {
+                return Ok(false);
             }
-        };
-        if leads {
-            self.proven_to = goal;
+            if self.headers.is_at_mark() {
+                self.proven = (end, self.range.next_offset);
+            }
         }
-        Ok(leads)
     }
 
     /// The range ends before a damaged batch.
     fn blame(&mut self, kind: RotKind, next_offset: Option<Offset>) {
+        let place = (self.range.end, self.range.next_offset);
+        self.range.rot = Some(self.rot_at(place, kind, next_offset));
+    }
+
+    /// The range ends at the last mark up to which all is right, or is empty: nobody knows which of the
+    /// headers from there on are right.
+    fn blame_headers(&mut self) {
+        let (mark, next) = self.headers.around();
+        let offset = |mark: Mark| Some(self.segment.base_offset + i64::from(mark.relative_offset?));
+        let from = offset(mark).unwrap_or(self.range.next_offset);
+        let next_offset = next.and_then(offset).map(Offset);
+        let kind = RotKind::Headers { end: next.unwrap_or(mark).position };
+        let rot = self.rot_at((mark.position, from), kind, next_offset);
+        let (end, next_offset) = self.proven;
+        self.range = CheckedRange { end, next_offset, rot: Some(rot) };
+    }
+
+    fn rot_at(
+        &self,
+        (position, offset): (u64, i64),
+        kind: RotKind,
+        next_offset: Option<Offset>,
+    ) -> Rot {
         let log_start = self.shared.log_start.load(Ordering::Acquire);
-        self.range.rot = Some(Rot {
+        Rot {
             partition: self.segment.tip,
             file: self.segment.path.to_string(),
             segment: Offset(self.segment.base_offset),
-            position: self.range.end,
-            offset: Offset(self.range.next_offset.max(log_start)),
+            position,
+            offset: Offset(offset.max(log_start)),
             next_offset,
             kind,
-        });
+        }
     }
 
     fn wrong_epoch(&mut self, header: &BatchHeader) -> Option<RotKind> {

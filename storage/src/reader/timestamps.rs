@@ -66,7 +66,8 @@ impl<D: Disk> LogReader<D> {
         let explain = |error| self.explain(segment, log_start, error);
         let (end, _) = segment.end();
         let file = segment.file().map_err(|error| explain(error.into()))?;
-        let start = segment.position_for_timestamp(timestamp.0).map_err(explain)?;
+        let start = segment.position_for_timestamp(timestamp.0);
+        let start = start.map_err(|error| explain(error.into()))?;
         let mut scan = HeaderScan::new(&*file, start, end);
         while let Some(batch) = scan.next_batch().map_err(explain)? {
             let header = &batch.header;

@@ -7,7 +7,6 @@ mod start;
 use std::io;
 use std::sync::Arc;
 
-use varve_protocol::records::BatchHeader;
 use varve_protocol::vocabulary::{LeaderEpoch, Offset, TopicIdPartition};
 
 pub(crate) use self::replay::{payload_below, payload_end};
@@ -21,7 +20,7 @@ use crate::layout::{PARTITIONS_DIR, parse_offset_name, partition_dir, segment_na
 use crate::log::{LogParts, RolledSegment, ShardContext};
 use crate::partition_state::PartitionState;
 use crate::producer_state::ProducerStates;
-use crate::scan::{CheckedScan, headers_crc_append};
+use crate::scan::CheckedScan;
 use crate::segment::{Segment, SegmentStart};
 use crate::segment_header::{HEADER_PAGE_BYTES, Seal};
 
@@ -273,7 +272,7 @@ impl<D: Disk> Recovery<'_, D> {
                 rolled.push((number, seal, producers.encode_snapshot(limit, generation)));
                 self.live[number].seal = Some(seal);
                 number += 1;
-                seal = empty_seal(limit);
+                seal = Seal::empty(limit);
                 continue;
             }
             let offset = seal.next_offset;
@@ -319,7 +318,7 @@ impl<D: Disk> Recovery<'_, D> {
             producers.apply(header, self.now_ms);
             epochs.assign(epoch, header.base_offset);
             scanned += header.size() as u64;
-            seal = extend(seal, header, batch.end_position());
+            seal.extend(&batch);
         }
         self.scanned_bytes += scanned;
         self.live[number].needs_sync |= scanned > 0 && seal.next_offset > self.synced_end;
@@ -391,7 +390,7 @@ impl<D: Disk> Recovery<'_, D> {
             let seal = if number == last && self.damage.is_none() {
                 seal
             } else {
-                live.seal.unwrap_or_else(|| empty_seal(identity.base_offset))
+                live.seal.unwrap_or_else(|| Seal::empty(identity.base_offset))
             };
             let segment_start = SegmentStart {
                 tip: self.tip,
@@ -401,6 +400,7 @@ impl<D: Disk> Recovery<'_, D> {
                 end_position: seal.end_position,
                 next_offset: seal.next_offset,
                 max_timestamp: seal.max_timestamp,
+                headers_crc: seal.headers_crc,
             };
             let path = live.path.clone();
             let segment = if number == last {
@@ -457,30 +457,5 @@ impl<D: Disk> Recovery<'_, D> {
             is_changed: self.is_changed || !is_recorded,
             damage: self.damage.map(|(_, reason)| reason),
         })
-    }
-}
-
-fn empty_seal(base_offset: i64) -> Seal {
-    Seal {
-        end_position: FIRST,
-        next_offset: base_offset,
-        max_timestamp: i64::MIN,
-        first_timestamp: i64::MIN,
-        headers_crc: 0,
-    }
-}
-
-fn extend(seal: Seal, header: &BatchHeader, end_position: u64) -> Seal {
-    let first = header.base_timestamp.0.max(0);
-    Seal {
-        end_position,
-        next_offset: header.next_offset().0,
-        max_timestamp: seal.max_timestamp.max(header.max_timestamp.0),
-        first_timestamp: if seal.first_timestamp == i64::MIN {
-            first
-        } else {
-            seal.first_timestamp
-        },
-        headers_crc: headers_crc_append(seal.headers_crc, &header.encode()),
     }
 }

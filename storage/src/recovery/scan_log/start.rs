@@ -2,12 +2,12 @@
 
 use std::io;
 
-use super::{FIRST, LiveFile, Recovery, empty_seal};
+use super::{FIRST, LiveFile, Recovery};
 use crate::checkpoint::{LogRecord, RecordedProducers};
 use crate::epochs::EpochCache;
 use crate::file::{Disk, DiskFile};
 use crate::layout::segment_name;
-use crate::log::{newest_snapshot, seal_up_to};
+use crate::log::newest_snapshot;
 use crate::producer_state::ProducerStates;
 use crate::recovery::generations::void_from;
 use crate::scan::{HeaderScan, ScanError};
@@ -27,7 +27,7 @@ impl<D: Disk> Recovery<'_, D> {
             number,
             position: FIRST,
             offset: live.identity.base_offset,
-            seal: empty_seal(live.identity.base_offset),
+            seal: Seal::empty(live.identity.base_offset),
         };
         let record = self.record.clone().filter(|record| record.end_offset != i64::MIN);
         let start = match &record {
@@ -174,20 +174,13 @@ impl<D: Disk> Recovery<'_, D> {
 
 /// The seal of a segment that has none, up to the offset at which its successor begins.
 fn hop_to<F: DiskFile>(file: &F, len: u64, limit: i64, base_offset: i64) -> io::Result<Seal> {
-    let mut position = FIRST;
-    let mut scan = HeaderScan::new(file, FIRST, len);
+    let mut seal = Seal::empty(base_offset);
+    let mut scan = HeaderScan::new(file, seal.end_position, len);
     loop {
         match scan.next_batch() {
-            Ok(Some(batch)) if batch.header.next_offset().0 <= limit => {
-                position = batch.end_position();
-            }
-            Ok(_) | Err(ScanError::Damaged { .. }) => break,
+            Ok(Some(batch)) if batch.header.next_offset().0 <= limit => seal.extend(&batch),
+            Ok(_) | Err(ScanError::Damaged { .. }) => return Ok(seal),
             Err(ScanError::Io(error)) => return Err(error),
         }
-    }
-    match seal_up_to(file, position, base_offset) {
-        Ok(seal) => Ok(seal),
-        Err(ScanError::Io(error)) => Err(error),
-        Err(ScanError::Damaged { .. }) => Ok(empty_seal(base_offset)),
     }
 }

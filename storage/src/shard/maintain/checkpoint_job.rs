@@ -12,7 +12,6 @@ use crate::file::{Disk, DiskFile, OpenMode, replace_file};
 use crate::layout::snapshot_name;
 use crate::log::{RolledSegment, TruncationGuard, is_full};
 use crate::partition_state::StateWrite;
-use crate::scan::ScanError;
 use crate::segment_header::SEAL_POSITION;
 
 /// A closed segment to be sealed, in a log of that generation.
@@ -97,7 +96,7 @@ impl<D: Disk> SealWork<D> {
         }
         match segment.encode_index() {
             Ok(index) => write_derived(disk, &segment.index_path(), &index, false)?,
-            Err(ScanError::Io(error)) if !segment.is_retired() => return Err(error),
+            Err(error) if !segment.is_retired() => return Err(error),
             Err(_) => {}
         }
         let dir = crate::file::parent(&segment.path);
