@@ -74,6 +74,13 @@ pub(crate) async fn handle(
         partitions.iter().map(target).collect()
     };
     let mut pass = read_until(context, &targets, bounds, (bytes_min, wait)).await;
+    for (data, target) in pass.partitions.iter_mut().zip(targets.iter()) {
+        // A leader that is cut off does not know of what its successor wrote; who is told that his position is
+        // out of range begins anew somewhere else.
+        if is_past_end(data, target) && !broker.is_up_to_date() {
+            *data = read::refused(ErrorCode::NotLeaderOrFollower);
+        }
+    }
     if version < ZSTD_VERSION_MIN {
         refuse_zstd(&mut pass.partitions);
     }
@@ -116,6 +123,14 @@ pub(crate) async fn handle(
     let node_endpoints = node_endpoints.collect();
     let responses = by_topic(changed);
     FetchResponse { session_id, responses, node_endpoints, ..FetchResponse::default() }
+}
+
+/// Whether a leader says that a position is out of range since its log ends before it.
+fn is_past_end(data: &PartitionData, target: &Target) -> bool {
+    let Ok(handle) = &target.partition else { return false };
+    data.error_code == ErrorCode::OffsetOutOfRange.code()
+        && handle.role().name == RoleName::Leader
+        && target.wanted.fetch_offset > handle.reader().log_end().0
 }
 
 /// The in-sync replica in the client's rack, where this broker leads and is not in that rack itself

@@ -4,18 +4,21 @@
 
 use std::time::Duration;
 
+use varve_protocol::error_code::ErrorCode;
 use varve_protocol::messages::describe_quorum::{PartitionData, TopicData};
 use varve_protocol::messages::offset_commit::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use varve_protocol::messages::offset_fetch::OffsetFetchRequestTopic;
 use varve_protocol::messages::{
-    DescribeQuorumRequest, ListOffsetsRequest, OffsetCommitRequest, OffsetFetchRequest,
-    OffsetFetchResponse,
+    DescribeQuorumRequest, FetchRequest, ListOffsetsRequest, OffsetCommitRequest,
+    OffsetFetchRequest, OffsetFetchResponse,
 };
 use varve_tests::clock::{now, pause, wait_for};
 use varve_tests::cluster::{Cluster, PATIENCE};
-use varve_tests::connection::{Connection, OFFSETS_VERSION, offset_found, offset_request};
+use varve_tests::connection::{
+    Connection, FETCH_VERSION, OFFSETS_VERSION, fetch_request, offset_found, offset_request,
+};
 
 use super::coordinator::coordinator;
 use super::{connect_to, create, produce};
@@ -30,26 +33,16 @@ const QUESTIONS: usize = 40;
 fn a_controller_that_stood_still_tells_no_old_end() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(folder.path(), 3, &[]);
-    let controller = controller(&cluster);
-    let leads = |topic: &String| {
-        create(&cluster, topic, 3, &[("min.insync.replicas", "2")]);
-        cluster.leader(topic, 0) == controller
-    };
-    let topic = (0..10).map(|number| format!("still-{number}")).find(leads);
-    let topic = topic.expect("leaders are spread over all brokers");
+    let (controller, topic) = topic_of_controller(&cluster);
     produce(&cluster, &topic, None, 0);
     let mut asking: Vec<_> = (0..QUESTIONS).map(|_| connect_to(&cluster, controller)).collect();
     cluster.broker(controller).pause();
     // They lie in its sockets, and are the first that it sees.
-    let ask = |connection: &mut varve_tests::connection::Connection| {
+    let ask = |connection: &mut Connection| {
         connection.send(OFFSETS_VERSION, &offset_request(&topic, 0, -1)).unwrap()
     };
     let asked: Vec<i32> = asking.iter_mut().map(ask).collect();
-    let beside = Some(controller);
-    cluster.wait_for_state((&topic, 0), beside, "another leader", |state| {
-        state.leader >= 0 && state.leader != controller
-    });
-    let last = produce(&cluster, &topic, beside, 1);
+    let last = produce_beside(&cluster, &topic, controller);
     cluster.broker(controller).resume();
     for (mut connection, id) in asking.into_iter().zip(asked) {
         let response = connection.receive::<ListOffsetsRequest>(OFFSETS_VERSION, id).unwrap();
@@ -58,6 +51,58 @@ fn a_controller_that_stood_still_tells_no_old_end() {
         }
     }
     cluster.wait_for_isr(&topic, 0, 3);
+}
+
+/// A consumer that has read what the next leader wrote, and is told that its position is out of range, begins anew.
+#[test]
+fn a_controller_that_stood_still_calls_no_position_out_of_range() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(folder.path(), 3, &[]);
+    let (controller, topic) = topic_of_controller(&cluster);
+    let position = produce(&cluster, &topic, None, 0) + 2;
+    let mut asking: Vec<_> = (0..QUESTIONS).map(|_| connect_to(&cluster, controller)).collect();
+    cluster.broker(controller).pause();
+    let ask = |connection: &mut Connection| {
+        let request = fetch_request(&topic, &[(0, position)], 0);
+        connection.send(FETCH_VERSION, &request).unwrap()
+    };
+    let asked: Vec<i32> = asking.iter_mut().map(ask).collect();
+    let last = produce_beside(&cluster, &topic, controller);
+    assert_eq!(last, position - 1, "all of it is read");
+    cluster.broker(controller).resume();
+    for (mut connection, id) in asking.into_iter().zip(asked) {
+        let response = connection.receive::<FetchRequest>(FETCH_VERSION, id).unwrap();
+        let code = response.responses[0].partitions[0].error_code;
+        assert_ne!(code, ErrorCode::OffsetOutOfRange.code());
+    }
+    cluster.wait_for_isr(&topic, 0, 3);
+    // Who knows the end says so.
+    let leader = cluster.leader(&topic, 0);
+    let mut connection = connect_to(&cluster, leader);
+    let request = fetch_request(&topic, &[(0, position + 1)], 0);
+    let response = connection.call::<FetchRequest>(FETCH_VERSION, &request).unwrap();
+    let code = response.responses[0].partitions[0].error_code;
+    assert_eq!(code, ErrorCode::OffsetOutOfRange.code());
+}
+
+/// The controller, and a topic that it leads.
+fn topic_of_controller(cluster: &Cluster) -> (i32, String) {
+    let controller = controller(cluster);
+    let leads = |topic: &String| {
+        create(cluster, topic, 3, &[("min.insync.replicas", "2")]);
+        cluster.leader(topic, 0) == controller
+    };
+    let topic = (0..10).map(|number| format!("still-{number}")).find(leads);
+    (controller, topic.expect("leaders are spread over all brokers"))
+}
+
+/// Waits until another broker leads, and writes a record there: its offset.
+fn produce_beside(cluster: &Cluster, topic: &str, controller: i32) -> i64 {
+    let beside = Some(controller);
+    cluster.wait_for_state((topic, 0), beside, "another leader", |state| {
+        state.leader >= 0 && state.leader != controller
+    });
+    produce(cluster, topic, beside, 1)
 }
 
 /// A refusal would stop librdkafka's readers for good.
