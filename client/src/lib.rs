@@ -65,7 +65,7 @@
 //! The crate `varve-test` is a cluster in memory with virtual time, for tests of what uses this client: with crashes, power cuts
 //! and partitions, in ten lines, the same for the same seed. The example `testing` shows it.
 //!
-//! Features: `tls` (default), `quic` (brings `tls`), `json` (records from and to JSON), `simulation` (the producer without its
+//! Features: `tls` (default), `quic` (brings `tls`), `json` (records from and to JSON), `simulation` (producer and consumer without their
 //! IO, for simulators).
 #![forbid(unsafe_code)]
 #![allow(
@@ -90,6 +90,9 @@ mod watch;
 /// The cores of this crate, to be stepped by whoever simulates what they meet.
 #[cfg(feature = "simulation")]
 pub mod simulation {
+    pub use crate::consumer::simulation::{
+        Fetch, FetchName, Fetched, Lack, LackName, Question, SteppedConsumer,
+    };
     pub use crate::producer::simulation::{
         BatchName, Departure, DueNow, Outcome, Reply, SteppedProducer,
     };

@@ -1,4 +1,4 @@
-//! Deliberate bugs of the producer, one at a time, that a simulator must find: a checker that cannot fail proves nothing.
+//! Deliberate bugs of producer and consumer, one at a time, that a simulator must find: a checker that cannot fail proves nothing.
 //!
 //! Without the feature `sabotage` none can be switched on, and the questions cost nothing.
 #![cfg_attr(not(feature = "simulation"), allow(unreachable_pub, reason = "for simulators only"))]
@@ -14,6 +14,10 @@ pub enum Sabotage {
     TakeRefusalsForUnwritten,
     /// That a connection broke says nothing about what was under way on it.
     ForgetAttempts,
+    /// Offsets are committed of records that nobody has processed yet.
+    CommitUnprocessed,
+    /// What was fetched in an earlier turn as the partition's owner is returned in the next.
+    DeliverFromBefore,
 }
 
 #[cfg(feature = "sabotage")]

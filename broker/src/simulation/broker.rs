@@ -3,6 +3,7 @@
 mod asking;
 mod calls;
 mod clients;
+mod consumers;
 mod effects;
 mod packets;
 mod sight;
@@ -23,6 +24,7 @@ use varve_storage::config::ShardId;
 use varve_storage::{CommitJob, LogShard, MaintenanceJob, SimDisk};
 
 use self::calls::Call;
+pub use self::consumers::Served;
 use super::following::Following;
 use super::leading::Sessions;
 use super::membership::{Asking, Links, Phase};

@@ -33,7 +33,7 @@ mod wishes;
 mod witness;
 
 pub use crate::handlers::error_table::{batch_error, produce_error};
-pub use broker::SteppedBroker;
+pub use broker::{Served, SteppedBroker};
 pub use options::{BrokerOptions, StartError, Work};
 pub use questions::{ClusterAnswer, ClusterQuestion};
 pub use seats::{GroupAnswer, GroupRequest};

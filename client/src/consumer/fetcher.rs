@@ -4,12 +4,10 @@
 //! milliseconds only: a quiet partition must not hold up a busy one for `fetch_max_wait`.
 
 use super::Shared;
-use super::chunk::Chunk;
-use super::partition::Phase;
 use super::session::{FetchSession, SessionKey};
-use super::state::{Asked, FetchPlan};
+use super::state::{Answering, FetchPlan};
 use crate::clock;
-use crate::error::{ConsumeError, ErrorContext, RequestError};
+use crate::error::{ErrorContext, RequestError};
 use crate::net::{Backoff, Connection, Lane, LeaderHint, MetadataCache};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -21,8 +19,6 @@ use varve_protocol::vocabulary::TopicId;
 
 /// How long the broker waits for more while something is held back here.
 const HELD_BACK_WAIT: Duration = Duration::from_millis(10);
-/// Before a partition is asked for again whose leader may be elsewhere; once it is known where, at once.
-const LEADER_BACKOFF: Duration = Duration::from_millis(20);
 /// A broker that has not answered for so long, beyond what it was allowed to wait, is suspected to be gone without a
 /// word.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
@@ -181,6 +177,7 @@ fn take_in(
     plan: &FetchPlan,
     metadata: &MetadataCache,
 ) {
+    let config = shared.cluster.config();
     let mut hints = Vec::new();
     let mut by_key: BTreeMap<SessionKey, PartitionData> = BTreeMap::new();
     for topic in response.responses {
@@ -207,111 +204,16 @@ fn take_in(
                 endpoint: endpoint.map(|node| (node.host.clone(), node.port, node.rack.clone())),
             });
         }
-        take_in_partition(shared, broker, data, asked, metadata);
+        let answering = Answering {
+            broker,
+            is_leader: metadata.leader(&asked.at.topic, asked.at.partition) == Some(broker),
+            is_read_committed: shared.config.isolation_level.wire() == 1,
+            preference: config.metadata_max_age,
+            backoff: (config.retry_backoff, config.retry_backoff_max),
+        };
+        shared.state.lock().take_in(asked, data, answering, clock::now());
     }
     shared.cluster.apply_hints(&hints);
     shared.bump();
     shared.wake();
-}
-
-fn take_in_partition(
-    shared: &Shared,
-    broker: i32,
-    data: PartitionData,
-    asked: &Asked,
-    metadata: &MetadataCache,
-) {
-    let now = clock::now();
-    let at = &asked.at;
-    let context = || {
-        Box::new(ErrorContext {
-            broker: Some(broker),
-            ..ErrorContext::partition(&at.topic, at.partition).at(asked.offset)
-        })
-    };
-    let config = shared.cluster.config();
-    let code = ErrorCode::from_code(data.error_code);
-    let mut state = shared.state.lock();
-    let Some(partition) = state.current(at, asked.token) else { return };
-    if partition.phase != Phase::Fetching {
-        return;
-    }
-    match code {
-        ErrorCode::None => {
-            partition.high_watermark = data.high_watermark;
-            partition.last_stable = data.last_stable_offset;
-            partition.log_start = data.log_start_offset;
-            partition.retry_at = None;
-            if data.preferred_read_replica >= 0 {
-                let until = now + config.metadata_max_age;
-                partition.preferred_replica = Some((data.preferred_read_replica, until));
-            }
-            if partition.fetch_offset >= data.high_watermark {
-                // All there is: waiting here is no stall.
-                partition.progress_at = now;
-            }
-            let bytes = match data.records.to_bytes() {
-                Ok(bytes) if bytes.is_empty() => return,
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    let error =
-                        ConsumeError::Damaged { reason: error.to_string(), context: context() };
-                    return state.fail(at, asked.token, error);
-                }
-            };
-            let is_read_committed = shared.config.isolation_level.wire() == 1;
-            let aborted = data.aborted_transactions.unwrap_or_default();
-            let mut aborted: Vec<(i64, i64)> =
-                aborted.into_iter().map(|one| (one.producer_id, one.first_offset)).collect();
-            // Some brokers send them in no order.
-            aborted.sort_by_key(|(_, first_offset)| *first_offset);
-            let chunk = Chunk {
-                topic: Arc::clone(&at.topic),
-                partition: at.partition,
-                token: asked.token,
-                from: asked.offset,
-                bytes,
-                aborted: aborted.into(),
-                is_read_committed,
-            };
-            match chunk.end() {
-                Some(end) => {
-                    state.on_fetched(asked, chunk, end, now);
-                }
-                None => {
-                    let reason =
-                        format!("{} bytes without a whole batch of version 2", chunk.bytes.len());
-                    let error = ConsumeError::Damaged { reason, context: context() };
-                    state.fail(at, asked.token, error);
-                }
-            }
-        }
-        ErrorCode::OffsetOutOfRange => {
-            let leader = metadata.leader(&at.topic, at.partition);
-            if leader != Some(broker) && partition.preferred_replica.take().is_some() {
-                // A follower may lag; the leader decides.
-                return;
-            }
-            if partition.fetch_offset == asked.offset {
-                state.on_out_of_range(at, asked.token);
-            }
-        }
-        ErrorCode::TopicAuthorizationFailed => {
-            let error = ConsumeError::Unauthorised { code, context: context() };
-            state.fail(at, asked.token, error);
-        }
-        ErrorCode::CorruptMessage => {
-            let reason = "the broker found it damaged on disk".to_owned();
-            state.fail(at, asked.token, ConsumeError::Damaged { reason, context: context() });
-        }
-        code if code.is_retriable() => {
-            partition.preferred_replica = None;
-            partition.retry_at = Some(now + LEADER_BACKOFF.min(config.retry_backoff));
-            state.must_refresh = true;
-        }
-        code => {
-            partition.retry_at = Some(now + config.retry_backoff_max);
-            state.tell_error(ConsumeError::Refused { code, context: context() });
-        }
-    }
 }

@@ -14,9 +14,12 @@ mod membership;
 mod partition;
 mod positions;
 pub(crate) mod protocol;
+mod reading;
 mod run;
 mod session;
 mod shared;
+#[cfg(feature = "simulation")]
+pub(crate) mod simulation;
 mod state;
 mod sticky_data;
 mod stream;
@@ -39,7 +42,7 @@ use chunk::Reading;
 use events::EventSource;
 use parking_lot::Mutex;
 use shared::Shared;
-use state::{Committable, Delivered, State};
+use state::{Committable, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -204,45 +207,8 @@ impl Consumer {
 
     /// A record that is here already.
     fn next_ready(&mut self) -> Option<ConsumerRecord> {
-        loop {
-            let mut reading = match self.reading.take() {
-                Some(reading) => reading,
-                None => {
-                    let mut state = self.shared.state.lock();
-                    if state.is_stopped {
-                        return None;
-                    }
-                    let reading = state.take_reading(self.shared.config.check_crcs)?;
-                    drop(state);
-                    // There is room to fetch more.
-                    self.shared.bump();
-                    reading
-                }
-            };
-            // Decompression and decoding happen here, outside of the lock.
-            match reading.next() {
-                Ok(Some(record)) => {
-                    let mut state = self.shared.state.lock();
-                    match state.deliver(&record, reading.token) {
-                        Delivered::Yes => {
-                            self.reading = Some(reading);
-                            return Some(record);
-                        }
-                        Delivered::NotNow => {
-                            reading.put_back(record);
-                            state.set_aside(reading);
-                        }
-                        Delivered::Never => {}
-                    }
-                }
-                Ok(None) => self.shared.state.lock().on_read(&reading),
-                Err(reason) => {
-                    let mut state = self.shared.state.lock();
-                    state.on_damaged(&reading, reason);
-                    return None;
-                }
-            }
-        }
+        let Self { shared, reading, .. } = self;
+        reading::next(reading, &shared.state, shared.config.check_crcs, || shared.bump())
     }
 
     /// Notes that a record is processed. Marks may come in any order; what is committed is everything up to the

@@ -98,30 +98,27 @@ async fn load_committed(shared: &Shared, work: Vec<Unpositioned>) -> bool {
             return false;
         }
     }
-    let tokens: BTreeMap<&TopicPartition, u64> =
-        work.iter().map(|one| (&one.at, one.token)).collect();
+    let asked: BTreeMap<&TopicPartition, &Unpositioned> =
+        work.iter().map(|one| (&one.at, one)).collect();
     // A partition that the answer leaves out is asked for again, after a wait.
     let mut is_settled =
-        tokens.keys().all(|at| answer.partitions.iter().any(|(other, _, _)| other == *at));
+        asked.keys().all(|at| answer.partitions.iter().any(|(other, _, _)| other == *at));
     let now = clock::now();
     let mut state = shared.state.lock();
     for (at, code, committed) in answer.partitions {
-        let Some(token) = tokens.get(&at).copied() else { continue };
+        let Some(one) = asked.get(&at).copied() else { continue };
         match ErrorCode::from_code(code) {
-            ErrorCode::None if committed.offset >= 0 => {
-                if let Some(partition) = state.current(&at, token) {
-                    partition.set_position(committed.offset, committed.leader_epoch, now);
-                    partition.on_committed(committed.offset);
-                }
+            ErrorCode::None => {
+                let found = (committed.offset, committed.leader_epoch);
+                state.on_committed_found(one, Some(found).filter(|(offset, _)| *offset >= 0), now);
             }
-            ErrorCode::None => state.on_uncommitted(&at, token),
             code if code.is_retriable() => {
                 tracing::debug!(group, %at, %code, "no committed offset yet");
                 is_settled = false;
             }
             code => {
                 let context = Box::new(ErrorContext::partition(&at.topic, at.partition));
-                state.fail(&at, token, ConsumeError::Unauthorised { code, context });
+                state.fail(&at, one.token, ConsumeError::Unauthorised { code, context });
             }
         }
     }
@@ -273,13 +270,8 @@ async fn validate_at(shared: &Shared, leader: i32, work: Vec<Unpositioned>) -> b
             let mut state = shared.state.lock();
             match ErrorCode::from_code(end.error_code) {
                 ErrorCode::None => {
-                    let is_in_log = end.leader_epoch >= 0 && end.end_offset >= one.offset;
-                    if is_in_log && let Some(partition) = state.current(&at, one.token) {
-                        partition.phase = Phase::Fetching;
-                        partition.validated_under = leader_epoch(&at);
-                        continue;
-                    }
-                    let set_back = state.on_truncated(&at, one.token, end.end_offset, now);
+                    let epoch_end = (end.leader_epoch, end.end_offset);
+                    let set_back = state.on_epoch_end(one, leader_epoch(&at), epoch_end, now);
                     drop(state);
                     if let Some(position) = set_back {
                         let diverging_end = end.end_offset;

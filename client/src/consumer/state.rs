@@ -3,10 +3,14 @@
 
 mod commits;
 mod fetching;
+mod intake;
 mod positions;
 
 pub(super) use commits::Committable;
-pub(super) use fetching::{Asked, FetchPlan};
+#[cfg(feature = "simulation")]
+pub(super) use fetching::Asked;
+pub(super) use fetching::FetchPlan;
+pub(super) use intake::Answering;
 pub(super) use positions::Unpositioned;
 
 use super::chunk::Reading;
@@ -16,6 +20,7 @@ use crate::clock::Instant;
 use crate::config::{CommitPolicy, ConsumerConfig, OffsetReset};
 use crate::error::{ConsumeError, ErrorContext};
 use crate::record::{ConsumerRecord, TopicPartition};
+use crate::sabotage::{self, Sabotage};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
@@ -178,7 +183,8 @@ impl State {
     pub(super) fn deliver(&mut self, record: &ConsumerRecord, token: u64) -> Delivered {
         let at = record.topic_partition();
         let Some(partition) = self.partitions.get_mut(&at) else { return Delivered::Never };
-        if partition.token != token || partition.is_leaving {
+        let is_current = partition.token == token || sabotage::is_on(Sabotage::DeliverFromBefore);
+        if !is_current || partition.is_leaving {
             return Delivered::Never;
         }
         if partition.is_paused {

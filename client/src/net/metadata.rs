@@ -91,6 +91,13 @@ impl MetadataCache {
         self.topics.get(name)
     }
 
+    /// One that knows a topic and no broker.
+    #[cfg(test)]
+    pub(crate) fn of(topic: TopicMetadata) -> Self {
+        let topics = [(Arc::clone(&topic.name), Arc::new(topic))].into();
+        Self { topics, ..Self::default() }
+    }
+
     #[cfg(test)]
     pub(crate) fn topic_name(&self, id: TopicId) -> Option<&Arc<str>> {
         self.names.get(&id)

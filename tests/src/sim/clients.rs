@@ -13,9 +13,10 @@ use varve_protocol::vocabulary::{
 use varve_storage::AppendError;
 
 use super::administrator::Administrator;
+use super::consumers::FetchEvent;
 use super::coverage::Branch;
 use super::crate_producer::CrateEvent;
-use super::invariants::{Demand, Sent, Verdict, spurious};
+use super::invariants::{Demand, Sent, Verdict, Violation, spurious, stable_reads};
 use super::profile::Profile;
 use super::world::{Event, World, index_of};
 
@@ -45,6 +46,8 @@ pub(super) enum ClientEvent {
     Act(usize),
     /// A member's request arrives at a machine.
     Ask { machine: usize, number: u64 },
+    /// What a member fetches.
+    Fetch(FetchEvent),
     /// Its answer arrives; none if there is none.
     Told { number: u64, answer: Option<GroupAnswer> },
 }
@@ -115,6 +118,11 @@ impl Clients {
             answers_us: BTreeMap::new(),
             administrator: Administrator::default(),
         }
+    }
+
+    /// A partition that producers write to.
+    pub(super) fn tip(&self, partition: i32) -> TopicIdPartition {
+        self.tips[usize::try_from(partition).expect("partitions are not negative")]
     }
 
     /// The partitions that producers write to.
@@ -191,6 +199,7 @@ impl World {
             ClientEvent::Administer => self.administer(),
             ClientEvent::Act(member) => self.act(member),
             ClientEvent::Ask { machine, number } => self.on_asked(machine, number),
+            ClientEvent::Fetch(event) => self.on_fetch(event),
             ClientEvent::Told { number, answer } => {
                 self.on_told(number, answer);
                 Ok(())
@@ -441,6 +450,26 @@ impl World {
             self.clients.positions[partition] = 0;
         }
         Ok(())
+    }
+
+    /// Reads whole batches, of which each must be one that is committed; where it goes on.
+    fn read_from(
+        &self,
+        machine: usize,
+        tip: TopicIdPartition,
+        position: i64,
+    ) -> Result<Option<i64>, Violation> {
+        if self.machines[machine].paused_until_us > self.now_us {
+            return Ok(None);
+        }
+        let Some(broker) = &self.machines[machine].broker else { return Ok(None) };
+        let Some((records, _)) = broker.fetch(&tip, Offset(position), 8 << 10) else {
+            // It may have been deleted meanwhile.
+            let log_start = broker.replica(&tip).map(|replica| replica.log.0.0);
+            return Ok(log_start.filter(|log_start| *log_start > position));
+        };
+        let id = self.machines[machine].id;
+        stable_reads::check(tip, id, records, &self.invariants.committed)
     }
 }
 

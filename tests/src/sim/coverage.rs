@@ -127,6 +127,14 @@ branches! {
     LogStartFollowed => "log start followed",
     /// A leader that was elected after an answered deletion was looked at.
     LedAfterDeletion => "led after a deletion",
+    /// The client crate's consumer gave records to the application.
+    RecordsReturned => "client crate: records returned",
+    /// It began at the start of the log: nothing was committed, or what was is deleted.
+    PositionReset => "client crate: position reset",
+    /// It asked the next leader whether its position is in the log.
+    PositionConfirmed => "client crate: position confirmed",
+    /// It handed its share back and committed what was processed of it.
+    ShareHandedBack => "client crate: share handed back",
     /// A member got its assignment.
     Assigned => "group: member assigned",
     /// Offsets were committed.

@@ -1,15 +1,20 @@
-//! Consumer groups: members that join, read, commit, fall silent and go on as if nothing had happened.
+//! Consumer groups: members that join, read, commit, fall silent and go on as if nothing had happened. How they read is in
+//! `consumers`.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use varve_broker::groups::{Commit, CommitOffset, Join, JoinAnswer, Protocol, Sync, partition_of};
+use varve_broker::groups::{
+    Commit, CommitOffset, Join, JoinAnswer, Protocol, Sync, SyncAnswer, partition_of,
+};
 use varve_broker::simulation::{GroupAnswer, GroupRequest};
+use varve_client::simulation::SteppedConsumer;
 use varve_protocol::error_code::ErrorCode;
-use varve_protocol::vocabulary::{Offset, TopicIdPartition};
+use varve_protocol::vocabulary::TopicIdPartition;
 
 use super::administrator::TOPIC;
 use super::clients::ClientEvent;
+use super::consumers::Application;
 use super::coverage::Branch;
 use super::invariants::{Asked, Verdict};
 use super::profile::Profile;
@@ -17,7 +22,7 @@ use super::world::{Event, World};
 
 const REBALANCE_MS: i32 = 1_500;
 /// How long a member waits for an answer.
-const PATIENCE_US: u64 = 1_500_000;
+pub(super) const PATIENCE_US: u64 = 1_500_000;
 
 /// All members of all groups.
 #[derive(Debug, Default)]
@@ -39,8 +44,7 @@ struct Member {
     id: String,
     generation: i32,
     standing: Standing,
-    /// What it has read, by partition: the next offset.
-    positions: BTreeMap<i32, i64>,
+    application: Application,
     coordinator: Option<usize>,
     request: Option<u64>,
     paused_until_us: u64,
@@ -60,6 +64,8 @@ enum Standing {
     /// It has its assignment, and does not know from where to read.
     Assigned(Vec<i32>),
     Stable,
+    /// Its group shares out anew: it hands its share back, and commits what it has processed.
+    Leaving,
 }
 
 #[derive(Debug)]
@@ -73,12 +79,12 @@ struct Request {
 
 impl Members {
     pub(super) fn new(profile: &Profile) -> Self {
-        let member = |group: usize| Member {
+        let member = |(index, group): (usize, usize)| Member {
             group: format!("group-{group}"),
             id: String::new(),
             generation: -1,
             standing: Standing::Away,
-            positions: BTreeMap::new(),
+            application: Application::new(index),
             coordinator: None,
             request: None,
             paused_until_us: 0,
@@ -87,7 +93,7 @@ impl Members {
             committed_us: None,
         };
         let of_group = |group| std::iter::repeat_n(group, profile.members);
-        let members = (0..profile.groups).flat_map(of_group).map(member).collect();
+        let members = (0..profile.groups).flat_map(of_group).enumerate().map(member).collect();
         // Some frames take twenty times as long as others.
         let latency_ms = i32::try_from(profile.latency_us / 1_000).expect("it is small");
         Self { members, session_ms: profile.session_ms + 200 * latency_ms, ..Self::default() }
@@ -115,11 +121,24 @@ impl Members {
             if is_late(member.well_us) || member.standing != Standing::Stable {
                 return Some(format!("member {index} is not well: {member:?}"));
             }
-            if is_late(member.committed_us) && !member.positions.is_empty() {
+            if is_late(member.committed_us) && !member.application.consumer.share().is_empty() {
                 return Some(format!("member {index} has committed nothing new: {member:?}"));
             }
         }
         None
+    }
+
+    pub(super) fn application(&mut self, member: usize) -> &mut Application {
+        &mut self.members[member].application
+    }
+
+    pub(super) fn consumer(&self, member: usize) -> &SteppedConsumer {
+        &self.members[member].application.consumer
+    }
+
+    /// Until when a member stands still.
+    pub(super) fn paused_until_us(&self, member: usize) -> u64 {
+        self.members[member].paused_until_us
     }
 }
 
@@ -164,6 +183,7 @@ impl World {
                 GroupRequest::Fetch { group, topic: TOPIC.to_owned(), partitions }
             }
             Standing::Stable => self.stable(index)?,
+            Standing::Leaving => self.commit(index)?,
         };
         self.ask(index, request);
         Ok(())
@@ -212,44 +232,51 @@ impl World {
 
     /// It reads, and commits what it has read or shows that it lives.
     fn stable(&mut self, index: usize) -> Result<GroupRequest, super::invariants::Violation> {
-        let partitions: Vec<i32> = self.members.members[index].positions.keys().copied().collect();
-        for partition in &partitions {
-            let tip = self.clients.tips()[usize::try_from(*partition).expect("not negative")];
-            let machine = self.look_up(tip);
-            let position = self.members.members[index].positions[partition];
-            if let Some(next) = self.read_from(machine, tip, position)? {
-                self.members.members[index].positions.insert(*partition, next);
-            }
-        }
+        self.consume(index)?;
+        let now_us = self.now_us;
         let member = &mut self.members.members[index];
         let is_zombie = std::mem::take(&mut member.is_zombie);
         if is_zombie {
             self.coverage.hit(Branch::ZombieMember);
         }
+        let consumer = &member.application.consumer;
+        if consumer.has_committed_all() && !consumer.share().is_empty() {
+            member.committed_us = Some(now_us);
+        }
+        let has_news = !consumer.committable().is_empty();
         let (group, id, generation) = (member.group.clone(), member.id.clone(), member.generation);
         let draw = self.random.below(40);
         if draw == 0 && !self.nemesis.is_done {
             return Ok(GroupRequest::Leave { group, member: id });
         }
-        if partitions.is_empty() || (draw < 20 && !is_zombie) {
-            return Ok(GroupRequest::Heartbeat { group, member: id, generation });
+        if has_news && (draw >= 20 || is_zombie) {
+            return self.commit(index);
         }
-        let tips = self.clients.tips();
-        let positions = &self.members.members[index].positions;
-        let offsets = positions.iter().map(|(partition, offset)| CommitOffset {
-            topic: TOPIC.to_owned(),
-            topic_id: tips[0].topic_id,
-            partition: *partition,
-            offset: *offset,
-            leader_epoch: -1,
-            metadata: String::new(),
-        });
+        Ok(GroupRequest::Heartbeat { group, member: id, generation })
+    }
+
+    /// It commits what it has processed.
+    fn commit(&mut self, index: usize) -> Result<GroupRequest, super::invariants::Violation> {
+        let member = &self.members.members[index];
+        let topic_id = self.clients.tips()[0].topic_id;
+        let mut offsets = Vec::new();
+        for (partition, offset, leader_epoch) in member.application.consumer.committable() {
+            self.invariants.consumed.on_commit((index, partition), offset)?;
+            offsets.push(CommitOffset {
+                topic: TOPIC.to_owned(),
+                topic_id,
+                partition,
+                offset,
+                leader_epoch,
+                metadata: String::new(),
+            });
+        }
         Ok(GroupRequest::Commit(Commit {
-            group_id: group,
-            member_id: id,
+            group_id: member.group.clone(),
+            member_id: member.id.clone(),
             instance_id: None,
-            generation,
-            offsets: offsets.collect(),
+            generation: member.generation,
+            offsets,
             retention_ms: None,
             knows_group_id_not_found: true,
         }))
@@ -329,63 +356,60 @@ impl World {
     /// A member hears an answer, or waits no longer.
     pub(super) fn on_told(&mut self, number: u64, answer: Option<GroupAnswer>) {
         let Some(request) = self.members.requests.remove(&number) else { return };
-        let made_us = request.made_us;
-        let member = &mut self.members.members[request.member];
+        let Request { member: index, body, made_us, .. } = request;
+        let now_us = self.now_us;
+        let member = &mut self.members.members[index];
         if member.request != Some(number) {
             return;
         }
         member.request = None;
-        let Some(answer) = answer else {
-            member.coordinator = None;
-            return;
-        };
+        let was_leaving = member.standing == Standing::Leaving;
         match answer {
-            GroupAnswer::Join(answer) => member.on_joined(answer),
-            GroupAnswer::Sync(answer) if answer.error == ErrorCode::None => {
+            None => member.coordinator = None,
+            Some(GroupAnswer::Join(answer)) => member.on_joined(answer),
+            Some(GroupAnswer::Sync(answer)) if answer.error == ErrorCode::None => {
                 let text = String::from_utf8_lossy(&answer.assignment).into_owned();
-                let partitions = text.split(',').filter_map(|part| part.parse().ok());
-                member.standing = Standing::Assigned(partitions.collect());
+                let partitions: Vec<i32> =
+                    text.split(',').filter_map(|part| part.parse().ok()).collect();
+                member.application.consumer.take_share(&partitions, now_us);
+                member.standing = Standing::Assigned(partitions);
             }
-            GroupAnswer::Sync(answer) => member.on_error(answer.error),
-            GroupAnswer::Offsets(Ok(offsets)) => {
-                let next = |(partition, offset): (i32, i64)| (partition, offset.max(0));
-                member.positions = offsets.into_iter().map(next).collect();
+            Some(GroupAnswer::Offsets(Ok(offsets))) => {
                 member.standing = Standing::Stable;
+                self.on_committed_found(index, &offsets);
             }
-            GroupAnswer::Heartbeat(ErrorCode::None) => member.well_us = Some(made_us),
-            GroupAnswer::Commit(ErrorCode::None) => {
+            Some(GroupAnswer::Heartbeat(ErrorCode::None)) => member.well_us = Some(made_us),
+            Some(GroupAnswer::Commit(ErrorCode::None)) => {
                 member.well_us = Some(made_us);
                 member.committed_us = Some(made_us);
+                if let GroupRequest::Commit(commit) = body {
+                    for done in commit.offsets {
+                        member.application.consumer.on_committed(done.partition, done.offset);
+                    }
+                }
+                if was_leaving {
+                    self.coverage.hit(Branch::ShareHandedBack);
+                }
             }
-            GroupAnswer::Left(ErrorCode::None) => {
+            Some(GroupAnswer::Left(ErrorCode::None)) => {
                 member.standing = Standing::Away;
                 member.id.clear();
             }
-            GroupAnswer::Offsets(Err(error))
-            | GroupAnswer::Heartbeat(error)
-            | GroupAnswer::Commit(error)
-            | GroupAnswer::Left(error) => member.on_error(error),
+            Some(
+                GroupAnswer::Sync(SyncAnswer { error, .. })
+                | GroupAnswer::Offsets(Err(error))
+                | GroupAnswer::Heartbeat(error)
+                | GroupAnswer::Commit(error)
+                | GroupAnswer::Left(error),
+            ) => member.on_error(error),
         }
-    }
-
-    /// Reads whole batches, of which each must be one that is committed; where it goes on.
-    pub(super) fn read_from(
-        &mut self,
-        machine: usize,
-        tip: TopicIdPartition,
-        position: i64,
-    ) -> Result<Option<i64>, super::invariants::Violation> {
-        if self.machines[machine].paused_until_us > self.now_us {
-            return Ok(None);
+        let member = &mut self.members.members[index];
+        if was_leaving {
+            member.standing = Standing::Away;
         }
-        let Some(broker) = &self.machines[machine].broker else { return Ok(None) };
-        let Some((records, _)) = broker.fetch(&tip, Offset(position), 8 << 10) else {
-            // It may have been deleted meanwhile.
-            let log_start = broker.replica(&tip).map(|replica| replica.log.0.0);
-            return Ok(log_start.filter(|log_start| *log_start > position));
-        };
-        let id = self.machines[machine].id;
-        super::invariants::stable_reads::check(tip, id, records, &self.invariants.committed)
+        if member.standing == Standing::Away {
+            self.lose_share(index);
+        }
     }
 }
 
@@ -408,6 +432,12 @@ impl Member {
 
     fn on_error(&mut self, error: ErrorCode) {
         match error {
+            ErrorCode::RebalanceInProgress if self.standing == Standing::Stable => {
+                let consumer = &mut self.application.consumer;
+                consumer.begin_leaving();
+                let has_news = !consumer.committable().is_empty();
+                self.standing = if has_news { Standing::Leaving } else { Standing::Away };
+            }
             ErrorCode::RebalanceInProgress | ErrorCode::IllegalGeneration => {
                 self.standing = Standing::Away;
             }

@@ -9,7 +9,8 @@
 //!   `machine`: a broker's process, disk and clocks. `network` (of `varve_broker::simulation`, as are `random` and
 //!   `trace`): connections. `nemesis`: faults. `rot`: disks
 //!   that do harm.
-//! - `clients`: a producer and a reader. `crate_producer`: the client crate's. `members`: consumer groups. `administrator`: topics, moves of
+//! - `clients`: a producer and a reader. `crate_producer`: the client crate's. `members`: consumer groups;
+//!   `consumers`: how they read, with the client crate's consumer. `administrator`: topics, moves of
 //!   replicas, deleted records.
 //! - `profile`: what kind of run a seed makes. `coverage`: what happened at all. `trace`: the hash.
 //! - `fleet`: many seeds. `sabotage`: bugs that must be found.
@@ -23,6 +24,7 @@ pub mod sabotage;
 mod administrator;
 mod agenda;
 mod clients;
+mod consumers;
 mod crate_producer;
 mod machine;
 mod members;

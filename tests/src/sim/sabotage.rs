@@ -21,7 +21,7 @@ enum Place {
     /// Replication, the controller, groups.
     Core(Sabotage),
     Storage(StorageSabotage),
-    /// The client crate's producer.
+    /// The client crate's producer and consumer.
     Client(ClientSabotage),
     /// Syncs of files whose path contains this are left out.
     Syncs(&'static str),
@@ -75,6 +75,8 @@ impl Bug {
         client("renumber what may be written", ClientSabotage::RenumberWhatMayBeWritten, 3_000),
         client("take refusals for unwritten", ClientSabotage::TakeRefusalsForUnwritten, 200),
         client("forget attempts", ClientSabotage::ForgetAttempts, 1_000),
+        client("commit what is not processed", ClientSabotage::CommitUnprocessed, 50),
+        client("deliver what was fetched before", ClientSabotage::DeliverFromBefore, 1_000),
     ];
 
     /// Makes a disk part of it.

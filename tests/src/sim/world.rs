@@ -9,6 +9,7 @@ use varve_storage::Disk;
 
 use super::agenda::Agenda;
 use super::clients::{ClientEvent, Clients};
+use super::consumers::{FetchEvent, Fetches};
 use super::coverage::{Branch, Coverage};
 use super::crate_producer::{CrateEvent, CrateProducer};
 use super::invariants::{Invariants, Verdict, Violation};
@@ -94,6 +95,7 @@ pub(super) struct World {
     pub(super) clients: Clients,
     pub(super) producer: CrateProducer,
     pub(super) members: Members,
+    pub(super) fetches: Fetches,
     pub(super) rest: Rest,
     pub(super) invariants: Invariants,
     pub(super) coverage: Coverage,
@@ -153,6 +155,7 @@ impl World {
             clients: Clients::new(&profile),
             producer: CrateProducer::new(&profile, seed),
             members: Members::new(&profile),
+            fetches: Fetches::default(),
             profile,
             random,
             now_us: 0,
@@ -213,6 +216,7 @@ impl World {
             Event::Client(
                 ClientEvent::Arrive { machine, .. }
                 | ClientEvent::Ask { machine, .. }
+                | ClientEvent::Fetch(FetchEvent::Arrive { machine, .. })
                 | ClientEvent::Crate(CrateEvent::Arrive { machine, .. }),
             ) => *machine,
             Event::Arrive(arrival) => self.network.get(arrival.connection)?.ends[arrival.to].0,

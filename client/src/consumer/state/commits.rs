@@ -3,6 +3,7 @@
 use super::State;
 use crate::config::CommitPolicy;
 use crate::record::TopicPartition;
+use crate::sabotage::{self, Sabotage};
 
 /// An offset to commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,7 @@ impl State {
             .filter(|(_, partition)| partition.consumed >= 0)
             .filter_map(|(at, partition)| {
                 let offset = match policy {
+                    _ if sabotage::is_on(Sabotage::CommitUnprocessed) => partition.consumed,
                     CommitPolicy::Marked { .. } => partition.marks.prefix(),
                     _ if partition.marks.is_used() => partition.marks.prefix(),
                     _ if is_asked => partition.consumed,

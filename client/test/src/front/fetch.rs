@@ -1,6 +1,5 @@
 //! Fetch: records as soon as there are enough of them. There are no sessions, so that every request names all partitions.
 
-use bytes::Bytes;
 use varve_broker::metadata::MetadataImage;
 use varve_broker::simulation::SteppedBroker;
 use varve_protocol::error_code::ErrorCode;
@@ -88,7 +87,7 @@ fn read(
 ) -> Result<PartitionData, ErrorCode> {
     let topic = topics::topic(image, name, id)?;
     let tip = topics::partition(topic, wanted.partition)?;
-    let replica = topics::led(broker, &tip, wanted.current_leader_epoch)?;
+    let replica = broker.led(&tip, wanted.current_leader_epoch)?;
     let at = &replica.positions;
     let mut data = PartitionData {
         partition_index: wanted.partition,
@@ -107,14 +106,8 @@ fn read(
             return Ok(data);
         }
     }
-    if from < at.log_start || from > at.log_end {
-        return Err(ErrorCode::OffsetOutOfRange);
-    }
-    if room > 0 && from < at.high_watermark {
-        let bytes_max = usize::try_from(wanted.partition_max_bytes).unwrap_or(0).min(room);
-        let read = broker.fetch(&tip, from, bytes_max);
-        let (bytes, _): (Bytes, _) = read.ok_or(ErrorCode::KafkaStorageError)?;
-        data.records = bytes.into();
-    }
+    let bytes_max = usize::try_from(wanted.partition_max_bytes).unwrap_or(0).min(room);
+    let served = broker.serve(&tip, wanted.current_leader_epoch, from, bytes_max)?;
+    data.records = served.records.into();
     Ok(data)
 }

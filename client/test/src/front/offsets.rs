@@ -86,7 +86,7 @@ fn find(
     let image = broker.metadata().image;
     let tip =
         topics::partition(topics::topic(&image, name, TopicId::ZERO)?, wanted.partition_index)?;
-    let replica = topics::led(broker, &tip, wanted.current_leader_epoch)?;
+    let replica = broker.led(&tip, wanted.current_leader_epoch)?;
     let (at, epoch) = (&replica.positions, replica.role.leader_epoch.0);
     // What a new leader does not know to be committed may have been (KIP-207).
     let is_current = at.high_watermark >= replica.role.epoch_start;
@@ -112,11 +112,5 @@ fn epoch_end(
 ) -> Result<(LeaderEpoch, Offset), ErrorCode> {
     let image = broker.metadata().image;
     let tip = topics::partition(topics::topic(&image, name, TopicId::ZERO)?, wanted.partition)?;
-    let replica = topics::led(broker, &tip, wanted.current_leader_epoch)?;
-    let epoch = LeaderEpoch(wanted.leader_epoch);
-    if epoch == replica.role.leader_epoch {
-        // The current epoch ends where consumers stop reading, but never before it began.
-        return Ok((epoch, replica.positions.high_watermark.max(replica.role.epoch_start)));
-    }
-    Ok(broker.epoch_end(&tip, epoch).unwrap_or((LeaderEpoch(-1), Offset(-1))))
+    broker.epoch_end_for(&tip, wanted.current_leader_epoch, LeaderEpoch(wanted.leader_epoch))
 }

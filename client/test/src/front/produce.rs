@@ -125,7 +125,7 @@ impl World {
                     Err(code) => Err(*code),
                 };
                 let led = tip.and_then(|tip| {
-                    let replica = topics::led(broker, &tip, -1)?;
+                    let replica = broker.led(&tip, -1)?;
                     // -1: everything that is committed.
                     let end = replica.positions.high_watermark;
                     Ok((tip, if wish.offset < 0 { end } else { Offset(wish.offset) }))

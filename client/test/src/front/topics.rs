@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use varve_broker::metadata::{MetadataImage, TopicImage};
-use varve_broker::shard::RoleName;
-use varve_broker::simulation::{ReplicaView, SteppedBroker};
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::vocabulary::{PartitionIndex, TopicId, TopicIdPartition};
 
@@ -25,23 +23,4 @@ pub(super) fn partition(topic: &TopicImage, index: i32) -> Result<TopicIdPartiti
     let partition = PartitionIndex(index);
     topic.partition(partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     Ok(TopicIdPartition { topic_id: topic.id, partition })
-}
-
-/// The replica of a partition that this broker leads, in the epoch that the client knows (−1: any).
-pub(super) fn led(
-    broker: &SteppedBroker,
-    tip: &TopicIdPartition,
-    epoch: i32,
-) -> Result<ReplicaView, ErrorCode> {
-    let not_leader = ErrorCode::NotLeaderOrFollower;
-    let replica = broker.replica(tip).filter(|_| broker.is_serving()).ok_or(not_leader)?;
-    if replica.role.name != RoleName::Leader {
-        return Err(not_leader);
-    }
-    match epoch {
-        ..0 => Ok(replica),
-        epoch if epoch < replica.role.leader_epoch.0 => Err(ErrorCode::FencedLeaderEpoch),
-        epoch if epoch > replica.role.leader_epoch.0 => Err(ErrorCode::UnknownLeaderEpoch),
-        _ => Ok(replica),
-    }
 }

@@ -38,7 +38,7 @@ impl Groups {
 
 impl Invariants {
     /// Whether a broker leads a partition as the newest metadata says, and knows so.
-    fn is_present(&self, id: BrokerId, tip: TopicIdPartition) -> bool {
+    pub(in crate::sim) fn is_present(&self, id: BrokerId, tip: TopicIdPartition) -> bool {
         let leader = |partition: &varve_broker::metadata::PartitionImage| partition.leader;
         self.newest.image.partition(&tip).and_then(leader) == Some(id)
     }

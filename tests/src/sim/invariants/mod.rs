@@ -4,6 +4,7 @@
 mod acknowledged;
 mod committed;
 mod committed_offsets;
+mod consumed;
 mod durable;
 mod election_safety;
 mod epochs;
@@ -35,6 +36,7 @@ use varve_storage::Disk;
 
 pub use acknowledged::{Acknowledged, Demand, Sent};
 pub use committed::Committed;
+pub use consumed::{Consumed, Reader};
 pub use groups::{Asked, Groups};
 pub use membership::Newest;
 use replica_log::Records;
@@ -114,6 +116,8 @@ pub struct Invariants {
     pub acknowledged: Acknowledged,
     /// What members of groups were told.
     pub groups: Groups,
+    /// What they were given.
+    pub consumed: Consumed,
 }
 
 impl Invariants {
