@@ -29,7 +29,7 @@ use crate::file::{Disk, DiskFile};
 use crate::log::{Log, ShardContext};
 use crate::scan::{HeaderScan, ScanError, ScannedBatch, headers_crc_append};
 use crate::segment::Segment;
-use crate::segment_header::{HEADER_PAGE_BYTES, SEAL_POSITION, SECTOR, Seal};
+use crate::segment_header::HEADER_PAGE_BYTES;
 
 pub(crate) use rewrite::Rewritten;
 use rewrite::{Rewriter, discard_scratch};
@@ -309,8 +309,8 @@ pub(crate) enum CompactionError {
     Seal(Offset),
 }
 
-/// Calls `visit` for every batch of a segment. Fails in the end if they are not those that were sealed:
-/// what they say of themselves has no checksum but the seal's, and a write that came to the wrong place
+/// Calls `visit` for every batch of a segment. Fails in the end if they are not those that were appended:
+/// what they say of themselves has no checksum but the segment's, and a write that came to the wrong place
 /// may have brought whole ones.
 fn each_batch<D: Disk>(
     segment: &Arc<Segment<D>>,
@@ -328,11 +328,7 @@ fn each_batch<D: Disk>(
         headers_crc = headers_crc_append(headers_crc, &scanned.header.encode());
         visit(&load(&*file, &scanned)?)?;
     }
-    let mut sector = [0; SECTOR];
-    file.read_at(SEAL_POSITION, &mut sector)?;
-    // Where a disk has harmed the seal itself there is nothing to hold them against.
-    let seal = Seal::decode(&sector).filter(|seal| seal.end_position == segment.end_position());
-    if seal.is_some_and(|seal| seal.headers_crc != headers_crc) {
+    if headers_crc != segment.headers_crc() {
         return Err(CompactionError::Seal(Offset(segment.base_offset)));
     }
     Ok(())

@@ -114,9 +114,9 @@ impl SegmentIndex {
         self.entries.first().map_or(self.headers_crc, |first| first.headers_crc_before)
     }
 
-    /// The checksum of all headers up to the end.
-    pub(crate) fn headers_crc(&self) -> u32 {
-        self.headers_crc
+    /// Where the last batch ends, and the checksum of all headers before that.
+    pub(crate) fn end(&self) -> (u64, u32) {
+        (self.end_position, self.headers_crc)
     }
 
     /// From the last mark at or before a position to the first at or behind another, but not past

@@ -15,7 +15,7 @@ pub struct Rot {
     pub segment: Offset,
     /// Where in the file the batch begins.
     pub position: u64,
-    /// The first offset that cannot be read: where the batch before it ends.
+    /// The first offset that cannot be read: where the batch before it ends. It may lie before what was asked for.
     pub offset: Offset,
     /// Where the batch ends, if its header can be believed: reading goes on there.
     pub next_offset: Option<Offset>,

@@ -19,8 +19,9 @@ use crate::published::PublishedEnd;
 use crate::scan::{HeaderScan, ScanError, ScannedBatch, headers_crc_append};
 use crate::segment_header::{HEADER_PAGE_BYTES, Seal};
 
-/// No write is longer, and so harm that is seen at one place does not begin further before it.
-const WRITE_BYTES_MAX: u64 = 1 << 20;
+/// Where an index has to be built from headers of which one is harmed, those within so many bytes before it are not
+/// believed either: a write that came to the wrong place may have begun before it shows. Most writes are shorter.
+const HARM_BYTES: u64 = 1 << 20;
 
 /// A segment of a log.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ struct IndexState {
 }
 
 impl IndexState {
-    fn empty(end_position: u64, headers_crc: u32) -> Self {
+    fn empty((end_position, headers_crc): (u64, u32)) -> Self {
         let index = SegmentIndex::from(end_position, headers_crc);
         Self { index, begins_at: end_position }
     }
@@ -136,7 +137,7 @@ impl<D: Disk> Segment<D> {
         start: SegmentStart,
         is_sealed: bool,
     ) -> Arc<Self> {
-        let index = IndexState::empty(start.end_position, start.headers_crc);
+        let index = IndexState::empty((start.end_position, start.headers_crc));
         Arc::new(Self {
             tip: start.tip,
             path: path.into(),
@@ -200,7 +201,7 @@ impl<D: Disk> Segment<D> {
         *self.slot.lock() = None;
         if self.is_sealed() {
             let mut state = self.index.write();
-            *state = IndexState::empty(self.end_position(), state.index.headers_crc());
+            *state = IndexState::empty(state.index.end());
         }
     }
 
@@ -275,6 +276,11 @@ impl<D: Disk> Segment<D> {
         }
     }
 
+    /// See [`Seal::headers_crc`]; of all batches as they were appended, whatever the disk has now.
+    pub(crate) fn headers_crc(&self) -> u32 {
+        self.index.read().index.end().1
+    }
+
     /// Closes the segment to appends.
     pub(crate) fn seal(&self) {
         self.is_sealed.store(true, Ordering::Release);
@@ -319,16 +325,15 @@ impl<D: Disk> Segment<D> {
         self.index.read().index.size_bytes()
     }
 
-    /// Whether a lookup needs to read the file first.
-    pub(crate) fn is_index_ready(&self) -> bool {
-        self.index.read().is_complete()
-    }
-
     fn with_index<T>(self: &Arc<Self>, lookup: impl FnOnce(&SegmentIndex) -> T) -> io::Result<T> {
-        if !self.is_index_ready() {
+        loop {
+            let state = self.index.read();
+            if state.is_complete() {
+                return Ok(lookup(&state.index));
+            }
+            drop(state);
             self.complete_index()?;
         }
-        Ok(lookup(&self.index.read().index))
     }
 
     /// Loads the index of a closed segment, or builds what is missing of it from the batches.
@@ -340,7 +345,7 @@ impl<D: Disk> Segment<D> {
             && let Ok(index) = SegmentIndex::decode(&file, self.end_position())
         {
             let mut state = self.index.write();
-            if state.index.headers_crc() == index.headers_crc() {
+            if state.index.end() == index.end() {
                 *state = IndexState { index, begins_at: first };
                 return Ok(());
             }
@@ -370,19 +375,19 @@ impl<D: Disk> Segment<D> {
             // What lies behind damage cannot be found without an index; what is before it can.
             let batch = match scan.next_batch() {
                 Ok(Some(batch)) if self.may_hold(&batch) => batch,
-                Ok(None) if index.headers_crc() == headers_crc => return Ok(index),
+                Ok(None) if index.end().1 == headers_crc => return Ok(index),
                 // The batches are all there, and nobody knows which of them is another.
                 Ok(None) => break first,
                 Ok(Some(ScannedBatch { position, .. })) | Err(ScanError::Damaged { position }) => {
-                    break position.saturating_sub(WRITE_BYTES_MAX);
+                    break position.saturating_sub(HARM_BYTES);
                 }
                 Err(ScanError::Io(error)) => return Err(error),
             };
             if batch.header.base_offset.0 < expected {
-                break batch.position.saturating_sub(WRITE_BYTES_MAX);
+                break batch.position.saturating_sub(HARM_BYTES);
             }
             expected = batch.header.next_offset().0;
-            let headers_crc = headers_crc_append(index.headers_crc(), &batch.header.encode());
+            let headers_crc = headers_crc_append(index.end().1, &batch.header.encode());
             index.push(self.indexed(&batch, headers_crc), crate::index::REBUILD_INTERVAL_BYTES);
         };
         // Readers find no headers behind it that fit.

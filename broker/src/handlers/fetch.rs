@@ -75,9 +75,9 @@ pub(crate) async fn handle(
     };
     let mut pass = read_until(context, &targets, bounds, (bytes_min, wait)).await;
     for (data, target) in pass.partitions.iter_mut().zip(targets.iter()) {
-        // A leader that is cut off does not know of what its successor wrote; who is told that his position is
-        // out of range begins anew somewhere else.
-        if is_past_end(data, target) && !broker.is_up_to_date() {
+        // A leader that is cut off does not know of what its successor wrote, nor a follower that lags; who is
+        // told that his position is out of range begins anew somewhere else.
+        if is_past_end(data, target) && !(leads(target) && broker.is_up_to_date()) {
             *data = read::refused(ErrorCode::NotLeaderOrFollower);
         }
     }
@@ -125,12 +125,16 @@ pub(crate) async fn handle(
     FetchResponse { session_id, responses, node_endpoints, ..FetchResponse::default() }
 }
 
-/// Whether a leader says that a position is out of range since its log ends before it.
+/// Whether a position is called out of range that does not lie before the log's start.
 fn is_past_end(data: &PartitionData, target: &Target) -> bool {
     let Ok(handle) = &target.partition else { return false };
     data.error_code == ErrorCode::OffsetOutOfRange.code()
-        && handle.role().name == RoleName::Leader
-        && target.wanted.fetch_offset > handle.reader().log_end().0
+        && target.wanted.fetch_offset >= handle.log_start().0
+}
+
+/// Whether this broker leads the partition now, as far as it knows.
+fn leads(target: &Target) -> bool {
+    target.partition.as_ref().is_ok_and(|handle| handle.role().name == RoleName::Leader)
 }
 
 /// The in-sync replica in the client's rack, where this broker leads and is not in that rack itself

@@ -31,7 +31,8 @@ pub(super) enum Phase {
 /// An assigned partition. A value.
 #[derive(Debug)]
 pub(super) struct Partition {
-    /// Changes with assignment and seek: what was begun under another token is worthless.
+    /// Changes with assignment, seek, and where a position is lost or set back: what was begun under another token is
+    /// worthless.
     pub(super) token: u64,
     pub(super) phase: Phase,
     pub(super) is_paused: bool,

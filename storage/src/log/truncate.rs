@@ -18,7 +18,7 @@ use super::{Log, RolledSegment};
 use crate::file::{DirectoryFailed, Disk, DiskFile, OpenMode, read_file, replace_file};
 use crate::layout::{PARTITIONS_DIR, ROTTEN_SUFFIX, parse_offset_name, snapshot_name};
 use crate::producer_state::ProducerStates;
-use crate::rot::Rot;
+use crate::rot::{Rot, RotKind};
 use crate::scan::{HeaderScan, ScanError};
 use crate::segment::Segment;
 use crate::segment_header::{HEADER_PAGE_BYTES, Seal};
@@ -41,10 +41,10 @@ pub enum TruncateError {
         /// Where it ends.
         log_end: Offset,
     },
-    /// The batches before the offset cannot be read.
+    /// Batches before the cut, or right behind it, are not what was written.
     #[error("the log is damaged at or before offset {offset}")]
     Damaged {
-        /// What was asked for.
+        /// The first that is not known to be right; else what was asked for.
         offset: Offset,
     },
     /// There is no room for the new segment. Nothing has changed.
@@ -108,7 +108,7 @@ impl<D: Disk> Log<D> {
             // What lies before it is lost; a cut would leave a hole that nobody knows of.
             return Err(TruncateError::Damaged { offset });
         }
-        let cut = self.find_cut(offset.0).map_err(|error| self.explain_scan(offset, error))?;
+        let cut = self.find_cut(offset)?;
         self.cut(&cut, offset, now)
     }
 
@@ -151,7 +151,9 @@ impl<D: Disk> Log<D> {
         if file.read_at(rot.position, &mut bytes).is_err() {
             return;
         }
-        if let Ok(header) = BatchHeader::parse(&bytes) {
+        if let RotKind::Headers { end } = rot.kind {
+            bytes.truncate(usize::try_from(end - rot.position).unwrap_or(usize::MAX));
+        } else if let Ok(header) = BatchHeader::parse(&bytes) {
             bytes.truncate(header.size());
         }
         let path = format!("{}/{:020}{ROTTEN_SUFFIX}", self.dir, rot.offset.0);
@@ -245,18 +247,19 @@ impl<D: Disk> Log<D> {
         self.failed(what, error).into()
     }
 
-    fn find_cut(&self, offset: i64) -> Result<Cut, ScanError> {
+    fn find_cut(&self, offset: Offset) -> Result<Cut, TruncateError> {
+        let explain = |error| self.explain_scan(offset, error);
         let segments = self.segments();
-        let number = segments.partition_point(|segment| segment.base_offset <= offset);
+        let number = segments.partition_point(|segment| segment.base_offset <= offset.0);
         let number = number.saturating_sub(1);
         let segment = &segments[number];
-        let file = segment.file()?;
+        let file = segment.file().map_err(|error| explain(error.into()))?;
         let end_position = segment.end_position();
-        let found = segment.find_offset(&file, offset, end_position)?;
+        let found = segment.find_offset(&file, offset.0, end_position).map_err(explain)?;
         let position = found.map_or(end_position, |found| found.batch.position);
-        let seal = segment.seal_before(&file, position)?;
+        let seal = segment.seal_before(&file, position).map_err(explain)?;
         if seal.end_position < position {
-            return Err(ScanError::Damaged { position: seal.end_position });
+            return Err(TruncateError::Damaged { offset: Offset(seal.next_offset) });
         }
         Ok(Cut { number, seal, end_offset: seal.next_offset.max(self.log_start().0) })
     }

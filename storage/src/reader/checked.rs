@@ -72,10 +72,13 @@ pub(super) fn check_range<D: Disk>(
         // It may have been cut a moment ago.
         segment_end = segment_end.min(end);
     }
+    let range = CheckedRange { end: begin, next_offset: first.expected, rot: None };
+    if begin >= segment_end {
+        return Ok(range);
+    }
     // The header behind the last wanted batch says that it is.
     let ahead_end = wanted.limit.saturating_add(HEADER_BYTES as u64);
     let scan = CheckedScan::within(file, (begin, segment_end), ahead_end, BUFFER.take());
-    let range = CheckedRange { end: begin, next_offset: first.expected, rot: None };
     let proven = (begin, first.expected);
     let mut walk = Walk { shared, segment, scan, range, headers, proven, epoch: None };
     let result = walk.run(file, wanted);
@@ -162,7 +165,8 @@ impl<D: Disk> Walk<'_, D> {
         let (mark, next) = self.headers.around();
         let offset = |mark: Mark| Some(self.segment.base_offset + i64::from(mark.relative_offset?));
         let from = offset(mark).unwrap_or(self.range.next_offset);
-        let next_offset = next.and_then(offset).map(Offset);
+        let segment_next = || self.segment.is_sealed().then(|| self.segment.next_offset());
+        let next_offset = next.and_then(offset).or_else(segment_next).map(Offset);
         let kind = RotKind::Headers { end: next.unwrap_or(mark).position };
         let rot = self.rot_at((mark.position, from), kind, next_offset);
         let (end, next_offset) = self.proven;

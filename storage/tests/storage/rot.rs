@@ -7,7 +7,9 @@ use bytes::Bytes;
 use varve_protocol::records::Batches;
 use varve_protocol::vocabulary::{Offset, TimestampMs};
 use varve_storage::config::ShardId;
-use varve_storage::{Disk, DiskFile, LogReader, LogShard, OpenMode, ReadError, Rot, SimDisk};
+use varve_storage::{
+    Disk, DiskFile, LogReader, LogShard, OpenMode, ReadError, Rot, SimDisk, TruncateError,
+};
 
 use crate::world::{World, partition, read_all, tiny_options};
 
@@ -298,6 +300,11 @@ fn another_batch_behind_its_own_first_bytes_is_seen() {
                 let behind = refused.last().unwrap().offset + 30;
                 let cut = log.truncate_to(behind.min(reader.log_end()), TimestampMs(30_000));
                 assert!(cut.is_err() || scrub(&reader).is_err(), "{place}: {cut:?}");
+                if let Err(TruncateError::Damaged { offset }) = cut {
+                    // Who reads there learns where to cut.
+                    let read = reader.read(offset, 1, reader.log_end(), true);
+                    assert!(matches!(read, Err(ReadError::Rotten(_))), "{place}: {read:?}");
+                }
                 log.cut_rot(rot, TimestampMs(31_000)).unwrap();
                 let left = read_all(&reader);
                 assert_eq!(left, whole[..left.len()], "{place}");

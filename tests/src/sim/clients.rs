@@ -200,10 +200,7 @@ impl World {
             ClientEvent::Act(member) => self.act(member),
             ClientEvent::Ask { machine, number } => self.on_asked(machine, number),
             ClientEvent::Fetch(event) => self.on_fetch(event),
-            ClientEvent::Told { number, answer } => {
-                self.on_told(number, answer);
-                Ok(())
-            }
+            ClientEvent::Told { number, answer } => self.on_told(number, answer),
         }
     }
 

@@ -118,7 +118,7 @@ impl World {
                     let application = self.members.application(member);
                     application.consumer.on_beginning(&lack.name, begin, now_us);
                     application.open.retain(|(other, _)| *other != partition);
-                    self.invariants.consumed.on_position((member, partition), begin);
+                    self.invariants.consumed.on_position((member, partition), begin)?;
                     self.coverage.hit(Branch::PositionReset);
                 }
                 Question::EpochEnd(asked) => {
@@ -287,7 +287,7 @@ impl World {
     }
 
     /// A member's coordinator has said what is committed.
-    pub(super) fn on_committed_found(&mut self, member: usize, offsets: &[(i32, i64)]) {
+    pub(super) fn on_committed_found(&mut self, member: usize, offsets: &[(i32, i64)]) -> Verdict {
         let now_us = self.now_us;
         let application = self.members.application(member);
         for lack in application.consumer.lacks(now_us) {
@@ -299,9 +299,10 @@ impl World {
             let offset = Some(*offset).filter(|offset| *offset >= 0);
             application.consumer.on_committed_found(&lack.name, offset, now_us);
             if let Some(offset) = offset {
-                self.invariants.consumed.on_position((member, *partition), offset);
+                self.invariants.consumed.on_position((member, *partition), offset)?;
             }
         }
+        Ok(())
     }
 
     /// A member's share is gone.

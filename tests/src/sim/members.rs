@@ -354,13 +354,13 @@ impl World {
     }
 
     /// A member hears an answer, or waits no longer.
-    pub(super) fn on_told(&mut self, number: u64, answer: Option<GroupAnswer>) {
-        let Some(request) = self.members.requests.remove(&number) else { return };
+    pub(super) fn on_told(&mut self, number: u64, answer: Option<GroupAnswer>) -> Verdict {
+        let Some(request) = self.members.requests.remove(&number) else { return Ok(()) };
         let Request { member: index, body, made_us, .. } = request;
         let now_us = self.now_us;
         let member = &mut self.members.members[index];
         if member.request != Some(number) {
-            return;
+            return Ok(());
         }
         member.request = None;
         let was_leaving = member.standing == Standing::Leaving;
@@ -376,7 +376,7 @@ impl World {
             }
             Some(GroupAnswer::Offsets(Ok(offsets))) => {
                 member.standing = Standing::Stable;
-                self.on_committed_found(index, &offsets);
+                self.on_committed_found(index, &offsets)?;
             }
             Some(GroupAnswer::Heartbeat(ErrorCode::None)) => member.well_us = Some(made_us),
             Some(GroupAnswer::Commit(ErrorCode::None)) => {
@@ -410,6 +410,7 @@ impl World {
         if member.standing == Standing::Away {
             self.lose_share(index);
         }
+        Ok(())
     }
 }
 

@@ -98,7 +98,12 @@ impl<D: Disk, A> ShardCore<D, A> {
             }
             Ok(FollowerStep::TruncateTo(end)) => {
                 tell_truncation(&tip, partition, end, leader_epoch);
-                truncate(log, partition, end, now)?;
+                match truncate(log, partition, end, now) {
+                    Err(TruncateError::Damaged { offset }) => {
+                        return self.truncate_rotten(&tip, offset, now);
+                    }
+                    truncated => truncated?,
+                }
             }
             Ok(FollowerStep::ResetTo(log_start)) => {
                 tracing::warn!(partition = %tip, log_end = %log.log_end(), %log_start,
@@ -338,7 +343,10 @@ fn parse(fetched: Fetched) -> (LeaderNews, Bytes) {
 }
 
 /// From where a follower reads on; none if it does not follow.
-fn fetch_position<D: Disk>(partition: &Partition, log: &Log<D>) -> Option<FetchPosition> {
+pub(super) fn fetch_position<D: Disk>(
+    partition: &Partition,
+    log: &Log<D>,
+) -> Option<FetchPosition> {
     let follower = partition.follower()?;
     let log_end = log.log_end();
     // An epoch without records says nothing that the leader could compare.
@@ -357,7 +365,7 @@ fn truncate<D: Disk>(
     partition: &mut Partition,
     end: Offset,
     now: Now,
-) -> Result<(), ReplicaAppendError> {
+) -> Result<(), TruncateError> {
     let end = log.truncate_to(end, now.wall)?;
     if let Some(follower) = partition.follower_mut() {
         follower.on_truncated(end);

@@ -13,10 +13,11 @@
 use varve_protocol::vocabulary::{Offset, TopicIdPartition};
 use varve_storage::{Disk, Log, ReadError, Rot, TruncateError};
 
+use super::replicas::fetch_position;
 use super::{Now, ShardCore};
 use crate::partition::{Partition, RotNote};
 use crate::shard::command::Effect;
-use crate::shard::replica::{ProposedIsr, RoleName};
+use crate::shard::replica::{FetchPosition, ProposedIsr, ReplicaAppendError, RoleName};
 
 /// Between two requests of a follower to be taken out of the ISR.
 const WITHDRAWAL_PAUSE_MS: i64 = 2_000;
@@ -78,6 +79,30 @@ impl<D: Disk, A> ShardCore<D, A> {
             partition_epoch: view.partition_epoch,
             isr: rest.map(|id| (*id, -1)).collect(),
         }));
+    }
+
+    /// A follower was to truncate its log, and found that from an offset before that on it is not what was
+    /// written. Out of the ISR it cuts there; in it, it asks to leave.
+    pub(super) fn truncate_rotten(
+        &mut self,
+        tip: &TopicIdPartition,
+        offset: Offset,
+        now: Now,
+    ) -> Result<FetchPosition, ReplicaAppendError> {
+        let gone = ReplicaAppendError::NotFollower;
+        let reader = self.logs.log(tip).ok_or(gone.clone())?.reader();
+        let from = offset.max(reader.log_start());
+        if let Err(ReadError::Rotten(rot)) = reader.read(from, 1, reader.log_end(), true) {
+            self.on_rot_seen(&rot, now);
+        }
+        let partition = self.partitions.get_mut(tip).ok_or(gone.clone())?;
+        let log = self.logs.log_mut(tip).ok_or(gone.clone())?;
+        let is_in_sync = partition.view().isr.contains(&self.settings.broker);
+        if is_in_sync || !cut_rot(log, partition, now) {
+            return Err(TruncateError::Damaged { offset }.into());
+        }
+        self.effects.push(Effect::RotCut);
+        fetch_position(partition, log).ok_or(gone)
     }
 }
 

@@ -65,8 +65,11 @@ impl State {
                 self.take_in_records(asked, data, is_read_committed, context, now);
             }
             ErrorCode::OffsetOutOfRange => {
-                if !is_leader && partition.preferred_replica.take().is_some() {
-                    // A follower may lag; the leader decides.
+                if !is_leader {
+                    // It may lag; the leader decides.
+                    partition.preferred_replica = None;
+                    partition.retry_at = Some(now + LEADER_BACKOFF.min(backoff.0));
+                    self.must_refresh = true;
                     return;
                 }
                 if partition.fetch_offset == asked.offset {
@@ -162,13 +165,16 @@ impl State {
         (epoch, end): (i32, i64),
         now: Instant,
     ) -> Option<i64> {
+        let partition = self.current(&one.at, one.token)?;
+        if partition.phase != Phase::Validating || partition.fetch_offset != one.offset {
+            // Something else happened to it while the leader was asked.
+            return None;
+        }
         if epoch < 0 || end < one.offset {
             return self.on_truncated(&one.at, one.token, end, now);
         }
-        if let Some(partition) = self.current(&one.at, one.token) {
-            partition.phase = Phase::Fetching;
-            partition.validated_under = under;
-        }
+        partition.phase = Phase::Fetching;
+        partition.validated_under = under;
         None
     }
 }

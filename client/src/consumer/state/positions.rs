@@ -54,7 +54,7 @@ impl State {
         }
     }
 
-    /// The position is not in the log. Answers whether it will be reset.
+    /// The position is not in the log.
     pub(in crate::consumer) fn on_out_of_range(&mut self, at: &TopicPartition, token: u64) {
         let phase = self.reset_phase();
         let fresh = self.new_token();
@@ -87,8 +87,16 @@ impl State {
         self.buffered_bytes -= released;
         if resets && end >= 0 {
             let partition = self.current(at, token)?;
-            // What was returned beyond the end no longer exists; reading goes on where the logs part.
             partition.token = fresh;
+            if (0..=end).contains(&partition.consumed) {
+                // Nothing that was returned is cut off; the rest is fetched again.
+                partition.phase = Phase::Fetching;
+                partition.fetch_offset = partition.consumed;
+                partition.fetch_epoch = partition.epoch_before(partition.consumed);
+                partition.validated_under = -1;
+                return None;
+            }
+            // What was returned beyond the end no longer exists; reading goes on where the logs part.
             partition.set_position(end, -1, now);
             return Some(offset);
         }

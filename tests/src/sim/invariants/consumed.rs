@@ -23,10 +23,19 @@ struct Reading {
 }
 
 impl Consumed {
-    /// A member begins at a position, or begins anew.
-    pub fn on_position(&mut self, reader: Reader, position: i64) {
+    /// A member begins at a position, or goes on there: what lies between is deleted.
+    ///
+    /// # Errors
+    /// If it goes back.
+    pub fn on_position(&mut self, reader: Reader, position: i64) -> Verdict {
         let reading = Reading { begin: position, next: position, open: BTreeSet::new() };
-        self.readers.insert(reader, reading);
+        match self.readers.insert(reader, reading) {
+            Some(known) if position < known.next => {
+                let what = format!("{reader:?} goes on at {position}: {known:?}");
+                violated("A11: nobody reads backwards or with holes", what)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A member's share is gone.
