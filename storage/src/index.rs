@@ -59,7 +59,7 @@ pub(crate) struct SegmentIndex {
 
 impl SegmentIndex {
     /// Of the batches that begin at or behind a position, up to which the headers have that checksum.
-    pub(crate) fn from(position: u64, headers_crc: u32) -> Self {
+    pub(crate) fn beginning_at(position: u64, headers_crc: u32) -> Self {
         Self {
             entries: Vec::new(),
             bytes_since_entry: 0,
@@ -203,7 +203,7 @@ impl SegmentIndex {
         if reader.u64()? != end_position {
             return Err(reader.error().into());
         }
-        let mut index = Self::from(end_position, 0);
+        let mut index = Self::beginning_at(end_position, 0);
         index.max_timestamp = reader.i64()?;
         index.headers_crc = reader.u32()?;
         let count = reader.count(ENTRY_BYTES)?;
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     fn sample() -> SegmentIndex {
-        let mut index = SegmentIndex::from(u64::from(HEADER_PAGE_BYTES), 0);
+        let mut index = SegmentIndex::beginning_at(u64::from(HEADER_PAGE_BYTES), 0);
         for number in 0..10_u32 {
             let batch = IndexedBatch {
                 relative_offset: number * 5,
@@ -269,7 +269,10 @@ mod tests {
         assert_eq!(index.position_for_timestamp(20), 4296);
         assert_eq!(index.position_for_timestamp(10), 4096);
         assert_eq!(index.entry_for_offset(10).unwrap().position, 4296);
-        assert_eq!(SegmentIndex::from(u64::from(HEADER_PAGE_BYTES), 0).entry_for_offset(10), None);
+        assert_eq!(
+            SegmentIndex::beginning_at(u64::from(HEADER_PAGE_BYTES), 0).entry_for_offset(10),
+            None
+        );
     }
 
     #[test]
@@ -287,7 +290,7 @@ mod tests {
         cut.cut(4496, 4, 30);
         assert_eq!(places(&cut, 4300, 9000), [(4296, 2), (4496, 4)]);
         // What came before this process is not in the index yet.
-        let mut late = SegmentIndex::from(4296, 2);
+        let mut late = SegmentIndex::beginning_at(4296, 2);
         assert_eq!(places(&late, 4096, 4200), [(4096, 0), (4296, 2)]);
         late.push(
             IndexedBatch {

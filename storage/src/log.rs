@@ -145,7 +145,7 @@ pub struct Log<D: Disk> {
     damaged_record: Option<Box<LogRecord>>,
     /// The generation and the active segment's base in the last durable checkpoint.
     pub(crate) checkpointed: Option<(u32, i64)>,
-    /// After a failed compaction, the log is left alone until then.
+    /// After a failed compaction, the log is left alone until so much of the shard's time has passed.
     pub(crate) compaction_not_before: i64,
     /// Bytes appended since the last maintenance.
     pub(crate) appended_bytes: u64,

@@ -62,7 +62,7 @@ struct IndexState {
 
 impl IndexState {
     fn empty((end_position, headers_crc): (u64, u32)) -> Self {
-        let index = SegmentIndex::from(end_position, headers_crc);
+        let index = SegmentIndex::beginning_at(end_position, headers_crc);
         Self { index, begins_at: end_position }
     }
 
@@ -369,7 +369,7 @@ impl<D: Disk> Segment<D> {
         let first = u64::from(HEADER_PAGE_BYTES);
         let file = self.file()?;
         let mut scan = HeaderScan::new(&*file, first, end);
-        let mut index = SegmentIndex::from(first, 0);
+        let mut index = SegmentIndex::beginning_at(first, 0);
         let mut expected = self.base_offset;
         let harmed_from = loop {
             // What lies behind damage cannot be found without an index; what is before it can.

@@ -264,6 +264,14 @@ impl<D: Disk> LogShard<D> {
         latch.failure().expect("the latch was just closed")
     }
 
+    /// Time goes on, as far as the wall clock tells.
+    fn note_time(&mut self, now: TimestampMs) {
+        let passed_ms = now.0.saturating_sub(self.seen.0).max(0);
+        self.passed_ms = self.passed_ms.saturating_add(passed_ms);
+        self.seen = now;
+        self.now = self.now.max(now);
+    }
+
     /// Appends a batch. It can be read at once; it is durable when a commit says so.
     ///
     /// A duplicate is not appended again: its answer holds the offsets of the first time, which

@@ -182,13 +182,6 @@ impl<D: Disk> LogShard<D> {
         self.is_sync_in_flight.then_some(Work::Sync { segments, logs })
     }
 
-    pub(super) fn note_time(&mut self, now: TimestampMs) {
-        let passed_ms = now.0.saturating_sub(self.seen.0).max(0);
-        self.passed_ms = self.passed_ms.saturating_add(passed_ms);
-        self.seen = now;
-        self.now = self.now.max(now);
-    }
-
     fn take_checkpoint(&mut self) -> Option<CheckpointJob<D>> {
         if self.is_checkpoint_in_flight || self.passed_ms < self.checkpoint_not_before_ms {
             return None;

@@ -58,6 +58,13 @@ fn a_follower_keeps_the_high_watermark_that_it_was_told() {
     check(&[1451]);
 }
 
+/// Members that read with the client crate's consumer were given what lay before a position to which it had been reset
+/// (`nothing_from_before_a_reset_is_returned` in `client/src/consumer/state/positions.rs`).
+#[test]
+fn nobody_reads_what_lies_before_a_reset() {
+    check(&[616, 732, 1139, 1711, 1713, 2406]);
+}
+
 /// Where frames were slow, members of groups were away for longer than their sessions allowed, and a
 /// group never came to rest. Sessions outlast the network there now, as whoever sets them up would
 /// have it.
