@@ -246,9 +246,7 @@ async fn validate_at(shared: &Shared, leader: i32, work: Vec<Unpositioned>) -> b
             // The broker cannot tell; positions are taken as they are.
             let mut state = shared.state.lock();
             for one in &work {
-                if let Some(partition) = state.current(&one.at, one.token)
-                    && partition.phase == Phase::Validating
-                {
+                if let Some(partition) = state.current(&one.at, one.token) {
                     partition.phase = Phase::Fetching;
                     partition.validated_under = leader_epoch(&one.at);
                 }

@@ -5,6 +5,8 @@ mod commits;
 mod fetching;
 mod intake;
 mod positions;
+#[cfg(test)]
+mod tests;
 
 pub(super) use commits::Committable;
 #[cfg(feature = "simulation")]

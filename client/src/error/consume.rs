@@ -72,7 +72,8 @@ pub enum ConsumeError {
         /// The topic or the group.
         context: Box<ErrorContext>,
     },
-    /// A batch is damaged. `recv` goes on after it only when told to by [`Consumer::seek`](crate::Consumer::seek).
+    /// A batch is damaged; all records before it were returned. `recv` goes on in its partition only when told to by
+    /// [`Consumer::seek`](crate::Consumer::seek).
     #[error("a batch is damaged: {reason}{context}; seek past it, or restore the partition")]
     Damaged {
         /// What was found and expected.

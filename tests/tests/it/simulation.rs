@@ -59,7 +59,7 @@ fn a_follower_keeps_the_high_watermark_that_it_was_told() {
 }
 
 /// Members that read with the client crate's consumer were given what lay before a position to which it had been reset
-/// (`nothing_from_before_a_reset_is_returned` in `client/src/consumer/state/positions.rs`).
+/// (`nothing_from_before_a_reset_is_returned` in `client/src/consumer/state/tests.rs`).
 #[test]
 fn nobody_reads_what_lies_before_a_reset() {
     check(&[616, 732, 1139, 1711, 1713, 2406]);

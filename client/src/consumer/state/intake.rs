@@ -48,6 +48,8 @@ impl State {
         if partition.phase != Phase::Fetching {
             return;
         }
+        // Errors are about the position that was asked for; what was fetched before it is returned first.
+        let is_ahead = partition.consumed < partition.fetch_offset;
         match ErrorCode::from_code(data.error_code) {
             ErrorCode::None => {
                 partition.high_watermark = data.high_watermark;
@@ -62,20 +64,30 @@ impl State {
                     // All there is: waiting here is no stall.
                     partition.progress_at = now;
                 }
-                self.take_in_records(asked, data, is_read_committed, context, now);
-            }
-            ErrorCode::OffsetOutOfRange => {
-                if !is_leader {
-                    // It may lag; the leader decides.
-                    partition.preferred_replica = None;
-                    partition.retry_at = Some(now + LEADER_BACKOFF.min(backoff.0));
-                    self.must_refresh = true;
-                    return;
-                }
-                if partition.fetch_offset == asked.offset {
-                    self.on_out_of_range(at, asked.token);
+                match self.take_in_records(asked, data, is_read_committed, now) {
+                    Err(_) if is_ahead => self.ask_later(asked, backoff.0, now),
+                    Err(reason) => {
+                        let error = ConsumeError::Damaged { reason, context: context() };
+                        self.fail(at, asked.token, error);
+                    }
+                    Ok(()) => {}
                 }
             }
+            ErrorCode::OffsetOutOfRange if !is_leader => {
+                // It may lag; the leader decides.
+                partition.preferred_replica = None;
+                self.must_refresh = true;
+                self.ask_later(asked, LEADER_BACKOFF.min(backoff.0), now);
+            }
+            ErrorCode::OffsetOutOfRange if partition.fetch_offset != asked.offset => {}
+            ErrorCode::OffsetOutOfRange
+            | ErrorCode::TopicAuthorizationFailed
+            | ErrorCode::CorruptMessage
+                if is_ahead =>
+            {
+                self.ask_later(asked, backoff.0, now);
+            }
+            ErrorCode::OffsetOutOfRange => self.on_out_of_range(at, asked.token),
             code @ ErrorCode::TopicAuthorizationFailed => {
                 let error = ConsumeError::Unauthorised { code, context: context() };
                 self.fail(at, asked.token, error);
@@ -87,34 +99,36 @@ impl State {
             }
             code if code.is_retriable() => {
                 partition.preferred_replica = None;
-                partition.retry_at = Some(now + LEADER_BACKOFF.min(backoff.0));
                 self.must_refresh = true;
+                self.ask_later(asked, LEADER_BACKOFF.min(backoff.0), now);
             }
             code => {
-                partition.retry_at = Some(now + backoff.1);
                 self.tell_error(ConsumeError::Refused { code, context: context() });
+                self.ask_later(asked, backoff.1, now);
             }
         }
     }
 
+    fn ask_later(&mut self, asked: &Asked, wait: Duration, now: Instant) {
+        if let Some(partition) = self.current(&asked.at, asked.token) {
+            partition.retry_at = Some(now + wait);
+        }
+    }
+
+    /// # Errors
+    /// What is wrong with the bytes, in words.
     fn take_in_records(
         &mut self,
         asked: &Asked,
         data: PartitionData,
         is_read_committed: bool,
-        context: impl Fn() -> Box<ErrorContext>,
         now: Instant,
-    ) {
+    ) -> Result<(), String> {
         let at = &asked.at;
-        let bytes = match data.records.to_bytes() {
-            Ok(bytes) if bytes.is_empty() => return,
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let reason = error.to_string();
-                let error = ConsumeError::Damaged { reason, context: context() };
-                return self.fail(at, asked.token, error);
-            }
-        };
+        let bytes = data.records.to_bytes().map_err(|error| error.to_string())?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let aborted = data.aborted_transactions.unwrap_or_default();
         let mut aborted: Vec<(i64, i64)> =
             aborted.into_iter().map(|one| (one.producer_id, one.first_offset)).collect();
@@ -129,17 +143,11 @@ impl State {
             aborted: aborted.into(),
             is_read_committed,
         };
-        match chunk.end() {
-            Some(end) => {
-                self.on_fetched(asked, chunk, end, now);
-            }
-            None => {
-                let reason =
-                    format!("{} bytes without a whole batch of version 2", chunk.bytes.len());
-                let error = ConsumeError::Damaged { reason, context: context() };
-                self.fail(at, asked.token, error);
-            }
-        }
+        let len = chunk.bytes.len();
+        let end =
+            chunk.end().ok_or_else(|| format!("{len} bytes without a whole batch of version 2"))?;
+        self.on_fetched(asked, chunk, end, now);
+        Ok(())
     }
 
     /// The group's committed offset with its epoch, or that there is none.
@@ -165,14 +173,10 @@ impl State {
         (epoch, end): (i32, i64),
         now: Instant,
     ) -> Option<i64> {
-        let partition = self.current(&one.at, one.token)?;
-        if partition.phase != Phase::Validating || partition.fetch_offset != one.offset {
-            // Something else happened to it while the leader was asked.
-            return None;
-        }
         if epoch < 0 || end < one.offset {
             return self.on_truncated(&one.at, one.token, end, now);
         }
+        let partition = self.current(&one.at, one.token)?;
         partition.phase = Phase::Fetching;
         partition.validated_under = under;
         None

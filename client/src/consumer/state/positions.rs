@@ -54,20 +54,34 @@ impl State {
         }
     }
 
+    /// Makes worthless what was fetched and what the caller of `recv` has begun to take. Answers the new token, with
+    /// the partition if it is still what it was.
+    fn drop_begun(&mut self, at: &TopicPartition, token: u64) -> Option<(u64, &mut Partition)> {
+        let fresh = self.new_token();
+        let partition = self.partitions.get_mut(at).filter(|partition| partition.token == token)?;
+        self.buffered_bytes -= partition.drop_fetched();
+        partition.token = fresh;
+        Some((fresh, partition))
+    }
+
+    /// The last records that were returned count under a new token, too.
+    fn keep_returned(&mut self, at: &TopicPartition, fresh: u64) {
+        for (_, token, _) in self.last_returned.iter_mut().filter(|(of, _, _)| of == at) {
+            *token = fresh;
+        }
+    }
+
     /// The position is not in the log.
     pub(in crate::consumer) fn on_out_of_range(&mut self, at: &TopicPartition, token: u64) {
         let phase = self.reset_phase();
-        let fresh = self.new_token();
         let Some(partition) = self.current(at, token) else { return };
-        let offset = partition.fetch_offset;
-        let released = partition.drop_fetched();
-        partition.phase = phase;
-        // What the caller of `recv` has begun lies before the position that follows.
-        partition.token = fresh;
-        self.buffered_bytes -= released;
         if phase == Phase::Failed {
-            let context = Box::new(ErrorContext::partition(&at.topic, at.partition).at(offset));
-            self.tell_error(ConsumeError::OffsetOutOfRange { context });
+            let context = ErrorContext::partition(&at.topic, at.partition);
+            let context = Box::new(context.at(partition.fetch_offset));
+            return self.fail(at, token, ConsumeError::OffsetOutOfRange { context });
+        }
+        if let Some((_, partition)) = self.drop_begun(at, token) {
+            partition.phase = phase;
         }
     }
 
@@ -80,23 +94,21 @@ impl State {
         now: Instant,
     ) -> Option<i64> {
         let resets = self.limits.reset != OffsetReset::Error;
-        let fresh = self.new_token();
         let partition = self.current(at, token)?;
-        let offset = partition.fetch_offset;
-        let released = partition.drop_fetched();
-        self.buffered_bytes -= released;
+        let (consumed, offset) = (partition.consumed, partition.fetch_offset);
+        if (0..=end).contains(&consumed) {
+            // Nothing that was returned is cut off; the rest is fetched again.
+            let (fresh, partition) = self.drop_begun(at, token)?;
+            partition.phase = Phase::Fetching;
+            partition.fetch_offset = consumed;
+            partition.fetch_epoch = partition.epoch_before(consumed);
+            partition.validated_under = -1;
+            self.keep_returned(at, fresh);
+            return None;
+        }
         if resets && end >= 0 {
-            let partition = self.current(at, token)?;
-            partition.token = fresh;
-            if (0..=end).contains(&partition.consumed) {
-                // Nothing that was returned is cut off; the rest is fetched again.
-                partition.phase = Phase::Fetching;
-                partition.fetch_offset = partition.consumed;
-                partition.fetch_epoch = partition.epoch_before(partition.consumed);
-                partition.validated_under = -1;
-                return None;
-            }
             // What was returned beyond the end no longer exists; reading goes on where the logs part.
+            let (_, partition) = self.drop_begun(at, token)?;
             partition.set_position(end, -1, now);
             return Some(offset);
         }
@@ -109,94 +121,16 @@ impl State {
         None
     }
 
-    /// Stops a partition until a seek, and tells why.
+    /// Stops a partition until a seek, and tells why. Nothing more of what was fetched is returned.
     pub(in crate::consumer) fn fail(
         &mut self,
         at: &TopicPartition,
         token: u64,
         error: ConsumeError,
     ) {
-        let Some(partition) = self.current(at, token) else { return };
+        let Some((fresh, partition)) = self.drop_begun(at, token) else { return };
         partition.phase = Phase::Failed;
-        let released = partition.drop_fetched();
-        self.buffered_bytes -= released;
+        self.keep_returned(at, fresh);
         self.tell_error(error);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock;
-    use crate::config::{CommitPolicy, ConsumerConfig};
-    use crate::consumer::reading;
-    use crate::consumer::state::{Answering, FetchPlan};
-    use crate::net::{MetadataCache, test_topic};
-    use parking_lot::Mutex;
-    use std::time::Duration;
-    use varve_protocol::error_code::ErrorCode;
-    use varve_protocol::messages::fetch::PartitionData;
-    use varve_protocol::records::{BatchBuilder, Compression, NewRecord};
-    use varve_protocol::vocabulary::Offset;
-
-    fn batch(base: i64, count: usize) -> PartitionData {
-        let mut builder = BatchBuilder::new(Compression::None);
-        builder.set_base_offset(Offset(base));
-        for _ in 0..count {
-            builder.push(NewRecord { value: Some(b"value"), ..NewRecord::default() }).unwrap();
-        }
-        PartitionData {
-            high_watermark: 100,
-            records: builder.build().unwrap().into(),
-            ..Default::default()
-        }
-    }
-
-    /// Records that the caller has begun to take are deleted on the broker, and the next fetch is out of range: the rest of them
-    /// would go backwards after the reset.
-    #[test]
-    fn nothing_from_before_a_reset_is_returned() {
-        let config =
-            ConsumerConfig { auto_offset_reset: OffsetReset::Earliest, ..Default::default() };
-        let now = clock::now();
-        let state = Mutex::new(State::new(&config, false, now));
-        let metadata = MetadataCache::of(test_topic("t", &[Some(1)]));
-        let at = TopicPartition::new("t", 0);
-        let answering = Answering {
-            broker: 1,
-            is_leader: true,
-            is_read_committed: false,
-            preference: Duration::ZERO,
-            backoff: (Duration::ZERO, Duration::ZERO),
-        };
-        let begin = |offset| {
-            let mut state = state.lock();
-            let lack = state.unpositioned(now).pop().unwrap();
-            state.current(&at, lack.token).unwrap().set_position(offset, -1, now);
-        };
-        let answer = |data: PartitionData| {
-            let mut state = state.lock();
-            let FetchPlan { asked, .. } = state.plan_fetch(1, &metadata, false, now);
-            state.take_in(asked.values().next().unwrap(), data, answering, now);
-        };
-        let mut begun = None;
-        let mut recv = || {
-            state.lock().begin_poll(now);
-            reading::next(&mut begun, &state, true, || {}).map(|record| record.offset)
-        };
-        state.lock().add(std::slice::from_ref(&at), now);
-        begin(10);
-        answer(batch(10, 5));
-        assert_eq!((recv(), recv()), (Some(10), Some(11)));
-        answer(PartitionData {
-            error_code: ErrorCode::OffsetOutOfRange.code(),
-            ..Default::default()
-        });
-        begin(40);
-        assert_eq!(recv(), None);
-        answer(batch(40, 2));
-        assert_eq!((recv(), recv(), recv()), (Some(40), Some(41), None));
-        let committable = state.lock().committable(CommitPolicy::Manual, true, None);
-        assert_eq!(committable[0].offset, 42);
     }
 }
