@@ -26,6 +26,7 @@ mod acknowledging;
 mod deletions;
 mod epochs;
 mod following;
+mod rot;
 
 const TIP: TopicIdPartition =
     TopicIdPartition { topic_id: TopicId(7), partition: PartitionIndex(0) };

@@ -169,6 +169,10 @@ pub enum ReplicaAppendError {
     /// What came was damaged on its way, or at the leader. It may be fetched again, after a while.
     #[error("the leader's answer is damaged: {0}")]
     Damaged(String),
+    /// This replica's own log is not what was written, at or before that offset, where it was to be cut. It
+    /// leaves the in-sync replicas; to be fetched again, after a while.
+    #[error("the own log is damaged at or before offset {0}")]
+    Rotten(Offset),
     /// The disk is full: to be fetched again, after a while.
     #[error("the disk is full")]
     DiskFull,

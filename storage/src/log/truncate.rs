@@ -113,11 +113,12 @@ impl<D: Disk> Log<D> {
     }
 
     /// Cuts off a damaged batch and everything behind it, so that it can be fetched anew, and what lies
-    /// before it as far as its headers are not what was written; as [`Self::truncate_to`] else. Not for a replica that counts as in sync: the log ends below what
-    /// it had promised then.
+    /// before it as far as its headers are not what was written; as [`Self::truncate_to`] else. Not for a
+    /// replica that counts as in sync: the log ends below what it had promised then.
     ///
     /// # Errors
-    /// [`TruncateError::Damaged`] if segments before it are damaged, too: see [`Self::reset_to`]. [`TruncateError::OutOfRange`] if its segment is not in the log any more.
+    /// [`TruncateError::Damaged`] if segments before it are damaged, too: see [`Self::reset_to`].
+    /// [`TruncateError::OutOfRange`] if its segment is not in the log any more.
     /// [`TruncateError::DiskFull`], [`TruncateError::DirectoryFailed`].
     pub fn cut_rot(&mut self, rot: &Rot, now: TimestampMs) -> Result<Offset, TruncateError> {
         self.context.disk.latch().check()?;

@@ -421,6 +421,7 @@ fn explain(error: AppendBatchesError) -> ReplicaAppendError {
 impl From<TruncateError> for ReplicaAppendError {
     fn from(error: TruncateError) -> Self {
         match error {
+            TruncateError::Damaged { offset } => Self::Rotten(offset),
             TruncateError::DiskFull => Self::DiskFull,
             TruncateError::DirectoryFailed(failed) => failed.into(),
             other => Self::Refused(other.to_string()),

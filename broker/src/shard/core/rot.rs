@@ -99,7 +99,7 @@ impl<D: Disk, A> ShardCore<D, A> {
         let log = self.logs.log_mut(tip).ok_or(gone.clone())?;
         let is_in_sync = partition.view().isr.contains(&self.settings.broker);
         if is_in_sync || !cut_rot(log, partition, now) {
-            return Err(TruncateError::Damaged { offset }.into());
+            return Err(ReplicaAppendError::Rotten(offset));
         }
         self.effects.push(Effect::RotCut);
         fetch_position(partition, log).ok_or(gone)
