@@ -312,7 +312,9 @@ fn kafkas_tools_elect_and_move() {
     assert_eq!(world.reassign(Some(&[2, 3])), None);
     let elect = ["--topic", TOPIC, "--partition", "0", "--election-type", "preferred"];
     let elected = tool("tools.LeaderElectionCommand", &elect);
-    assert!(elected.contains("Successfully completed leader election"), "{elected}");
+    // On a slow machine the controller may have restored the preferred leader before the tool has started.
+    let answers = ["Successfully completed leader election", "Valid replica already elected"];
+    assert!(answers.iter().any(|answer| elected.contains(answer)), "{elected}");
     assert_eq!(world.partition(0).leader, Some(2));
     let quorum = tool("tools.MetadataQuorumCommand", &["describe", "--status"]);
     assert!(quorum.contains("LeaderId:") && quorum.contains("CurrentVoters:"), "{quorum}");
