@@ -160,10 +160,10 @@ impl Consumer {
             self.shared.bump();
         }
         let polled = self.poll_begun(context);
-        let mut state = self.shared.state.lock();
-        state.is_polling = polled.is_pending();
         if polled.is_ready() {
             self.is_begun = false;
+            let mut state = self.shared.state.lock();
+            state.is_polling = false;
             state.last_poll = clock::now();
         }
         polled

@@ -4,6 +4,7 @@ use super::committer::{self, CommitReport};
 use super::events::{Event, EventSource};
 use super::state::State;
 use crate::client::Client;
+use crate::clock;
 use crate::config::ConsumerConfig;
 use crate::error::{CommitError, ConsumeError, ErrorContext, RequestError};
 use crate::net::Cluster;
@@ -63,7 +64,7 @@ impl Shared {
 
     /// Wakes whoever waits in `recv`.
     pub(super) fn wake(&self) {
-        let waker = self.state.lock().take_waker();
+        let waker = self.state.lock().take_waker(clock::now());
         if let Some(waker) = waker {
             waker.wake();
         }

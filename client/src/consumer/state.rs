@@ -26,6 +26,7 @@ use crate::sabotage::{self, Sabotage};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 /// Errors that wait for `recv`; beyond that the oldest are dropped.
 const ERRORS_MAX: usize = 64;
@@ -42,7 +43,7 @@ pub(super) struct State {
     /// Nothing can be delivered any more, and why.
     pub(super) fatal: Option<ConsumeError>,
     waker: Option<Waker>,
-    /// When `recv` was last called, and whether it waits right now.
+    /// When `recv` was last called, or was to be called, and whether it waits right now.
     pub(super) last_poll: Instant,
     pub(super) is_polling: bool,
     /// Counts calls of `recv`.
@@ -132,15 +133,26 @@ impl State {
         }
     }
 
+    /// `recv` waits, and this wakes it.
     pub(super) fn set_waker(&mut self, waker: &Waker) {
+        self.is_polling = true;
         match &mut self.waker {
             Some(known) => known.clone_from(waker),
             none => *none = Some(waker.clone()),
         }
     }
 
-    pub(super) fn take_waker(&mut self) -> Option<Waker> {
+    /// Whoever waits is to look again: from now on it is on the caller to call.
+    pub(super) fn take_waker(&mut self, now: Instant) -> Option<Waker> {
+        if std::mem::take(&mut self.is_polling) {
+            self.last_poll = now;
+        }
         self.waker.take()
+    }
+
+    /// When `recv` has to be called by; `None` while it is waiting.
+    pub(super) fn poll_due_at(&self, max_poll_interval: Duration) -> Option<Instant> {
+        (!self.is_polling).then(|| self.last_poll + max_poll_interval)
     }
 
     pub(super) fn next_error(&mut self) -> Option<ConsumeError> {

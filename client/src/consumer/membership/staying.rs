@@ -75,7 +75,7 @@ impl GroupMember<'_> {
     /// When `recv` has to be called by; `None` while it is waiting.
     fn poll_due_at(&self) -> Option<Instant> {
         let state = self.shared.state.lock();
-        (!state.is_polling).then(|| state.last_poll + self.shared.config.max_poll_interval)
+        state.poll_due_at(self.shared.config.max_poll_interval)
     }
 
     /// Whether topics have other partitions than when this member shared them out.

@@ -232,6 +232,21 @@ fn a_truncation_of_what_was_returned_sets_the_position_back() {
     }
 }
 
+/// Of a stream, nobody is told that its caller has gone on to something else while it waited.
+#[test]
+fn who_is_woken_is_to_call_again() {
+    let world = World::begun_at(10, OffsetReset::Earliest);
+    let mut state = world.state.lock();
+    let limit = Duration::from_secs(300);
+    assert_eq!(state.poll_due_at(limit), Some(world.now + limit));
+    state.set_waker(std::task::Waker::noop());
+    assert_eq!(state.poll_due_at(limit), None, "there is nothing to process");
+    let woken = world.now + Duration::from_secs(1_000);
+    assert!(state.take_waker(woken).is_some());
+    assert!(state.take_waker(woken + limit).is_none());
+    assert_eq!(state.poll_due_at(limit), Some(woken + limit));
+}
+
 /// The caller knows that it failed, and goes on by a seek.
 #[test]
 fn a_late_answer_revives_no_failed_partition() {
