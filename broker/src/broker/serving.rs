@@ -16,6 +16,8 @@ use crate::server::{self, DescriptorPlan, ServerLimits};
 use crate::shard::Shards;
 use crate::spawn::Tasks;
 
+/// Between two attempts at logs that could not be made.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// Between two signs of life of the network workers.
 const BEAT: Duration = Duration::from_millis(250);
 
@@ -41,6 +43,7 @@ impl Serving {
         ending: oneshot::Sender<()>,
     ) {
         self.tasks.spawn(beat(Arc::clone(&self.broker), stopped.clone()));
+        self.tasks.spawn(retry_logs(Arc::clone(&self.broker), stopped.clone()));
         self.tasks.spawn(scrub(Arc::clone(&self.broker), stopped.clone()));
         self.health.set_listening(true);
         let service = Dispatcher::new(Arc::clone(&self.broker));
@@ -79,6 +82,16 @@ impl Serving {
 async fn until_true(mut stopped: watch::Receiver<bool>) {
     // An error means that the owner is gone, which ends the broker too.
     let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Has logs made that a full disk refused, once there is room.
+async fn retry_logs(broker: Arc<Broker>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(RETRY_PAUSE) => broker.metadata.retry_logs(),
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+    }
 }
 
 /// Shows that the network workers live, and for how long they did not.

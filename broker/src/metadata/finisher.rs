@@ -76,14 +76,23 @@ impl MetadataFinisher {
         host: Arc<dyn PartitionHost>,
         mut unmade: BTreeSet<TopicIdPartition>,
     ) {
-        while let Some(batch) = self.batches.recv().await {
-            finish(batch, &self.shared, &*host, &mut unmade).await;
+        loop {
+            tokio::select! {
+                biased;
+                batch = self.batches.recv() => {
+                    let Some(batch) = batch else { return };
+                    finish(batch, &self.shared, &*host, &mut unmade).await;
+                }
+                () = self.shared.retry_due.notified() => {
+                    retry(&self.shared, &*host, &mut unmade).await;
+                }
+            }
         }
     }
 }
 
 /// Logs in `unmade` could not be made before, since the disk was full: they are tried again with every
-/// change of the metadata.
+/// change of the metadata, and from time to time.
 async fn finish(
     batch: Batch,
     shared: &Shared,
@@ -100,6 +109,20 @@ async fn finish(
     delete_logs(&previous, &image, &delta, shared.broker_id, host).await;
     change_configs(&previous, &image, &delta, shared, host).await;
     publish(batch, shared, &failed);
+}
+
+/// There may be room by now.
+async fn retry(shared: &Shared, host: &dyn PartitionHost, unmade: &mut BTreeSet<TopicIdPartition>) {
+    let image = shared.image.load_full();
+    let partitions_changed = unmade.clone();
+    let mut delta = Delta { partitions_changed, ..Delta::default() };
+    create_logs((&image, &image), &delta, shared, host, unmade).await;
+    delta.partitions_changed.retain(|name| !unmade.contains(name));
+    if !delta.partitions_changed.is_empty() {
+        let count = delta.partitions_changed.len();
+        tracing::info!(count, "logs are made that could not be made before");
+        set_roles(&image, &delta, shared, host).await;
+    }
 }
 
 /// Tells everybody.
@@ -140,7 +163,7 @@ async fn create_logs(
         if let Err(error) = result {
             if !tried.contains(partition) {
                 tracing::error!(%partition, %error, "the log of a new partition could not be made; \
-                    it is tried again when the metadata changes, and at the next start");
+                    it is tried again from time to time");
             }
             unmade.insert(*partition);
             failed.entry(partition.topic_id).or_insert_with(|| error.to_string());

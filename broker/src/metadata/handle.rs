@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use varve_protocol::error_code::ErrorCode;
 use varve_protocol::vocabulary::{BrokerId, TopicId, TopicIdPartition};
 use varve_replication::quorum::QuorumStatus;
@@ -61,6 +61,8 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<QuorumMetrics>,
     /// Held to put something in, or to take all.
     pub(super) urgent: Mutex<Urgent>,
+    /// Logs that could not be made are to be tried again.
+    pub(super) retry_due: Notify,
     /// Held for a look-up.
     departed: Mutex<Departed>,
 }
@@ -183,10 +185,16 @@ impl MetadataHandle {
             applied,
             metrics,
             urgent: Mutex::default(),
+            retry_due: Notify::new(),
             departed: Mutex::default(),
         };
         let shared = Arc::new(shared);
         (Self { shared: shared.clone(), commands }, receiver, shared)
+    }
+
+    /// Has logs made that could not be made before, if there are any; without waiting for it.
+    pub(crate) fn retry_logs(&self) {
+        self.shared.retry_due.notify_one();
     }
 
     /// The image as of now, to keep.

@@ -151,7 +151,7 @@ pub enum TopicError {
     NeitherNameNorId,
     /// The partitions exist in the metadata, but their logs could not be made.
     #[error(
-        "The log of a new partition could not be made; it is tried again when the metadata changes: {0}"
+        "The log of a new partition could not be made; it is tried again from time to time: {0}"
     )]
     Storage(String),
     /// The metadata log did not take the change.

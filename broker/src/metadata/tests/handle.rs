@@ -233,6 +233,29 @@ fn a_log_that_cannot_be_made_is_made_with_the_next_change() {
     });
 }
 
+/// Else a replica on a disk that has room again would wait for somebody to change something.
+#[test]
+fn a_log_that_cannot_be_made_is_made_when_there_is_room() {
+    let (log, host) = (MemoryLog::default(), Arc::new(MemoryHost::default()));
+    with_metadata(&log, &host, async |handle| {
+        *host.refuses.lock() = true;
+        let results = handle.create_topics(vec![topic("a", 2)], false).await.unwrap();
+        assert!(matches!(results[0], Err(TopicError::Storage(_))), "{results:?}");
+        let retry = async || {
+            handle.retry_logs();
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            (host.list().len(), host.led.lock().len())
+        };
+        assert_eq!(retry().await, (0, 0));
+        *host.refuses.lock() = false;
+        assert_eq!(retry().await, (2, 2), "they have their roles");
+        *host.refuses.lock() = true;
+        assert_eq!(retry().await, (2, 2), "nothing is tried again");
+    });
+}
+
 #[test]
 fn orphans_are_removed_unless_the_metadata_looks_lost() {
     let (log, host) = (MemoryLog::default(), Arc::new(MemoryHost::default()));
