@@ -99,10 +99,9 @@ impl Membership {
         let shutdown = until_true(stopped);
         let served =
             server::serve(listener, service, limits, Arc::clone(metrics), shutdown, Duration::ZERO);
-        spawn::detached(async move {
-            if let Err(error) = served.await {
-                tracing::error!(%error, "no other broker can connect any more");
-            }
+        // A broker that nobody reaches would go on showing that it lives.
+        spawn::vital("internal port", async move {
+            served.await.expect("other brokers can connect until the broker ends");
         });
         spawn::vital("addresses", follow_addresses(metadata.clone(), peers.clone()));
         let forwarder = Arc::new(Forwarder::new(peers.clone(), metadata.clone()));
@@ -208,6 +207,8 @@ async fn until_true(mut stopped: watch::Receiver<bool>) {
 async fn follow_addresses(metadata: MetadataHandle, peers: Peers) {
     use tokio::sync::broadcast::error::RecvError;
     let mut updates = metadata.subscribe();
+    // What changed before.
+    peers.on_image(&metadata.image());
     loop {
         match updates.recv().await {
             Ok(update) if update.delta.brokers.is_empty() => {}

@@ -127,7 +127,7 @@ impl GroupCoordinator {
         });
         let groups = Self { shared };
         let updates = groups.metadata().subscribe();
-        groups.follow(&groups.metadata().image());
+        groups.follow();
         let follower = follow_metadata(Arc::downgrade(&groups.shared), updates);
         groups.shared.tasks.lock().spawn(follower);
         groups
@@ -144,7 +144,7 @@ impl GroupCoordinator {
     }
 
     fn on_update(&self, update: &MetadataUpdate) {
-        self.follow(&update.image);
+        self.follow();
         let gone: Vec<(String, TopicId)> = update
             .delta
             .topics_removed
@@ -159,9 +159,11 @@ impl GroupCoordinator {
     }
 
     /// Takes and leaves seats as the image says. Doing it twice changes nothing.
-    fn follow(&self, image: &MetadataImage) {
+    fn follow(&self) {
         let me = self.metadata().broker_id();
         let mut seats = self.shared.seats.write();
+        // Looked at under the lock, so that no older one has the last word.
+        let image = self.metadata().image();
         let topic = image.topic(CONSUMER_OFFSETS);
         let topic_id = topic.map_or(TopicId::ZERO, |topic| topic.id);
         if self.shared.is_closed.load(Ordering::SeqCst) {
@@ -212,7 +214,7 @@ impl GroupCoordinator {
         match ensured {
             Ok(topic) => {
                 if self.shared.seats.read().is_empty() {
-                    self.follow(&self.metadata().image());
+                    self.follow();
                 }
                 Ok(topic.partition_count())
             }
@@ -242,7 +244,7 @@ impl GroupCoordinator {
         };
         if is_leader && self.taken_seat(name).is_none() {
             // The image is newer than what the follower of the metadata has seen.
-            self.follow(&self.metadata().image());
+            self.follow();
         }
         let seat = self.taken_seat(name).ok_or(ErrorCode::NotCoordinator)?;
         seat.settled().await;
@@ -374,7 +376,7 @@ async fn follow_metadata(
             Ok(update) => groups.on_update(&update),
             // What was missed is in the image; offsets of topics that went meanwhile are found by
             // the next expiry check.
-            Err(RecvError::Lagged(_)) => groups.follow(&groups.metadata().image()),
+            Err(RecvError::Lagged(_)) => groups.follow(),
             Err(RecvError::Closed) => return,
         }
     }
